@@ -1,0 +1,8 @@
+//! The two things that the world supplies to the service: time and randomness, as ports with a real and a manual
+//! implementation. Domain code never holds one; it gets `now` and identifiers as arguments.
+
+mod clock;
+mod entropy;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use entropy::{Entropy, SeededEntropy, SystemEntropy};

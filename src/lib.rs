@@ -1,0 +1,3 @@
+//! Countersign decides, proves and enforces who may use an export-controlled AI model.
+pub mod domain;
+pub mod env;
