@@ -1,3 +1,7 @@
 //! Countersign decides, proves and enforces who may use an export-controlled AI model.
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod domain;
 pub mod env;
+#[cfg(feature = "server")]
+pub mod policy;

@@ -1,2 +1,7 @@
-//! The countersign command.
-fn main() {}
+//! The `countersign` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    countersign::cli::run()
+}

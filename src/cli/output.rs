@@ -1,0 +1,72 @@
+//! How a command tells its outcome: text or JSON on standard output, errors on standard error, one exit code.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+/// Why a command failed: one line of what is wrong and what to do.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            // An error that already quotes its cause does not repeat it.
+            if !text.contains(&cause_text) {
+                text = format!("{text}: {cause_text}");
+            }
+            source = cause.source();
+        }
+        Self(text)
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It did what it was asked to.
+    Done,
+    /// It found what it looks for: a mismatch, a damaged record.
+    Failed,
+    /// The answer is a denial.
+    Denied,
+}
+
+/// Where a command prints.
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(crate) const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints a result in the form that was asked for.
+    pub(crate) fn print(&self, value: &Value, text: &str) {
+        if self.json {
+            println!("{value:#}");
+        } else {
+            println!("{}", text.trim_end_matches('\n'));
+        }
+    }
+
+    /// Prints how the command ended and gives its exit code.
+    pub(crate) fn finish(&self, outcome: Result<Outcome, Failure>) -> ExitCode {
+        match outcome {
+            Ok(Outcome::Done) => ExitCode::SUCCESS,
+            Ok(Outcome::Failed) => ExitCode::from(1),
+            Ok(Outcome::Denied) => ExitCode::from(2),
+            Err(Failure(text)) => {
+                if self.json {
+                    println!("{:#}", serde_json::json!({ "error": text }));
+                }
+                eprintln!("countersign: {text}");
+                ExitCode::from(1)
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+use std::path::Path;
+
+use super::{load, run};
+use crate::domain::id::DeterminationId;
+
+fn shipped() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/policy"))
+}
+
+fn vectors(name: &str) -> std::fs::File {
+    std::fs::File::open(format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// A copy of the shipped bundle in which one file's text is changed.
+fn edited(file: &str, from: &str, to: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("determinations")).unwrap();
+    for name in [
+        "models.toml",
+        "posture.toml",
+        "provider-policy.toml",
+        "determinations/2026-06-12-imposition.toml",
+        "determinations/2026-06-26-lift.toml",
+        "determinations/2026-06-30-rescission.toml",
+    ] {
+        let mut text = std::fs::read_to_string(shipped().join(name)).unwrap();
+        if name == file {
+            assert!(text.contains(from), "{name} has no {from:?}");
+            text = text.replacen(from, to, 1);
+        }
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn every_vector_of_the_sample_agrees() {
+    let report = run(&load(shipped(), &[]).unwrap(), vectors("decisions.csv")).unwrap();
+    assert_eq!((report.vectors, report.mismatches), (524, vec![]));
+}
+
+#[test]
+fn every_vector_after_the_rescission_agrees_once_the_draft_is_activated() {
+    let draft: DeterminationId = "2026-06-30-rescission".parse().unwrap();
+    let report = run(&load(shipped(), &[draft]).unwrap(), vectors("decisions-after-rescission.csv")).unwrap();
+    assert_eq!((report.vectors, report.mismatches), (40, vec![]));
+}
+
+#[test]
+fn a_draft_changes_no_decision() {
+    let report = run(&load(shipped(), &[]).unwrap(), vectors("decisions-after-rescission.csv")).unwrap();
+    assert!(!report.mismatches.is_empty());
+}
+
+#[test]
+fn a_vector_that_disagrees_is_reported_with_its_line() {
+    let csv = "at,model,subject,relation,entity,org,place,licence,grant,legal,rule,policy,access\n\
+               2026-06-27T12:00:00Z,MYTHOS_5,FOREIGN_PERSON,EMPLOYEE,PROVIDER,US,US,NONE,ACTIVE,EXEMPT,L-21,,PERMIT\n";
+    let report = run(&load(shipped(), &[]).unwrap(), csv.as_bytes()).unwrap();
+    let mismatch = &report.mismatches[0];
+    assert_eq!((mismatch.line, mismatch.decided.as_str()), (2, "EXEMPT,L-20,,PERMIT"));
+}
+
+#[test]
+fn a_word_that_is_not_in_the_vocabulary_names_line_and_column() {
+    let csv = "at,model,subject,relation,entity,org,place,licence,grant,legal,rule,policy,access\n\
+               2026-06-27T12:00:00Z,MYTHOS_5,ALIEN,EMPLOYEE,PROVIDER,US,US,NONE,ACTIVE,EXEMPT,L-20,,PERMIT\n";
+    let error = run(&load(shipped(), &[]).unwrap(), csv.as_bytes()).unwrap_err().to_string();
+    assert!(error.starts_with("line 2, column subject: \"ALIEN\" is not one of"), "{error}");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_file_line_and_key() {
+    let folder = edited("posture.toml", "assurance_min", "assurance_minimum");
+    let error = load(folder.path(), &[]).unwrap_err().to_string();
+    assert!(error.contains("posture.toml"), "{error}");
+    assert!(error.contains("line 7") && error.contains("assurance_minimum"), "{error}");
+}
+
+#[test]
+fn a_rule_with_two_beginnings_is_refused() {
+    let folder = edited(
+        "provider-policy.toml",
+        "{ at = \"2026-06-13T00:50:00Z\" }",
+        "{ at = \"2026-06-13T00:50:00Z\", effective = \"2026-06-26-lift\" }",
+    );
+    let error = load(folder.path(), &[]).unwrap_err().to_string();
+    assert!(error.contains("exactly one of"), "{error}");
+}
+
+#[test]
+fn a_lift_that_lifts_nothing_is_refused() {
+    let folder = edited("determinations/2026-06-26-lift.toml", "amends = [\"2026-06-12-imposition\"]", "");
+    let error = load(folder.path(), &[]).unwrap_err().to_string();
+    assert!(error.contains("names no determination that it amends"), "{error}");
+}
+
+#[test]
+fn only_a_draft_can_be_activated() {
+    let lift: DeterminationId = "2026-06-26-lift".parse().unwrap();
+    let error = load(shipped(), &[lift]).unwrap_err().to_string();
+    assert_eq!(error, "2026-06-26-lift is not a draft determination of this bundle");
+}
