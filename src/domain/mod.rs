@@ -1,15 +1,27 @@
 //! Words, decisions and workflows. No input or output, no clock, no randomness, no transport: only values and
 //! pure functions over them, so that every outcome can be computed again from the record.
 
+pub mod approval;
+pub mod authority;
 pub mod bundle;
 pub mod certificate;
+pub mod codec;
+pub mod command;
 pub mod decision;
 pub mod determination;
+pub mod enforce;
 pub mod entity;
+pub mod event;
+pub mod flow;
 pub mod grant;
 pub mod id;
+pub mod license;
 pub mod model;
 pub mod person;
 pub mod policy;
+pub mod principal;
+pub mod revocation;
+pub mod state;
+pub mod subject;
 pub mod time;
 pub(crate) mod word;

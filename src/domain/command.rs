@@ -1,0 +1,378 @@
+//! Commands that officers sign: what they do, who must sign them, and which objects they read or write.
+//!
+//! Restrict with one, loosen with two (design section 6). A command travels inside a mandate as the exact bytes that
+//! were signed, and the journal keeps those bytes.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+
+use super::bundle::BundleParts;
+use super::certificate::PrincipalKind;
+use super::entity::Screening;
+use super::grant::Grant;
+use super::id::{DeterminationId, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, SubjectId};
+use super::license::License;
+use super::principal::Role;
+use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use super::subject::Vetting;
+use super::time::Timestamp;
+
+/// A principal to register.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewPrincipal {
+    /// Its name.
+    #[n(0)]
+    pub id: PrincipalId,
+    /// What it is.
+    #[n(1)]
+    pub kind: PrincipalKind,
+    /// What it may do.
+    #[n(2)]
+    pub roles: Vec<Role>,
+    /// The entity that a partner acts for.
+    #[n(3)]
+    pub entity: Option<EntityId>,
+    /// SubjectPublicKeyInfo (DER).
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    pub key: Vec<u8>,
+    /// A gateway whose machine can be paused.
+    #[n(5)]
+    pub is_pausable: bool,
+}
+
+/// A vetter's decision on a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SubjectDecision {
+    /// Approved; a person with what was established, a workload without.
+    #[n(0)]
+    Approve {
+        /// What was established about a person.
+        #[n(0)]
+        vetting: Option<Vetting>,
+        /// When it must be looked at again.
+        #[n(1)]
+        reverify_due: Option<Timestamp>,
+    },
+    /// Refused or removed.
+    #[n(1)]
+    Refuse,
+}
+
+/// A command of officers.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    /// Register an officer, a gateway or a partner's administrator.
+    #[n(0)]
+    RegisterPrincipal(#[n(0)] NewPrincipal),
+    /// Remove a principal; it may call nothing any more.
+    #[n(1)]
+    RemovePrincipal(#[n(0)] PrincipalId),
+    /// Make an applicant a partner.
+    #[n(2)]
+    ActivateEntity(#[n(0)] EntityId),
+    /// Reject an applicant.
+    #[n(3)]
+    RejectEntity(#[n(0)] EntityId),
+    /// Remove a partner for good and cut off its certificates.
+    #[n(4)]
+    RemoveEntity {
+        /// Which.
+        #[n(0)]
+        entity: EntityId,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
+    /// Amend the annex of a determination. Removals take effect at once.
+    #[n(5)]
+    AmendAnnex {
+        /// Whose annex.
+        #[n(0)]
+        determination: DeterminationId,
+        /// The number of the revision, one above the last.
+        #[n(1)]
+        revision: u32,
+        /// Entities added.
+        #[n(2)]
+        add: Vec<EntityId>,
+        /// Entities removed.
+        #[n(3)]
+        remove: Vec<EntityId>,
+    },
+    /// Grant a model to an entity.
+    #[n(6)]
+    GrantModel {
+        /// To whom.
+        #[n(0)]
+        entity: EntityId,
+        /// What.
+        #[n(1)]
+        grant: Grant,
+    },
+    /// End a grant now.
+    #[n(7)]
+    EndGrant {
+        /// Whose.
+        #[n(0)]
+        entity: EntityId,
+        /// Which.
+        #[n(1)]
+        grant: GrantId,
+    },
+    /// Register a licence, or replace the one with its number.
+    #[n(8)]
+    RegisterLicense(#[n(0)] License),
+    /// Put a policy bundle in force.
+    #[n(9)]
+    AdoptPolicy(#[n(0)] Box<BundleParts>),
+    /// Revoke.
+    #[n(10)]
+    Revoke {
+        /// What.
+        #[n(0)]
+        scope: RevocationScope,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
+    /// Engage an emergency stop.
+    #[n(11)]
+    Stop {
+        /// What.
+        #[n(0)]
+        scope: StopScope,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
+    /// Release a stop.
+    #[n(12)]
+    ReleaseStop(#[n(0)] StopScope),
+    /// Suspend a partner, a person or a workload.
+    #[n(13)]
+    Suspend {
+        /// Whom.
+        #[n(0)]
+        target: SuspensionTarget,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
+    /// End a suspension.
+    #[n(14)]
+    Unsuspend(#[n(0)] SuspensionTarget),
+    /// Put a certificate on hold.
+    #[n(15)]
+    Hold {
+        /// Which.
+        #[n(0)]
+        ordinal: Ordinal,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
+    /// Release a hold.
+    #[n(16)]
+    ReleaseHold(#[n(0)] Ordinal),
+    /// Decide on a nominated person or workload, or decide again.
+    #[n(17)]
+    DecideSubject {
+        /// Whom.
+        #[n(0)]
+        subject: SubjectId,
+        /// How.
+        #[n(1)]
+        decision: SubjectDecision,
+    },
+    /// Enter the result of a screening by hand.
+    #[n(18)]
+    RecordScreening {
+        /// Of whom.
+        #[n(0)]
+        entity: EntityId,
+        /// What came of it.
+        #[n(1)]
+        screening: Screening,
+        /// Why it came out so; no personal data.
+        #[n(2)]
+        reason: String,
+    },
+    /// Record until when an entity's safeguards are attested and when it must be looked at again.
+    #[n(19)]
+    RecordSafeguards {
+        /// Of whom.
+        #[n(0)]
+        entity: EntityId,
+        /// Attested until.
+        #[n(1)]
+        until: Timestamp,
+        /// Next re-verification.
+        #[n(2)]
+        reverify_due: Option<Timestamp>,
+    },
+    /// Accept that the server's clock is right again.
+    #[n(20)]
+    AcceptClock(#[n(0)] Timestamp),
+}
+
+/// An object that commands read or write; each has a revision, the record that last changed it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum ObjectRef {
+    /// A principal.
+    #[n(0)]
+    Principal(#[n(0)] PrincipalId),
+    /// An entity.
+    #[n(1)]
+    Entity(#[n(0)] EntityId),
+    /// A subject.
+    #[n(2)]
+    Subject(#[n(0)] SubjectId),
+    /// The annex of a determination.
+    #[n(3)]
+    Annex(#[n(0)] DeterminationId),
+    /// A licence.
+    #[n(4)]
+    License(#[n(0)] LicenseId),
+    /// The policy bundle.
+    #[n(5)]
+    Policy,
+    /// A stop.
+    #[n(6)]
+    Stop(#[n(0)] StopScope),
+    /// A suspension.
+    #[n(7)]
+    Suspension(#[n(0)] SuspensionTarget),
+    /// A hold on a certificate.
+    #[n(8)]
+    Hold(#[n(0)] Ordinal),
+    /// The server's clock.
+    #[n(9)]
+    Clock,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Principal(id) => write!(f, "principal {id}"),
+            Self::Entity(id) => write!(f, "entity {id}"),
+            Self::Subject(id) => write!(f, "subject {id}"),
+            Self::Annex(id) => write!(f, "annex of {id}"),
+            Self::License(id) => write!(f, "licence {id}"),
+            Self::Policy => f.write_str("policy"),
+            Self::Stop(scope) => write!(f, "stop of {scope}"),
+            Self::Suspension(target) => write!(f, "suspension of {target}"),
+            Self::Hold(ordinal) => write!(f, "hold on certificate {ordinal}"),
+            Self::Clock => f.write_str("clock"),
+        }
+    }
+}
+
+/// Who must sign a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signers {
+    /// How many different officers.
+    pub count: usize,
+    /// The roles, one of which each of them must hold.
+    pub roles: &'static [Role],
+}
+
+const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
+const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
+const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
+
+impl Command {
+    /// Who must sign it: restrict with one, loosen with two, a vetter for what vetters decide.
+    pub fn signers(&self) -> Signers {
+        match self {
+            Self::RegisterPrincipal(_)
+            | Self::RemovePrincipal(_)
+            | Self::ActivateEntity(_)
+            | Self::GrantModel { .. }
+            | Self::RegisterLicense(_)
+            | Self::AdoptPolicy(_)
+            | Self::ReleaseStop(_)
+            | Self::Unsuspend(_)
+            | Self::ReleaseHold(_)
+            | Self::AcceptClock(_) => LOOSEN,
+            Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
+            Self::AmendAnnex { .. }
+            | Self::RejectEntity(_)
+            | Self::RemoveEntity { .. }
+            | Self::EndGrant { .. }
+            | Self::Revoke { .. }
+            | Self::Stop { .. }
+            | Self::Suspend { .. }
+            | Self::Hold { .. } => RESTRICT,
+            Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
+        }
+    }
+
+    /// Does it only take away? Such a command may use the journal's reserve and never fails on a stale basis.
+    pub fn is_restricting(&self) -> bool {
+        self.signers() == RESTRICT
+    }
+
+    /// The objects that it reads or writes. A mandate names the revision of each.
+    pub fn objects(&self) -> Vec<ObjectRef> {
+        match self {
+            Self::RegisterPrincipal(new) => vec![ObjectRef::Principal(new.id.clone())],
+            Self::RemovePrincipal(id) => vec![ObjectRef::Principal(id.clone())],
+            Self::ActivateEntity(id) | Self::RejectEntity(id) => vec![ObjectRef::Entity(*id)],
+            Self::RemoveEntity { entity, .. }
+            | Self::GrantModel { entity, .. }
+            | Self::EndGrant { entity, .. }
+            | Self::RecordScreening { entity, .. }
+            | Self::RecordSafeguards { entity, .. } => vec![ObjectRef::Entity(*entity)],
+            Self::AmendAnnex { determination, add, remove, .. } => {
+                let entities = add.iter().chain(remove).map(|id| ObjectRef::Entity(*id));
+                std::iter::once(ObjectRef::Annex(determination.clone())).chain(entities).collect()
+            }
+            Self::RegisterLicense(license) => {
+                vec![ObjectRef::License(license.id.clone()), ObjectRef::Entity(license.holder)]
+            }
+            Self::AdoptPolicy(_) => vec![ObjectRef::Policy],
+            Self::Revoke { scope, .. } => match scope {
+                RevocationScope::Subject(id) => vec![ObjectRef::Subject(*id)],
+                RevocationScope::Entity(id) => vec![ObjectRef::Entity(*id)],
+                RevocationScope::Certificate(_)
+                | RevocationScope::Lineage(_)
+                | RevocationScope::Person(_)
+                | RevocationScope::Issuer(_) => Vec::new(),
+            },
+            Self::Stop { scope, .. } | Self::ReleaseStop(scope) => vec![ObjectRef::Stop(scope.clone())],
+            Self::Suspend { target, .. } | Self::Unsuspend(target) => vec![ObjectRef::Suspension(*target)],
+            Self::Hold { ordinal, .. } | Self::ReleaseHold(ordinal) => vec![ObjectRef::Hold(*ordinal)],
+            Self::DecideSubject { subject, .. } => vec![ObjectRef::Subject(*subject)],
+            Self::AcceptClock(_) => vec![ObjectRef::Clock],
+        }
+    }
+
+    /// Its name, as in the API and the log.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RegisterPrincipal(_) => "REGISTER_PRINCIPAL",
+            Self::RemovePrincipal(_) => "REMOVE_PRINCIPAL",
+            Self::ActivateEntity(_) => "ACTIVATE_ENTITY",
+            Self::RejectEntity(_) => "REJECT_ENTITY",
+            Self::RemoveEntity { .. } => "REMOVE_ENTITY",
+            Self::AmendAnnex { .. } => "AMEND_ANNEX",
+            Self::GrantModel { .. } => "GRANT_MODEL",
+            Self::EndGrant { .. } => "END_GRANT",
+            Self::RegisterLicense(_) => "REGISTER_LICENSE",
+            Self::AdoptPolicy(_) => "ADOPT_POLICY",
+            Self::Revoke { .. } => "REVOKE",
+            Self::Stop { .. } => "STOP",
+            Self::ReleaseStop(_) => "RELEASE_STOP",
+            Self::Suspend { .. } => "SUSPEND",
+            Self::Unsuspend(_) => "UNSUSPEND",
+            Self::Hold { .. } => "HOLD",
+            Self::ReleaseHold(_) => "RELEASE_HOLD",
+            Self::DecideSubject { .. } => "DECIDE_SUBJECT",
+            Self::RecordScreening { .. } => "RECORD_SCREENING",
+            Self::RecordSafeguards { .. } => "RECORD_SAFEGUARDS",
+            Self::AcceptClock(_) => "ACCEPT_CLOCK",
+        }
+    }
+}

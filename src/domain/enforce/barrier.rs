@@ -1,0 +1,140 @@
+//! The barrier: when is a record enforced everywhere? Commit + longest lease + drift closes every gateway, known or
+//! unknown, with no bookkeeping; acknowledgements only let the call return earlier (design section 4).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::lease::LEASE_MAX_MS;
+use super::view::Position;
+use crate::domain::id::{BootId, PrincipalId, Seq};
+
+/// A participant of barriers: one run of one gateway, or the server's own path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ParticipantId {
+    /// The server's own Evaluate and Check path.
+    Server,
+    /// A session of a gateway.
+    Gateway(PrincipalId, BootId),
+}
+
+impl fmt::Display for ParticipantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("server"),
+            Self::Gateway(id, _) => fmt::Display::fmt(id, f),
+        }
+    }
+}
+
+/// What is known of a participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Participant {
+    /// Up to which record it has acknowledged that it enforces.
+    pub acked: Seq,
+    /// When the last Pong was sent to it, in milliseconds of the server's boot clock; none: it never had a lease.
+    pub last_pong_ms: Option<u64>,
+    /// It cannot promise all of enforcement (per request, within 250 ms, streams cut, a clock that never pauses).
+    pub is_weak: bool,
+}
+
+/// How long after an instant every lease that was granted until then has run out, in milliseconds: the lease and the
+/// drift of two clocks by 0.1 % each way, and 50 ms.
+pub const fn bound_ms(lease_ms: u32) -> u64 {
+    let lease_ms = lease_ms as u64;
+    lease_ms + 2 * (lease_ms / 1000 + 1) + 50
+}
+
+/// What made the record enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnforcedBy {
+    /// Every participant acknowledged it or its lease ran out.
+    Acks,
+    /// Commit + longest lease + drift has passed: also gateways that nobody knows of are closed.
+    Bound,
+}
+
+/// Where a barrier stands. Each participant is in exactly one list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BarrierReport {
+    /// Enforce it, as they acknowledged.
+    pub acked: Vec<ParticipantId>,
+    /// Acknowledged, but cannot promise all of it.
+    pub weak: Vec<ParticipantId>,
+    /// Did not acknowledge; their leases have run out, so they deny everything.
+    pub lease_expired: Vec<ParticipantId>,
+    /// Neither acknowledged nor provably closed.
+    pub pending: Vec<ParticipantId>,
+    /// What made it enforced; none while it is not.
+    pub enforced_by: Option<EnforcedBy>,
+}
+
+impl BarrierReport {
+    /// Enforced everywhere, with every promise kept?
+    pub fn is_enforced(&self) -> bool {
+        self.enforced_by.is_some() && self.pending.is_empty() && self.weak.is_empty()
+    }
+}
+
+/// A barrier at one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Barrier {
+    at: Position,
+    committed_ms: u64,
+    lease_ms: u32,
+}
+
+impl Barrier {
+    /// A barrier at a record that was committed at `committed_ms` of the server's boot clock, while leases were at most
+    /// `lease_ms` long.
+    pub const fn new(at: Position, committed_ms: u64, lease_ms: u32) -> Self {
+        let lease_ms = if lease_ms > LEASE_MAX_MS { LEASE_MAX_MS } else { lease_ms };
+        Self { at, committed_ms, lease_ms }
+    }
+
+    /// Which record it stands at.
+    pub const fn at(&self) -> Position {
+        self.at
+    }
+
+    /// When every gateway is closed whatever happens, in milliseconds of the server's boot clock.
+    pub const fn bound_at_ms(&self) -> u64 {
+        self.committed_ms + bound_ms(self.lease_ms)
+    }
+
+    /// Where it stands. `is_complete` says that the participants are all that can hold a lease: false after a restart,
+    /// until sessions of the run before cannot have a lease any more.
+    pub fn report(
+        &self,
+        participants: &BTreeMap<ParticipantId, Participant>,
+        is_complete: bool,
+        boot_ms: u64,
+    ) -> BarrierReport {
+        let mut report = BarrierReport::default();
+        let bound_passed = boot_ms >= self.bound_at_ms();
+        for (id, participant) in participants {
+            let list = if participant.acked >= self.at.seq {
+                if participant.is_weak { &mut report.weak } else { &mut report.acked }
+            } else if participant.is_weak && (bound_passed || participant.last_pong_ms.is_none()) {
+                // A clock that may have paused cannot prove that its lease has run out.
+                &mut report.weak
+            } else if bound_passed || self.lease_has_run_out(participant, boot_ms) {
+                &mut report.lease_expired
+            } else {
+                &mut report.pending
+            };
+            list.push(id.clone());
+        }
+        report.enforced_by = if report.pending.is_empty() && is_complete {
+            Some(EnforcedBy::Acks)
+        } else if bound_passed {
+            Some(EnforcedBy::Bound)
+        } else {
+            None
+        };
+        report
+    }
+
+    fn lease_has_run_out(&self, participant: &Participant, boot_ms: u64) -> bool {
+        participant.last_pong_ms.is_none_or(|sent| boot_ms >= sent.saturating_add(bound_ms(self.lease_ms)))
+    }
+}

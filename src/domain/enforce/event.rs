@@ -1,0 +1,73 @@
+//! The events of the feed: what changes at every gateway. Derived from journal records, one encoding for disk, digest
+//! and wire. No event says why: reasons are nobody else's business.
+
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+
+use crate::domain::bundle::Bundle;
+use crate::domain::codec::shared;
+use crate::domain::id::{AuthorityId, EntityId, LineageId, Ordinal, SubjectId};
+use crate::domain::revocation::{StopScope, SuspensionTarget};
+
+/// One change of what gateways enforce.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum EnforcementEvent {
+    /// A certificate is revoked.
+    #[n(0)]
+    CertificateRevoked(#[n(0)] Ordinal),
+    /// A lineage is locked.
+    #[n(1)]
+    LineageLocked(#[n(0)] LineageId),
+    /// Certificates of these subjects up to an ordinal are revoked.
+    #[n(2)]
+    SubjectsCut {
+        /// Whose.
+        #[n(0)]
+        subjects: Vec<SubjectId>,
+        /// Up to and including.
+        #[n(1)]
+        cutoff: Ordinal,
+    },
+    /// Certificates of an entity's people and workloads up to an ordinal are revoked.
+    #[n(3)]
+    EntityCut {
+        /// Whose.
+        #[n(0)]
+        entity: EntityId,
+        /// Up to and including.
+        #[n(1)]
+        cutoff: Ordinal,
+    },
+    /// Every certificate of an authority is revoked.
+    #[n(4)]
+    IssuerRevoked(#[n(0)] AuthorityId),
+    /// A stop is engaged.
+    #[n(5)]
+    Stopped(#[n(0)] StopScope),
+    /// A stop is released.
+    #[n(6)]
+    StopReleased(#[n(0)] StopScope),
+    /// Suspended.
+    #[n(7)]
+    Suspended(#[n(0)] SuspensionTarget),
+    /// No longer suspended.
+    #[n(8)]
+    Unsuspended(#[n(0)] SuspensionTarget),
+    /// A certificate is on hold.
+    #[n(9)]
+    Held(#[n(0)] Ordinal),
+    /// A certificate is no longer on hold.
+    #[n(10)]
+    HoldReleased(#[n(0)] Ordinal),
+    /// Ordinals up to this one may appear in certificates.
+    #[n(11)]
+    CeilingRaised(#[n(0)] Ordinal),
+    /// A policy bundle takes the place of the one before.
+    #[n(12)]
+    PolicyAdopted(
+        #[n(0)]
+        #[cbor(with = "shared")]
+        Arc<Bundle>,
+    ),
+}

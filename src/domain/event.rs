@@ -1,0 +1,347 @@
+//! Events: the words of the journal. A record's body is an [`Entry`]; State is the fold of all of them.
+//!
+//! Numbers of variants and fields are final: a number is never used again for something else.
+
+use minicbor::{Decode, Encode};
+
+use super::approval::{Approval, SignedMandate};
+use super::authority::Authority;
+use super::bundle::BundleParts;
+use super::certificate::{AuthorityKind, Facts, Serial};
+use super::command::NewPrincipal;
+use super::entity::{EntityKind, Organisation};
+use super::id::{
+    BootId, Digest, EntityId, LineageId, Ordinal, PrincipalId, ProposalId, RequestId, Seq, SubjectId, TokenId,
+};
+use super::person::Relation;
+use super::policy::Country;
+use super::subject::SubjectBody;
+use super::time::Timestamp;
+
+/// The body of a record: what happened, who asked for it, and by which request.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Entry {
+    /// What happened.
+    #[n(0)]
+    pub event: Event,
+    /// The principal who asked; none: the server itself, or a person with a token.
+    #[n(1)]
+    pub by: Option<PrincipalId>,
+    /// The caller's request, for idempotent retries.
+    #[n(2)]
+    pub request: Option<RequestId>,
+}
+
+/// What genesis establishes. Both officers sign its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Genesis {
+    /// The SPIFFE trust domain.
+    #[n(0)]
+    pub trust_domain: String,
+    /// The private enterprise arc of our attributes, dotted.
+    #[n(1)]
+    pub arc: String,
+    /// The first policy bundle.
+    #[n(2)]
+    pub bundle: BundleParts,
+    /// The first officers: exactly two.
+    #[n(3)]
+    pub officers: Vec<NewPrincipal>,
+    /// The access and the system authority.
+    #[n(4)]
+    pub authorities: Vec<Authority>,
+    /// Ed25519 public key (32 bytes) that signs heads.
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    pub log_key: Vec<u8>,
+    /// The provider of the models.
+    #[n(6)]
+    pub provider: NewEntity,
+    /// Length of a lease in milliseconds.
+    #[n(7)]
+    pub lease_ms: u32,
+    /// How long access certificates live, in seconds.
+    #[n(8)]
+    pub ttl_s: u32,
+}
+
+/// An entity to register.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewEntity {
+    /// Its name.
+    #[n(0)]
+    pub id: EntityId,
+    /// What sort of body it is.
+    #[n(1)]
+    pub kind: EntityKind,
+    /// Its legal name.
+    #[n(2)]
+    pub name: String,
+    /// Under whose law it is organised.
+    #[n(3)]
+    pub org: Organisation,
+    /// Country of its seat, if not the United States.
+    #[n(4)]
+    pub seat: Option<Country>,
+}
+
+/// Why a certificate is issued.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Cause {
+    /// A one-time token was redeemed.
+    #[n(0)]
+    Enroll(#[n(0)] TokenId),
+    /// The certificate with this hash is renewed.
+    #[n(1)]
+    Renew(#[n(0)] Digest),
+    /// A principal was registered, or the server needs one for itself.
+    #[n(2)]
+    Register(#[n(0)] PrincipalId),
+}
+
+/// A certificate that is about to be signed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Intent {
+    /// Which authority will sign.
+    #[n(0)]
+    pub authority: AuthorityKind,
+    /// Its number.
+    #[n(1)]
+    pub ordinal: Ordinal,
+    /// Its serial.
+    #[n(2)]
+    pub serial: Serial,
+    /// What it will state.
+    #[n(3)]
+    pub facts: Facts,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    #[n(4)]
+    pub key: Digest,
+    /// Its `notBefore`.
+    #[n(5)]
+    pub not_before: Timestamp,
+    /// Its `notAfter`.
+    #[n(6)]
+    pub not_after: Timestamp,
+    /// Why.
+    #[n(7)]
+    pub cause: Cause,
+    /// The bytes to be signed (TBSCertificate, DER).
+    #[n(8)]
+    #[cbor(with = "minicbor::bytes")]
+    pub tbs: Vec<u8>,
+}
+
+/// Who is in which list of a finished barrier, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct BarrierOutcome {
+    /// Enforced, as acknowledged.
+    #[n(0)]
+    pub acked: Vec<String>,
+    /// Cannot promise all of it.
+    #[n(1)]
+    pub weak: Vec<String>,
+    /// Closed by the end of their leases.
+    #[n(2)]
+    pub lease_expired: Vec<String>,
+    /// Neither, when the caller's deadline came.
+    #[n(3)]
+    pub pending: Vec<String>,
+    /// How long it took from commit, in milliseconds.
+    #[n(4)]
+    pub took_ms: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum Event {
+    /// The journal begins.
+    #[n(0)]
+    Genesis {
+        /// The bytes of a [`Genesis`], as signed.
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        bytes: Vec<u8>,
+        /// Both officers' signatures.
+        #[n(1)]
+        approvals: Vec<Approval>,
+    },
+    /// A process began to write. Until this is durable it grants no lease and no permit.
+    #[n(1)]
+    ServerStarted {
+        /// The run.
+        #[n(0)]
+        boot: BootId,
+        /// The version of the decision logic.
+        #[n(1)]
+        logic_version: u32,
+    },
+    /// A command waits for more signatures.
+    #[n(2)]
+    Proposed {
+        /// Its name.
+        #[n(0)]
+        id: ProposalId,
+        /// What, with the signatures so far.
+        #[n(1)]
+        signed: SignedMandate,
+    },
+    /// A proposal was withdrawn.
+    #[n(3)]
+    ProposalWithdrawn(#[n(0)] ProposalId),
+    /// A command took effect. What it does is in the signed bytes and nowhere else.
+    #[n(4)]
+    Enacted {
+        /// What, with enough signatures.
+        #[n(0)]
+        signed: SignedMandate,
+        /// The proposal that it was.
+        #[n(1)]
+        proposal: Option<ProposalId>,
+    },
+    /// An entity applied, or was nominated.
+    #[n(5)]
+    EntityApplied(#[n(0)] NewEntity),
+    /// An entity nominated a person or a workload.
+    #[n(6)]
+    SubjectNominated {
+        /// Its pairwise name.
+        #[n(0)]
+        id: SubjectId,
+        /// Whose.
+        #[n(1)]
+        entity: EntityId,
+        /// What.
+        #[n(2)]
+        body: SubjectBody,
+    },
+    /// An entity attested its relation to a person anew.
+    #[n(7)]
+    RelationAttested {
+        /// Whom.
+        #[n(0)]
+        subject: SubjectId,
+        /// What.
+        #[n(1)]
+        relation: Relation,
+        /// Until when.
+        #[n(2)]
+        until: Option<Timestamp>,
+    },
+    /// A one-time enrollment token was made.
+    #[n(8)]
+    TokenCreated {
+        /// Its public half.
+        #[n(0)]
+        id: TokenId,
+        /// SHA-256 of its secret half.
+        #[n(1)]
+        secret: Digest,
+        /// For whom.
+        #[n(2)]
+        subject: SubjectId,
+        /// Until when.
+        #[n(3)]
+        expires_at: Timestamp,
+    },
+    /// A certificate is about to be signed.
+    #[n(9)]
+    IssuanceIntended(#[n(0)] Box<Intent>),
+    /// It was signed.
+    #[n(10)]
+    CertificateIssued {
+        /// By which authority.
+        #[n(0)]
+        authority: AuthorityKind,
+        /// Its number.
+        #[n(1)]
+        ordinal: Ordinal,
+        /// The issuer's signature.
+        #[n(2)]
+        #[cbor(with = "minicbor::bytes")]
+        signature: Vec<u8>,
+        /// SHA-256 of the certificate (DER).
+        #[n(3)]
+        hash: Digest,
+    },
+    /// A generation was renewed twice with different keys: somebody has a copy.
+    #[n(11)]
+    LineageLocked(#[n(0)] LineageId),
+    /// Ordinals up to this one will be issued.
+    #[n(12)]
+    CeilingAnnounced(#[n(0)] Ordinal),
+    /// Every gateway that can hold a lease knows of them: ordinals up to this one may be issued.
+    #[n(13)]
+    BlockOpened(#[n(0)] Ordinal),
+    /// A barrier finished.
+    #[n(14)]
+    BarrierFinished {
+        /// The record that it stood at.
+        #[n(0)]
+        at: Seq,
+        /// Who was in which list.
+        #[n(1)]
+        outcome: BarrierOutcome,
+    },
+    /// An instant passed at which policy changed. A marker for auditors; no decision reads it.
+    #[n(15)]
+    InstantPassed(#[n(0)] Timestamp),
+    /// A snapshot of the state was stored.
+    #[n(16)]
+    SnapshotTaken {
+        /// Of which record.
+        #[n(0)]
+        at: Seq,
+        /// SHA-256 of its bytes.
+        #[n(1)]
+        hash: Digest,
+    },
+}
+
+impl Event {
+    /// Its number, as a record's header shows it.
+    pub const fn number(&self) -> u16 {
+        match self {
+            Self::Genesis { .. } => 0,
+            Self::ServerStarted { .. } => 1,
+            Self::Proposed { .. } => 2,
+            Self::ProposalWithdrawn(_) => 3,
+            Self::Enacted { .. } => 4,
+            Self::EntityApplied(_) => 5,
+            Self::SubjectNominated { .. } => 6,
+            Self::RelationAttested { .. } => 7,
+            Self::TokenCreated { .. } => 8,
+            Self::IssuanceIntended(_) => 9,
+            Self::CertificateIssued { .. } => 10,
+            Self::LineageLocked(_) => 11,
+            Self::CeilingAnnounced(_) => 12,
+            Self::BlockOpened(_) => 13,
+            Self::BarrierFinished { .. } => 14,
+            Self::InstantPassed(_) => 15,
+            Self::SnapshotTaken { .. } => 16,
+        }
+    }
+
+    /// Its name, as in the log and the audit.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Genesis { .. } => "genesis",
+            Self::ServerStarted { .. } => "server.started",
+            Self::Proposed { .. } => "proposal.made",
+            Self::ProposalWithdrawn(_) => "proposal.withdrawn",
+            Self::Enacted { .. } => "command.enacted",
+            Self::EntityApplied(_) => "partner.applied",
+            Self::SubjectNominated { .. } => "vet.opened",
+            Self::RelationAttested { .. } => "vet.employment_attested",
+            Self::TokenCreated { .. } => "token.created",
+            Self::IssuanceIntended(_) => "cert.intended",
+            Self::CertificateIssued { .. } => "cert.issued",
+            Self::LineageLocked(_) => "lineage.locked",
+            Self::CeilingAnnounced(_) => "ordinals.announced",
+            Self::BlockOpened(_) => "ordinals.opened",
+            Self::BarrierFinished { .. } => "barrier.finished",
+            Self::InstantPassed(_) => "instant.passed",
+            Self::SnapshotTaken { .. } => "snapshot.taken",
+        }
+    }
+}

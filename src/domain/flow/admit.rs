@@ -1,0 +1,165 @@
+//! `admit`: may this entry be the next record? Called by the one writer, on the state that the record will follow.
+
+use super::issuance;
+use super::mandate;
+use super::reject::Reject;
+use crate::domain::event::{Entry, Event, NewEntity};
+use crate::domain::id::{EntityId, PrincipalId, SubjectId};
+use crate::domain::principal::Role;
+use crate::domain::state::State;
+use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
+use crate::domain::time::Timestamp;
+
+/// How long a one-time token may live: 14 days.
+pub const TOKEN_TTL_MAX_MS: i64 = 14 * 86_400_000;
+/// The most operators a workload may have.
+const OPERATORS_MAX: usize = 64;
+
+/// Checks an entry against the state that it will follow.
+///
+/// # Errors
+/// Why it cannot be recorded.
+pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject> {
+    if let Some(seq) = entry.request.and_then(|request| state.requests.get(&request)) {
+        return Err(Reject::Repeated(*seq));
+    }
+    match &entry.event {
+        Event::Genesis { .. } => Err(Reject::Exists("genesis")),
+        Event::ServerStarted { .. }
+        | Event::BarrierFinished { .. }
+        | Event::InstantPassed(_)
+        | Event::SnapshotTaken { .. } => Ok(()),
+        Event::Proposed { id, signed } => {
+            let mandate = mandate::admit(state, signed, now)?;
+            if state.proposals.contains_key(id) {
+                return Err(Reject::Exists("proposal"));
+            }
+            match signed.check_count(&mandate.command) {
+                Ok(()) => Err(Reject::Conflict("the command has enough signatures; enact it".to_owned())),
+                Err(_) => Ok(()),
+            }
+        }
+        Event::ProposalWithdrawn(id) => match state.proposals.contains_key(id) {
+            true => Ok(()),
+            false => Err(Reject::NotFound("proposal")),
+        },
+        Event::Enacted { signed, proposal } => {
+            let mandate = mandate::admit(state, signed, now)?;
+            signed.check_count(&mandate.command).map_err(|e| Reject::NeedsApproval(e.to_string()))?;
+            match proposal.is_none_or(|id| state.proposals.contains_key(&id)) {
+                true => Ok(()),
+                false => Err(Reject::NotFound("proposal")),
+            }
+        }
+        Event::EntityApplied(new) => check_applicant(state, new),
+        Event::SubjectNominated { id, entity, body } => {
+            check_nomination(state, *id, *entity, body, entry.by.as_ref())
+        }
+        Event::RelationAttested { subject, .. } => {
+            let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
+            check_acts_for(state, entry.by.as_ref(), subject.entity)?;
+            match subject.body {
+                SubjectBody::Human(_) => Ok(()),
+                SubjectBody::Workload(_) => {
+                    Err(Reject::Invalid { field: "subject", why: "a workload has no relation".to_owned() })
+                }
+            }
+        }
+        Event::TokenCreated { id, subject, expires_at, .. } => {
+            let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
+            check_acts_for(state, entry.by.as_ref(), subject.entity)?;
+            if state.tokens.contains_key(id) {
+                return Err(Reject::Exists("token"));
+            }
+            check_token(subject, *expires_at, now)
+        }
+        Event::IssuanceIntended(intent) => issuance::admit_intent(state, intent, now),
+        Event::CertificateIssued { authority, ordinal, .. } => {
+            issuance::admit_completion(state, *authority, *ordinal, now)
+        }
+        Event::LineageLocked(lineage) => match state.lineages.contains_key(lineage) {
+            true => Ok(()),
+            false => Err(Reject::NotFound("lineage")),
+        },
+        Event::CeilingAnnounced(ordinal) => match *ordinal > state.enforcement.ceiling {
+            true => Ok(()),
+            false => Err(Reject::Conflict("this block is announced already".to_owned())),
+        },
+        Event::BlockOpened(ordinal) => {
+            match *ordinal > state.opened && *ordinal <= state.enforcement.ceiling {
+                true => Ok(()),
+                false => Err(Reject::Conflict("this block is open already, or not announced".to_owned())),
+            }
+        }
+    }
+}
+
+/// A partner acts for its own entity only; a registrar for any. To everybody else, the entity is not there.
+fn check_acts_for(state: &State, by: Option<&PrincipalId>, entity: EntityId) -> Result<(), Reject> {
+    let principal = by.and_then(|id| state.principal(id)).ok_or(Reject::NotFound("principal"))?;
+    let own = principal.has(Role::PartnerAdmin) && principal.entity == Some(entity);
+    if own || principal.has(Role::Registrar) { Ok(()) } else { Err(Reject::NotFound("entity")) }
+}
+
+fn check_applicant(state: &State, new: &NewEntity) -> Result<(), Reject> {
+    mandate::text("name", &new.name, 1)?;
+    if state.entities.contains_key(&new.id) {
+        return Err(Reject::Exists("entity"));
+    }
+    Ok(())
+}
+
+fn check_nomination(
+    state: &State,
+    id: SubjectId,
+    entity: EntityId,
+    body: &SubjectBody,
+    by: Option<&PrincipalId>,
+) -> Result<(), Reject> {
+    check_acts_for(state, by, entity)?;
+    if !state.entities.contains_key(&entity) {
+        return Err(Reject::NotFound("entity"));
+    }
+    if state.subjects.contains_key(&id) {
+        return Err(Reject::Exists("subject"));
+    }
+    match body {
+        SubjectBody::Human(employment) => match &employment.vetting {
+            Some(_) => Err(Reject::Denied("only a vetter establishes a status".to_owned())),
+            None => Ok(()),
+        },
+        SubjectBody::Workload(workload) => {
+            if workload.operators.len() > OPERATORS_MAX {
+                return Err(Reject::Invalid { field: "operators", why: "at most 64 are allowed".to_owned() });
+            }
+            let named = std::iter::once(&workload.owner).chain(&workload.operators);
+            let known = |id: &SubjectId| {
+                state.subjects.get(id).is_some_and(|s| s.entity == entity && s.employment().is_some())
+            };
+            match named.into_iter().all(known) {
+                true => Ok(()),
+                false => Err(Reject::Invalid {
+                    field: "operators",
+                    why: "owner and operators must be people of the same entity".to_owned(),
+                }),
+            }
+        }
+    }
+}
+
+fn check_token(subject: &Subject, expires_at: Timestamp, now: Timestamp) -> Result<(), Reject> {
+    if subject.status != SubjectStatus::Approved {
+        return Err(Reject::WrongState {
+            what: "subject",
+            have: subject.status.to_string(),
+            need: "APPROVED by a vetter",
+        });
+    }
+    if expires_at <= now || expires_at > now.plus_ms(TOKEN_TTL_MAX_MS) {
+        return Err(Reject::Invalid {
+            field: "expires_at",
+            why: "it must lie between now and 14 days from now".to_owned(),
+        });
+    }
+    Ok(())
+}

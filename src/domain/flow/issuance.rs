@@ -1,0 +1,358 @@
+//! Issuance: what a certificate may state, for how long, and whether it may be issued now. Everything comes from the
+//! record; renewal runs every rule again and copies nothing.
+
+use super::reject::Reject;
+use crate::domain::certificate::{
+    AccessFacts, AuthorityKind, EntityFacts, Facts, LineageStep, PersonFacts, PrincipalKind, SystemFacts,
+};
+use crate::domain::decision::{
+    Case, ChainFacts, Decision, Operator, Operators, ScreeningState, Standing, Who, judge,
+};
+use crate::domain::determination::DeterminationKind;
+use crate::domain::enforce::{operators_of, states};
+use crate::domain::entity::{Entity, EntityClass};
+use crate::domain::event::{Cause, Intent};
+use crate::domain::id::{Digest, ModelId, Ordinal, SubjectId};
+use crate::domain::model::AccessForm;
+use crate::domain::person::PersonStatus;
+use crate::domain::policy::Place;
+use crate::domain::revocation::StopScope;
+use crate::domain::state::State;
+use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
+use crate::domain::time::{Now, Timestamp};
+
+/// Instants that a certificate may not outlive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits(pub Vec<Timestamp>);
+
+/// What an access certificate of this subject would state now, and what it may not outlive.
+///
+/// # Errors
+/// Why none may be issued.
+pub fn certifiable(
+    state: &State,
+    subject: SubjectId,
+    step: LineageStep,
+    now: Timestamp,
+) -> Result<(AccessFacts, Limits), Reject> {
+    let subject = state.subjects.get(&subject).ok_or(Reject::NotFound("subject"))?;
+    let entity = state.entities.get(&subject.entity).ok_or(Reject::NotFound("entity"))?;
+    let judged = Now::with_margin(now);
+    check_standing(state, entity, subject, judged)?;
+    let models = models(state, entity, subject, judged)?;
+    let membership = entity.card.membership(None, judged);
+    let class = entity.card.class(judged);
+    let lift = || {
+        state
+            .bundle()
+            .parts()
+            .determinations
+            .iter()
+            .find(|d| d.kind == DeterminationKind::LiftForBeneficiaries && d.has_taken_effect(judged))
+    };
+    let (annex_revision, determination) = match (class, membership) {
+        (EntityClass::AnnexA, Some(m)) => (Some(m.revision), Some(m.determination.clone())),
+        (EntityClass::Provider, _) => (None, lift().map(|d| d.id.clone())),
+        (EntityClass::AnnexA | EntityClass::Unlisted, _) => (None, None),
+    };
+    let facts = AccessFacts {
+        subject: subject.id,
+        entity: EntityFacts { entity: entity.card.id, class, annex_revision, determination },
+        person: person(subject)?,
+        models,
+        step,
+    };
+    let membership_end = membership.and_then(|m| m.interval.until);
+    let relation_end = subject.employment().and_then(|e| e.relation_until);
+    let license_end = state
+        .licenses_of(entity.card.id)
+        .filter(|license| license.interval.permits(judged))
+        .filter_map(|license| license.interval.until);
+    let limits = [membership_end, relation_end, subject.reverify_due, entity.card.reverify_due];
+    Ok((facts, Limits(limits.into_iter().flatten().chain(license_end).collect())))
+}
+
+fn person(subject: &Subject) -> Result<Option<PersonFacts>, Reject> {
+    match &subject.body {
+        SubjectBody::Workload(_) => Ok(None),
+        SubjectBody::Human(employment) => {
+            let vetting = employment.vetting.as_ref().ok_or(Reject::WrongState {
+                what: "subject",
+                have: "not vetted".to_owned(),
+                need: "a vetting",
+            })?;
+            Ok(Some(PersonFacts {
+                status: vetting.status,
+                verified_on: vetting.verified_on,
+                relation: employment.relation,
+                assurance: vetting.assurance,
+            }))
+        }
+    }
+}
+
+fn check_standing(state: &State, entity: &Entity, subject: &Subject, now: Now) -> Result<(), Reject> {
+    if !entity.card.is_active {
+        return Err(Reject::WrongState { what: "entity", have: entity.status.to_string(), need: "ACTIVE" });
+    }
+    if subject.status != SubjectStatus::Approved {
+        return Err(Reject::WrongState {
+            what: "subject",
+            have: subject.status.to_string(),
+            need: "APPROVED",
+        });
+    }
+    if state.enforcement.is_suspended(entity.card.id, subject.id) {
+        return Err(Reject::WrongState {
+            what: "subject",
+            have: "suspended".to_owned(),
+            need: "no suspension",
+        });
+    }
+    let due = |at: Option<Timestamp>| at.is_some_and(|at| now.narrowed_since(at));
+    if due(subject.reverify_due) || due(entity.card.reverify_due) {
+        return Err(Reject::WrongState {
+            what: "re-verification",
+            have: "overdue".to_owned(),
+            need: "a re-verification",
+        });
+    }
+    if subject.employment().is_some_and(|e| due(e.relation_until)) {
+        return Err(Reject::WrongState {
+            what: "relation",
+            have: "no longer attested".to_owned(),
+            need: "an attestation of the entity",
+        });
+    }
+    let fresh_ms = state.bundle().parts().posture.screening_fresh_ms;
+    let need = "a fresh screening without open hits";
+    match entity.card.screening_state(fresh_ms, now) {
+        ScreeningState::Clear => Ok(()),
+        ScreeningState::Stale => {
+            Err(Reject::WrongState { what: "screening", have: "stale (SCREENING_STALE)".to_owned(), need })
+        }
+        ScreeningState::Pending => Err(Reject::WrongState {
+            what: "screening",
+            have: "pending (SCREENING_PENDING)".to_owned(),
+            need,
+        }),
+        ScreeningState::Denied => {
+            Err(Reject::WrongState { what: "screening", have: "a hit (PARTY_DENIED)".to_owned(), need })
+        }
+    }
+}
+
+/// The model families that the subject could use from within the United States: a grant, and a law that allows it
+/// (requirement E04). None: no certificate.
+fn models(state: &State, entity: &Entity, subject: &Subject, now: Now) -> Result<Vec<ModelId>, Reject> {
+    let mut models = Vec::new();
+    let mut refusals = Vec::new();
+    for grant in entity.card.grants.iter().filter(|grant| grant.is_active(now)) {
+        let Some(family) = state.bundle().registry().resolve(grant.model.as_str()) else { continue };
+        let stopped = state.enforcement.is_stopped(Some(family), None)
+            || state.enforcement.stops.iter().any(|scope| match scope {
+                StopScope::Entity(id) => *id == entity.card.id,
+                StopScope::Subject(id) => *id == subject.id,
+                StopScope::All => true,
+                StopScope::Model(_) | StopScope::Issuer(_) => false,
+            });
+        let decision = judge_grant(state, entity, subject, family, now);
+        if stopped {
+            refusals.push(format!("{}: access is stopped (EMERGENCY_STOP)", grant.model));
+        } else if decision.legal.allows() {
+            models.push(grant.model.clone());
+        } else {
+            refusals.push(format!("{}: {} ({})", grant.model, decision.legal, decision.reason));
+        }
+    }
+    models.sort();
+    models.dedup();
+    match (models.is_empty(), refusals.is_empty()) {
+        (false, _) => Ok(models),
+        (true, true) => Err(Reject::WrongState {
+            what: "entity",
+            have: "without an active grant".to_owned(),
+            need: "a model grant",
+        }),
+        (true, false) => {
+            Err(Reject::Denied(format!("no granted model may be used: {}", refusals.join("; "))))
+        }
+    }
+}
+
+fn judge_grant(state: &State, entity: &Entity, subject: &Subject, family: &[ModelId], now: Now) -> Decision {
+    let lift = state.bundle().regime(family, now).lifted_by;
+    let operators = match &subject.body {
+        SubjectBody::Human(_) => Vec::new(),
+        SubjectBody::Workload(workload) => operators_of(state, entity.card.id, &workload.operators),
+    };
+    let who = match &subject.body {
+        SubjectBody::Human(employment) => Who::Human {
+            status: employment.vetting.as_ref().map_or(PersonStatus::Undetermined, |vetting| vetting.status),
+            relation: employment.relation,
+            assurance: None,
+        },
+        SubjectBody::Workload(_) if operators.is_empty() => Who::Workload(Operators::Unknown),
+        SubjectBody::Workload(_) if operators.iter().all(Operator::is_eligible) => {
+            Who::Workload(Operators::Eligible)
+        }
+        SubjectBody::Workload(_) => Who::Workload(Operators::Listed(&operators)),
+    };
+    let license = state
+        .licenses_of(entity.card.id)
+        .find(|license| license.covers(subject.id, family, Place::Us, license.purposes.first(), now));
+    let case = Case {
+        state: None,
+        credential: None,
+        stopped: false,
+        family: Some(family),
+        model_not_listed: false,
+        form: AccessForm::Inference,
+        who,
+        class: entity.card.class_under(lift, now),
+        org: entity.card.org,
+        place: Place::Us,
+        serving: Place::Us,
+        seat: entity.card.seat,
+        mi_flag: entity.card.mi_flag,
+        license: license.map(|license| &license.id),
+        grant: entity.card.grant(family, now),
+        standing: Standing {
+            provisioned: true,
+            suspended: false,
+            reverify_overdue: false,
+            safeguard_lapsed: false,
+            quota_exhausted: false,
+        },
+        screening: ScreeningState::Clear,
+        chain: ChainFacts::Direct,
+        purpose: None,
+    };
+    judge(state.bundle(), &case, now)
+}
+
+/// May this intent be recorded? Its facts must be the ones that the record gives now.
+pub(super) fn admit_intent(state: &State, intent: &Intent, now: Timestamp) -> Result<(), Reject> {
+    match &intent.facts {
+        Facts::Access(facts) => {
+            if intent.ordinal > state.opened {
+                return Err(Reject::Conflict("this ordinal is not open for issuance yet".to_owned()));
+            }
+            let taken = intent.ordinal <= state.last_ordinal && !state.gaps.contains(&intent.ordinal);
+            if taken || intent.ordinal <= state.enforcement.cutoff(facts.entity.entity, facts.subject) {
+                return Err(Reject::Conflict("this ordinal was overtaken".to_owned()));
+            }
+            admit_access(state, intent, facts, now)
+        }
+        Facts::System(facts) => admit_system(state, intent, facts),
+    }
+}
+
+fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timestamp) -> Result<(), Reject> {
+    let (current, limits) = certifiable(state, facts.subject, facts.step, now)?;
+    if current != *facts {
+        return Err(Reject::Conflict("a fact changed meanwhile".to_owned()));
+    }
+    if limits.0.iter().any(|limit| intent.not_after > *limit) {
+        return Err(Reject::Conflict("a limit of its validity changed meanwhile".to_owned()));
+    }
+    let lineage = state.lineages.get(&facts.step.lineage);
+    if state.enforcement.locked.contains(&facts.step.lineage) {
+        return Err(Reject::WrongState {
+            what: "lineage",
+            have: "locked".to_owned(),
+            need: "a new enrollment",
+        });
+    }
+    match (&intent.cause, lineage) {
+        (Cause::Enroll(id), None) if facts.step.generation == 1 => {
+            let token = state.tokens.get(id).ok_or(Reject::NotFound("token"))?;
+            let same_key = token
+                .redeemed
+                .is_none_or(|(key, lineage)| key == intent.key && lineage == facts.step.lineage);
+            if token.subject != facts.subject || !same_key {
+                return Err(Reject::NotFound("token"));
+            }
+            if token.expires_at <= now {
+                return Err(Reject::WrongState {
+                    what: "token",
+                    have: "expired".to_owned(),
+                    need: "a new token",
+                });
+            }
+            check_key(state, intent.key)
+        }
+        (Cause::Renew(hash), Some(lineage))
+            if lineage.subject == facts.subject
+                && lineage.last.hash == *hash
+                && lineage.last.generation + 1 == facts.step.generation =>
+        {
+            if lineage.last.key == intent.key {
+                return Err(Reject::Invalid { field: "csr", why: "a renewal needs a new key".to_owned() });
+            }
+            check_key(state, intent.key)
+        }
+        (Cause::Enroll(_) | Cause::Renew(_) | Cause::Register(_), _) => {
+            Err(Reject::Conflict("this generation was issued meanwhile".to_owned()))
+        }
+    }
+}
+
+/// A key is the current one of one lineage at most, and never a principal's.
+fn check_key(state: &State, key: Digest) -> Result<(), Reject> {
+    let registered = || state.principals.values().any(|principal| principal.key_digest() == key);
+    if state.keys.contains_key(&key) || registered() {
+        return Err(Reject::Invalid {
+            field: "csr",
+            why: "this key is in use already; make a new one".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn admit_system(state: &State, intent: &Intent, facts: &SystemFacts) -> Result<(), Reject> {
+    if intent.ordinal != Ordinal(state.last_system_ordinal.0 + 1) {
+        return Err(Reject::Conflict("this ordinal was overtaken".to_owned()));
+    }
+    if facts.kind == PrincipalKind::Server {
+        return Ok(());
+    }
+    let principal = state.principal(&facts.principal).ok_or(Reject::NotFound("principal"))?;
+    if principal.kind != facts.kind || principal.key_digest() != intent.key {
+        return Err(Reject::Invalid {
+            field: "csr",
+            why: "the key is not the one that is registered for this principal".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// May this intent be completed? Entity, grant, stops and facts are checked again, for they may have changed since.
+pub(super) fn admit_completion(
+    state: &State,
+    authority: AuthorityKind,
+    ordinal: Ordinal,
+    now: Timestamp,
+) -> Result<(), Reject> {
+    let row = state.intents(authority).get(&ordinal).ok_or(Reject::NotFound("intent"))?;
+    let (_, intent) = row.as_ref();
+    match &intent.facts {
+        Facts::System(_) => Ok(()),
+        Facts::Access(facts) => {
+            let cut = ordinal <= state.enforcement.cutoff(facts.entity.entity, facts.subject);
+            if cut || state.enforcement.revoked.contains(ordinal) {
+                return Err(Reject::Conflict("it was revoked before it was issued".to_owned()));
+            }
+            let subject = state.subjects.get(&facts.subject).ok_or(Reject::NotFound("subject"))?;
+            if !states(facts, subject) {
+                return Err(Reject::Conflict("a fact changed meanwhile".to_owned()));
+            }
+            certifiable(state, facts.subject, facts.step, now)?;
+            let last = state.lineages.get(&facts.step.lineage).map_or(0, |lineage| lineage.last.generation);
+            if last + 1 != facts.step.generation {
+                return Err(Reject::Conflict("this generation was issued meanwhile".to_owned()));
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Commands: are they signed, current and sensible?
+
+use super::reject::Reject;
+use crate::domain::approval::{Basis, MANDATE_FRESH_MS, Mandate, SignedMandate};
+use crate::domain::bundle::Bundle;
+use crate::domain::certificate::PrincipalKind;
+use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
+use crate::domain::entity::{Entity, EntityStatus};
+use crate::domain::id::{EntityId, Ordinal};
+use crate::domain::principal::Role;
+use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
+use crate::domain::state::State;
+use crate::domain::subject::SubjectBody;
+use crate::domain::time::{Now, Timestamp};
+
+/// The most entities one annex amendment may name: an annex of a letter has a few hundred lines.
+const ANNEX_CHANGES_MAX: usize = 10_000;
+/// The longest reason an officer may write down.
+const REASON_LEN_MAX: usize = 1_000;
+
+/// The mandate of a command as of this state, for an officer to sign.
+pub fn mandate_for(state: &State, command: Command, now: Timestamp) -> Mandate {
+    let basis = command
+        .objects()
+        .into_iter()
+        .map(|object| Basis { revision: state.revision(&object), object })
+        .collect();
+    Mandate { trust_domain: state.settings.trust_domain.clone(), command, basis, made_at: now }
+}
+
+/// Checks the signatures and the basis, then the command itself.
+pub(super) fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Mandate, Reject> {
+    let mandate = signed
+        .mandate(&state.settings.trust_domain)
+        .map_err(|e| Reject::Invalid { field: "mandate", why: e.to_string() })?;
+    signed
+        .check_signatures(&mandate.command, |id| {
+            state.principal(id).map(AsRef::as_ref).filter(|p| p.kind == PrincipalKind::Officer)
+        })
+        .map_err(|e| Reject::NeedsApproval(e.to_string()))?;
+    // A restriction never fails because something moved meanwhile.
+    if !mandate.command.is_restricting() {
+        check_basis(state, &mandate, now)?;
+    }
+    check(state, &mandate.command, now)?;
+    Ok(mandate)
+}
+
+fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
+    if now < mandate.made_at.plus_ms(-60_000) || now > mandate.made_at.plus_ms(MANDATE_FRESH_MS) {
+        return Err(Reject::Conflict(format!("the mandate of {} is older than seven days", mandate.made_at)));
+    }
+    let objects = mandate.command.objects();
+    if mandate.basis.len() != objects.len() {
+        return Err(Reject::Invalid {
+            field: "mandate",
+            why: "the basis does not name every object".to_owned(),
+        });
+    }
+    for (basis, object) in mandate.basis.iter().zip(objects) {
+        let current = state.revision(&object);
+        if basis.object != object {
+            return Err(Reject::Invalid {
+                field: "mandate",
+                why: format!("the basis does not name {object}"),
+            });
+        }
+        if basis.revision != current {
+            return Err(Reject::Conflict(format!(
+                "{object} changed since the mandate was made (revision {} then, {current} now); make it anew",
+                basis.revision
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
+    match command {
+        Command::RegisterPrincipal(new) => check_principal(state, new),
+        Command::RemovePrincipal(id) => {
+            let principal = state.principal(id).ok_or(Reject::NotFound("principal"))?;
+            let approvers = state.principals.values().filter(|p| p.has(Role::Approver)).count();
+            if principal.has(Role::Approver) && approvers <= 2 {
+                return Err(Reject::WrongState {
+                    what: "number of approvers",
+                    have: approvers.to_string(),
+                    need: "three, so that two remain",
+                });
+            }
+            Ok(())
+        }
+        Command::ActivateEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
+        Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
+        Command::RemoveEntity { entity: id, .. } => {
+            let entity = entity(state, *id)?;
+            if entity.card.is_provider {
+                return Err(Reject::Denied("the provider itself cannot be removed; stop it".to_owned()));
+            }
+            status(entity, EntityStatus::Active, "ACTIVE")
+        }
+        Command::AmendAnnex { determination, revision, add, remove } => {
+            check_annex(state, (determination, *revision), add, remove, now)
+        }
+        Command::GrantModel { entity: id, grant } => {
+            let entity = entity(state, *id)?;
+            if state.bundle().registry().resolve(grant.model.as_str()).is_none() {
+                return Err(Reject::NotFound("model"));
+            }
+            if entity.card.grants.iter().any(|held| held.id == grant.id) {
+                return Err(Reject::Exists("grant"));
+            }
+            Ok(())
+        }
+        Command::EndGrant { entity: id, grant } => {
+            let held = entity(state, *id)?.card.grants.iter().any(|held| held.id == *grant);
+            if held { Ok(()) } else { Err(Reject::NotFound("grant")) }
+        }
+        Command::RegisterLicense(license) => entity(state, license.holder).map(|_| ()),
+        Command::AdoptPolicy(parts) => Bundle::new(parts.as_ref().clone())
+            .map(|_| ())
+            .map_err(|e| Reject::Invalid { field: "policy", why: e.to_string() }),
+        Command::Revoke { scope, .. } => check_scope(state, scope),
+        Command::Stop { scope, .. } => check_stop(state, scope),
+        Command::ReleaseStop(scope) => found(state.enforcement.stops.contains(scope), "stop"),
+        Command::Suspend { target, .. } => match target {
+            SuspensionTarget::Entity(id) => entity(state, *id).map(|_| ()),
+            SuspensionTarget::Subject(id) => found(state.subjects.contains_key(id), "subject"),
+        },
+        Command::Unsuspend(target) => found(state.enforcement.suspended.contains(target), "suspension"),
+        Command::Hold { ordinal, .. } => found(is_taken(state, *ordinal), "certificate"),
+        Command::ReleaseHold(ordinal) => found(state.enforcement.held.contains(*ordinal), "hold"),
+        Command::DecideSubject { subject, decision } => {
+            let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
+            check_decision(subject.body.clone(), decision)
+        }
+        Command::RecordScreening { entity: id, screening, reason } => {
+            entity(state, *id)?;
+            text("list_version", &screening.list_version, 1)?;
+            text("reason", reason, 1)?;
+            if screening.list_date > now {
+                return Err(Reject::Invalid { field: "list_date", why: "it lies in the future".to_owned() });
+            }
+            Ok(())
+        }
+        Command::RecordSafeguards { entity: id, .. } => entity(state, *id).map(|_| ()),
+        Command::AcceptClock(_) => Ok(()),
+    }
+}
+
+fn entity(state: &State, id: EntityId) -> Result<&Entity, Reject> {
+    state.entities.get(&id).map(AsRef::as_ref).ok_or(Reject::NotFound("entity"))
+}
+
+fn found(is: bool, what: &'static str) -> Result<(), Reject> {
+    if is { Ok(()) } else { Err(Reject::NotFound(what)) }
+}
+
+fn status(entity: &Entity, need: EntityStatus, word: &'static str) -> Result<(), Reject> {
+    if entity.status == need {
+        Ok(())
+    } else {
+        Err(Reject::WrongState { what: "entity", have: entity.status.to_string(), need: word })
+    }
+}
+
+fn is_taken(state: &State, ordinal: Ordinal) -> bool {
+    ordinal != Ordinal::default() && ordinal <= state.last_ordinal && !state.gaps.contains(&ordinal)
+}
+
+/// A short text for people to read: no control characters.
+pub(super) fn text(field: &'static str, value: &str, len_min: usize) -> Result<(), Reject> {
+    if value.len() < len_min || value.len() > REASON_LEN_MAX || value.chars().any(char::is_control) {
+        return Err(Reject::Invalid {
+            field,
+            why: format!("{len_min} to {REASON_LEN_MAX} printable characters are needed"),
+        });
+    }
+    Ok(())
+}
+
+fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
+    if state.principals.contains_key(&new.id) {
+        return Err(Reject::Exists("principal"));
+    }
+    if new.kind == PrincipalKind::Server {
+        return Err(Reject::Invalid { field: "kind", why: "the server registers itself".to_owned() });
+    }
+    if new.roles.is_empty() || new.roles.iter().any(|role| !new.kind.roles().contains(role)) {
+        return Err(Reject::Invalid {
+            field: "roles",
+            why: format!("a {} cannot hold these roles", new.kind),
+        });
+    }
+    match (new.kind, new.entity) {
+        (PrincipalKind::Partner, Some(id)) => entity(state, id).map(|_| ())?,
+        (PrincipalKind::Partner, None) => {
+            return Err(Reject::Invalid { field: "entity", why: "a partner acts for one entity".to_owned() });
+        }
+        (_, Some(_)) => {
+            return Err(Reject::Invalid {
+                field: "entity",
+                why: "only a partner acts for an entity".to_owned(),
+            });
+        }
+        (_, None) => {}
+    }
+    if !matches!(new.key.len(), 91 | 120) {
+        return Err(Reject::Invalid {
+            field: "key",
+            why: "a P-256 or P-384 public key is needed".to_owned(),
+        });
+    }
+    if state.principals.values().any(|principal| principal.key == new.key) {
+        return Err(Reject::Exists("key"));
+    }
+    Ok(())
+}
+
+fn check_annex(
+    state: &State,
+    (determination, revision): (&crate::domain::id::DeterminationId, u32),
+    add: &[EntityId],
+    remove: &[EntityId],
+    now: Timestamp,
+) -> Result<(), Reject> {
+    if state.bundle().determination(determination).is_none() {
+        return Err(Reject::NotFound("determination"));
+    }
+    if add.len() + remove.len() > ANNEX_CHANGES_MAX || add.len() + remove.len() == 0 {
+        return Err(Reject::Invalid { field: "add", why: "1 to 10000 entities are needed".to_owned() });
+    }
+    let last = state.annexes.get(determination).copied().unwrap_or_default();
+    if revision != last + 1 {
+        return Err(Reject::Conflict(format!("the last revision of this annex is {last}")));
+    }
+    let member = |id: &EntityId| -> Result<bool, Reject> {
+        Ok(entity(state, *id)?.card.membership(Some(determination), Now::exactly(now)).is_some())
+    };
+    for id in add {
+        if member(id)? {
+            return Err(Reject::Exists("membership"));
+        }
+    }
+    for id in remove {
+        if !member(id)? || add.contains(id) {
+            return Err(Reject::NotFound("membership"));
+        }
+    }
+    Ok(())
+}
+
+fn check_scope(state: &State, scope: &RevocationScope) -> Result<(), Reject> {
+    match scope {
+        RevocationScope::Certificate(ordinal) => {
+            found(is_taken(state, *ordinal), "certificate")?;
+            if state.enforcement.revoked.contains(*ordinal) {
+                return Err(Reject::Exists("revocation"));
+            }
+            Ok(())
+        }
+        RevocationScope::Lineage(id) => found(state.lineages.contains_key(id), "lineage"),
+        RevocationScope::Subject(id) => found(state.subjects.contains_key(id), "subject"),
+        RevocationScope::Person(id) => {
+            let of_person = |e: &crate::domain::subject::Employment| e.person == *id;
+            found(state.subjects.values().any(|s| s.employment().is_some_and(of_person)), "person")
+        }
+        RevocationScope::Entity(id) => entity(state, *id).map(|_| ()),
+        RevocationScope::Issuer(id) => {
+            let authority = state.authorities.get(id).ok_or(Reject::NotFound("authority"))?;
+            match authority.kind {
+                crate::domain::certificate::AuthorityKind::Access => Ok(()),
+                crate::domain::certificate::AuthorityKind::System => {
+                    Err(Reject::Denied("no model-access scope reaches the system authority".to_owned()))
+                }
+            }
+        }
+    }
+}
+
+fn check_stop(state: &State, scope: &StopScope) -> Result<(), Reject> {
+    if state.enforcement.stops.contains(scope) {
+        return Err(Reject::Exists("stop"));
+    }
+    match scope {
+        StopScope::All => Ok(()),
+        StopScope::Model(id) => found(state.bundle().registry().resolve(id.as_str()).is_some(), "model"),
+        StopScope::Entity(id) => entity(state, *id).map(|_| ()),
+        StopScope::Subject(id) => found(state.subjects.contains_key(id), "subject"),
+        StopScope::Issuer(id) => found(state.authorities.contains_key(id), "authority"),
+    }
+}
+
+fn check_decision(body: SubjectBody, decision: &SubjectDecision) -> Result<(), Reject> {
+    match (body, decision) {
+        (SubjectBody::Human(employment), SubjectDecision::Approve { vetting: None, .. }) => {
+            if employment.vetting.is_some() {
+                Ok(())
+            } else {
+                Err(Reject::Invalid {
+                    field: "vetting",
+                    why: "a person is approved with a vetting".to_owned(),
+                })
+            }
+        }
+        (SubjectBody::Human(_), SubjectDecision::Approve { vetting: Some(vetting), .. }) => {
+            if vetting.status == vetting.evidence.status() {
+                Ok(())
+            } else {
+                Err(Reject::Invalid {
+                    field: "status",
+                    why: format!("{} supports {}", vetting.evidence, vetting.evidence.status()),
+                })
+            }
+        }
+        (SubjectBody::Workload(_), SubjectDecision::Approve { vetting: Some(_), .. }) => {
+            Err(Reject::Invalid { field: "vetting", why: "a workload has none".to_owned() })
+        }
+        (SubjectBody::Workload(_), SubjectDecision::Approve { vetting: None, .. })
+        | (_, SubjectDecision::Refuse) => Ok(()),
+    }
+}

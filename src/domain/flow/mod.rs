@@ -1,0 +1,14 @@
+//! Workflows: may this event be recorded now? Each is a pure check of State; what the event then does is in
+//! [`State::apply`](super::state::State::apply).
+
+mod admit;
+mod issuance;
+mod mandate;
+mod reject;
+#[cfg(test)]
+mod tests;
+
+pub use admit::{TOKEN_TTL_MAX_MS, admit};
+pub use issuance::{Limits, certifiable};
+pub use mandate::mandate_for;
+pub use reject::Reject;

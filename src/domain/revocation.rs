@@ -1,0 +1,134 @@
+//! Words of revocation, suspension and stop: what is taken away, from whom, and why.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+
+use super::id::{AuthorityId, EntityId, LineageId, ModelId, Ordinal, PersonId, SubjectId};
+use super::word::words;
+
+words! {
+    /// Why something is revoked, suspended or stopped.
+    RevocationReason {
+        /// The subject's key is no longer the subject's alone.
+        KeyCompromise = 0, "KEY_COMPROMISE";
+        /// The issuer's key is.
+        CaCompromise = 1, "CA_COMPROMISE";
+        /// The person left the entity.
+        AffiliationEnded = 2, "AFFILIATION_ENDED";
+        /// The entity left the annex.
+        AnnexRemoved = 3, "ANNEX_REMOVED";
+        /// The determination behind it changed.
+        DeterminationChanged = 4, "DETERMINATION_CHANGED";
+        /// The person's status changed.
+        StatusChanged = 5, "STATUS_CHANGED";
+        /// The person's status was misstated.
+        StatusMisstated = 6, "STATUS_MISSTATED";
+        /// The licence ended.
+        LicenseEnded = 7, "LICENSE_ENDED";
+        /// A screening list names a party.
+        ScreeningHit = 8, "SCREENING_HIT";
+        /// A safeguard lapsed.
+        SafeguardLapsed = 9, "SAFEGUARD_LAPSED";
+        /// Misuse.
+        Misuse = 10, "MISUSE";
+        /// A re-verification is overdue.
+        ReverifyOverdue = 11, "REVERIFY_OVERDUE";
+        /// Replaced by another certificate.
+        Superseded = 12, "SUPERSEDED";
+        /// A government ordered it.
+        GovernmentOrder = 13, "GOVERNMENT_ORDER";
+        /// It should never have been issued.
+        IssuedInError = 14, "ISSUED_IN_ERROR";
+        /// A drill.
+        Drill = 15, "DRILL";
+    }
+}
+
+/// What a revocation reaches. Each is one record and one event, however many certificates it cuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum RevocationScope {
+    /// One access certificate.
+    #[n(0)]
+    Certificate(#[n(0)] Ordinal),
+    /// A chain of renewals; it cannot be renewed any more.
+    #[n(1)]
+    Lineage(#[n(0)] LineageId),
+    /// Every certificate issued so far to one employment or workload.
+    #[n(2)]
+    Subject(#[n(0)] SubjectId),
+    /// The same for every employment of one person.
+    #[n(3)]
+    Person(#[n(0)] PersonId),
+    /// Every certificate issued so far to the people and workloads of an entity.
+    #[n(4)]
+    Entity(#[n(0)] EntityId),
+    /// Every certificate of an issuing authority.
+    #[n(5)]
+    Issuer(#[n(0)] AuthorityId),
+}
+
+impl fmt::Display for RevocationScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(ordinal) => write!(f, "certificate {ordinal}"),
+            Self::Lineage(id) => write!(f, "lineage {id}"),
+            Self::Subject(id) => write!(f, "subject {id}"),
+            Self::Person(id) => write!(f, "person {id}"),
+            Self::Entity(id) => write!(f, "entity {id}"),
+            Self::Issuer(id) => write!(f, "issuer {id}"),
+        }
+    }
+}
+
+/// What an emergency stop reaches.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum StopScope {
+    /// Everything.
+    #[n(0)]
+    All,
+    /// One model and everything that descends from it, whether covered or not.
+    #[n(1)]
+    Model(#[n(0)] ModelId),
+    /// One entity.
+    #[n(2)]
+    Entity(#[n(0)] EntityId),
+    /// One employment or workload.
+    #[n(3)]
+    Subject(#[n(0)] SubjectId),
+    /// Everybody with a certificate of this authority.
+    #[n(4)]
+    Issuer(#[n(0)] AuthorityId),
+}
+
+impl fmt::Display for StopScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("everything"),
+            Self::Model(id) => write!(f, "model {id}"),
+            Self::Entity(id) => write!(f, "entity {id}"),
+            Self::Subject(id) => write!(f, "subject {id}"),
+            Self::Issuer(id) => write!(f, "issuer {id}"),
+        }
+    }
+}
+
+/// What a suspension reaches: reversible, without a cut-off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum SuspensionTarget {
+    /// A partner.
+    #[n(0)]
+    Entity(#[n(0)] EntityId),
+    /// An employment or a workload.
+    #[n(1)]
+    Subject(#[n(0)] SubjectId),
+}
+
+impl fmt::Display for SuspensionTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entity(id) => write!(f, "entity {id}"),
+            Self::Subject(id) => write!(f, "subject {id}"),
+        }
+    }
+}

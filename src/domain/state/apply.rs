@@ -1,0 +1,366 @@
+//! `apply`: what a record does to State. Pure, and it refuses a record whose signatures do not carry it, so that
+//! neither start-up nor `journal verify` can be fed a loosening nobody signed.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use thiserror::Error;
+
+use super::tables::{Issued, Lineage, Proposal, Settings, Token};
+use super::{REQUESTS_MAX, State};
+use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, SignedMandate, verify};
+use crate::domain::authority::AuthorityState;
+use crate::domain::bundle::Bundle;
+use crate::domain::certificate::{AuthorityKind, Facts, PrincipalKind};
+use crate::domain::codec::from_bytes;
+use crate::domain::command::{NewPrincipal, ObjectRef};
+use crate::domain::enforce::{EnforcementEvent, EnforcementSet, Position};
+use crate::domain::entity::{Entity, EntityCard, EntityStatus};
+use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
+use crate::domain::id::{AuthorityId, Digest, EntityId, Epoch, Ordinal, Seq, SubjectId};
+use crate::domain::principal::Principal;
+use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
+use crate::domain::time::Timestamp;
+
+/// Why a record cannot be applied: the journal was written by something else, or altered.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("record {seq}: {why}")]
+pub struct ApplyFault {
+    /// Which record.
+    pub seq: Seq,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// What a record changed for gateways.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Applied {
+    /// Events for every gateway.
+    pub events: Vec<EnforcementEvent>,
+    /// Entities whose card changed.
+    pub cards: Vec<EntityId>,
+}
+
+impl Applied {
+    pub(super) fn event(event: EnforcementEvent) -> Self {
+        Self { events: vec![event], cards: Vec::new() }
+    }
+
+    pub(super) fn card(entity: EntityId) -> Self {
+        Self { events: Vec::new(), cards: vec![entity] }
+    }
+}
+
+impl State {
+    /// The state after genesis, the first record of a journal.
+    ///
+    /// # Errors
+    /// A record that is not genesis, or one that its officers did not sign.
+    pub fn genesis(epoch: Epoch, time: Timestamp, entry: &Entry) -> Result<Self, ApplyFault> {
+        let seq = Seq(1);
+        let fault = |why: String| ApplyFault { seq, why };
+        let Event::Genesis { bytes, approvals } = &entry.event else {
+            return Err(fault("the first record is not genesis".to_owned()));
+        };
+        let genesis: Genesis = from_bytes(bytes).map_err(|e| fault(format!("not a genesis: {e}")))?;
+        for officer in &genesis.officers {
+            let signed = approvals
+                .iter()
+                .filter(|approval| approval.officer == officer.id)
+                .any(|approval| verify(&officer.key, GENESIS_PREFIX, bytes, &approval.signature).is_ok());
+            if !signed {
+                return Err(fault(format!("genesis is not signed by {}", officer.id)));
+            }
+        }
+        check_officers(&genesis.officers).map_err(fault)?;
+        let bundle = Bundle::new(genesis.bundle.clone()).map_err(|e| fault(e.to_string()))?;
+        let mut enforcement = EnforcementSet::new(Arc::new(bundle));
+        enforcement.lease_ms = genesis.lease_ms;
+        let mut state = Self {
+            position: Position { epoch, seq },
+            time,
+            settings: Arc::new(Settings::from(&genesis)),
+            enforcement: Arc::new(enforcement),
+            feed_digest: Digest::of(bytes),
+            feed_seq: seq,
+            entities: OrdMap::new(),
+            subjects: OrdMap::new(),
+            tokens: OrdMap::new(),
+            lineages: OrdMap::new(),
+            principals: OrdMap::new(),
+            authorities: genesis.authorities.iter().map(|a| (a.id, Arc::new(a.clone()))).collect(),
+            proposals: OrdMap::new(),
+            licenses: OrdMap::new(),
+            annexes: OrdMap::new(),
+            revisions: OrdMap::new(),
+            intents: OrdMap::new(),
+            system_intents: OrdMap::new(),
+            last_ordinal: Ordinal::default(),
+            gaps: OrdSet::new(),
+            opened: Ordinal::default(),
+            last_system_ordinal: Ordinal::default(),
+            requests: OrdMap::new(),
+            request_order: OrdMap::new(),
+            system_certificates: OrdMap::new(),
+            keys: OrdMap::new(),
+        };
+        for officer in &genesis.officers {
+            state.put_principal(officer.clone(), seq);
+        }
+        state.put_entity(&genesis.provider, true, seq);
+        Ok(state)
+    }
+
+    /// Applies one record.
+    ///
+    /// # Errors
+    /// A record out of order, one that contradicts the state, or one whose signatures do not carry it.
+    pub fn apply(&mut self, seq: Seq, time: Timestamp, entry: &Entry) -> Result<Applied, ApplyFault> {
+        let fault = |why: String| ApplyFault { seq, why };
+        if seq != self.position.seq.next() {
+            return Err(fault(format!("it follows record {}", self.position.seq)));
+        }
+        let applied = self.apply_event(seq, time, &entry.event).map_err(fault)?;
+        if let Some(request) = entry.request {
+            self.requests.insert(request, seq);
+            self.request_order.insert(seq, request);
+            if self.requests.len() > REQUESTS_MAX
+                && let Some((oldest, request)) = self.request_order.get_min().cloned()
+            {
+                self.request_order.remove(&oldest);
+                self.requests.remove(&request);
+            }
+        }
+        if !applied.events.is_empty() {
+            let set = Arc::make_mut(&mut self.enforcement);
+            for event in &applied.events {
+                set.apply(event);
+                self.feed_digest = crate::domain::enforce::chain(self.feed_digest, seq, event);
+            }
+            self.feed_seq = seq;
+        }
+        self.position.seq = seq;
+        self.time = time;
+        Ok(applied)
+    }
+
+    fn apply_event(&mut self, seq: Seq, time: Timestamp, event: &Event) -> Result<Applied, String> {
+        match event {
+            Event::Genesis { .. } => return Err("genesis is not the first record".to_owned()),
+            Event::Proposed { id, signed } => {
+                self.check_signatures(signed).map_err(|e| e.to_string())?;
+                let proposal = Proposal { id: *id, signed: signed.clone(), made_at: time };
+                self.proposals.insert(*id, Arc::new(proposal));
+            }
+            Event::ProposalWithdrawn(id) => drop(self.proposals.remove(id)),
+            Event::Enacted { signed, proposal } => {
+                let mandate = self.check_signatures(signed).map_err(|e| e.to_string())?;
+                signed.check_count(&mandate.command).map_err(|e| e.to_string())?;
+                if let Some(id) = proposal {
+                    self.proposals.remove(id);
+                }
+                return self.enact(seq, time, &mandate.command);
+            }
+            Event::EntityApplied(new) => {
+                self.put_entity(new, false, seq);
+                return Ok(Applied::card(new.id));
+            }
+            Event::SubjectNominated { id, entity, body } => self.nominate(*id, *entity, body, seq),
+            Event::RelationAttested { subject, relation, until } => {
+                let cut = self.change_subject(*subject, seq, |subject| {
+                    if let SubjectBody::Human(employment) = &mut subject.body {
+                        employment.relation = *relation;
+                        employment.relation_until = *until;
+                    }
+                })?;
+                return Ok(cut);
+            }
+            Event::TokenCreated { id, secret, subject, expires_at } => {
+                let token = Token {
+                    id: *id,
+                    secret: *secret,
+                    subject: *subject,
+                    expires_at: *expires_at,
+                    redeemed: None,
+                };
+                self.tokens.insert(*id, Arc::new(token));
+            }
+            Event::IssuanceIntended(intent) => self.intend(seq, intent)?,
+            Event::CertificateIssued { authority, ordinal, hash, .. } => {
+                self.complete(seq, *authority, *ordinal, *hash)?;
+            }
+            Event::LineageLocked(lineage) => {
+                return Ok(Applied::event(EnforcementEvent::LineageLocked(*lineage)));
+            }
+            Event::CeilingAnnounced(ordinal) => {
+                return Ok(Applied::event(EnforcementEvent::CeilingRaised(*ordinal)));
+            }
+            Event::BlockOpened(ordinal) => self.opened = self.opened.max(*ordinal),
+            Event::ServerStarted { .. }
+            | Event::BarrierFinished { .. }
+            | Event::InstantPassed(_)
+            | Event::SnapshotTaken { .. } => {}
+        }
+        Ok(Applied::default())
+    }
+
+    pub(super) fn check_signatures(
+        &self,
+        signed: &SignedMandate,
+    ) -> Result<crate::domain::approval::Mandate, ApprovalFault> {
+        let mandate = signed.mandate(&self.settings.trust_domain)?;
+        signed.check_signatures(&mandate.command, |id| {
+            self.principal(id).map(AsRef::as_ref).filter(|p| p.kind == PrincipalKind::Officer)
+        })?;
+        Ok(mandate)
+    }
+
+    pub(super) fn put_principal(&mut self, new: NewPrincipal, seq: Seq) {
+        self.touch(ObjectRef::Principal(new.id.clone()), seq);
+        let principal = Principal {
+            id: new.id.clone(),
+            kind: new.kind,
+            roles: new.roles,
+            entity: new.entity,
+            key: new.key,
+            is_pausable: new.is_pausable,
+            is_removed: false,
+            revision: seq,
+        };
+        self.principals.insert(new.id, Arc::new(principal));
+    }
+
+    fn put_entity(&mut self, new: &NewEntity, is_provider: bool, seq: Seq) {
+        let card = EntityCard {
+            id: new.id,
+            revision: seq,
+            is_provider,
+            memberships: Vec::new(),
+            org: new.org,
+            seat: new.seat,
+            is_active: is_provider,
+            grants: Vec::new(),
+            screening: None,
+            safeguards_until: None,
+            reverify_due: None,
+            mi_flag: false,
+            has_licenses: false,
+        };
+        let status = if is_provider { EntityStatus::Active } else { EntityStatus::Applicant };
+        let entity = Entity { card, kind: new.kind, name: new.name.clone(), status };
+        self.entities.insert(new.id, Arc::new(entity));
+        self.touch(ObjectRef::Entity(new.id), seq);
+    }
+
+    fn nominate(&mut self, id: SubjectId, entity: EntityId, body: &SubjectBody, seq: Seq) {
+        let subject = Subject {
+            id,
+            entity,
+            body: body.clone(),
+            status: SubjectStatus::Nominated,
+            reverify_due: None,
+            revision: seq,
+        };
+        self.subjects.insert(id, Arc::new(subject));
+        self.touch(ObjectRef::Subject(id), seq);
+    }
+
+    pub(super) fn touch(&mut self, object: ObjectRef, seq: Seq) {
+        self.revisions.insert(object, seq);
+    }
+
+    fn intend(&mut self, seq: Seq, intent: &Intent) -> Result<(), String> {
+        let row = Arc::new((seq, intent.clone()));
+        match intent.authority {
+            AuthorityKind::Access => {
+                self.take_ordinal(intent.ordinal)?;
+                self.intents.insert(intent.ordinal, row);
+                if let (Cause::Enroll(id), Facts::Access(facts)) = (&intent.cause, &intent.facts) {
+                    let token = self.tokens.get_mut(id).ok_or("it redeems a token that is not on record")?;
+                    Arc::make_mut(token).redeemed = Some((intent.key, facts.step.lineage));
+                }
+            }
+            AuthorityKind::System => {
+                if intent.ordinal != Ordinal(self.last_system_ordinal.0 + 1) {
+                    return Err("its ordinal is not the next one of the system authority".to_owned());
+                }
+                self.last_system_ordinal = intent.ordinal;
+                self.system_intents.insert(intent.ordinal, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests take ordinals before they reach the writer, so records arrive slightly out of order; none is used twice.
+    fn take_ordinal(&mut self, ordinal: Ordinal) -> Result<(), String> {
+        if ordinal > self.last_ordinal {
+            self.gaps.extend((self.last_ordinal.0 + 1..ordinal.0).map(Ordinal));
+            self.last_ordinal = ordinal;
+            Ok(())
+        } else if self.gaps.remove(&ordinal).is_some() {
+            Ok(())
+        } else {
+            Err(format!("ordinal {ordinal} was used before"))
+        }
+    }
+
+    fn complete(
+        &mut self,
+        seq: Seq,
+        authority: AuthorityKind,
+        ordinal: Ordinal,
+        hash: Digest,
+    ) -> Result<(), String> {
+        let intents = match authority {
+            AuthorityKind::Access => &mut self.intents,
+            AuthorityKind::System => &mut self.system_intents,
+        };
+        let row = intents.remove(&ordinal).ok_or("it issues a certificate that was not intended")?;
+        let (intended, intent) = row.as_ref();
+        let issued = |generation| Issued {
+            generation,
+            ordinal,
+            key: intent.key,
+            hash,
+            intended: *intended,
+            issued: seq,
+            not_after: intent.not_after,
+        };
+        match &intent.facts {
+            Facts::Access(facts) => {
+                let lineage = Lineage { subject: facts.subject, last: issued(facts.step.generation) };
+                self.keys.insert(lineage.last.key, facts.step.lineage);
+                if let Some(before) = self.lineages.insert(facts.step.lineage, Arc::new(lineage)) {
+                    self.keys.remove(&before.last.key);
+                }
+            }
+            Facts::System(facts) => {
+                let generation =
+                    self.system_certificates.get(&facts.principal).map_or(1, |last| last.generation + 1);
+                self.system_certificates.insert(facts.principal.clone(), issued(generation));
+            }
+        }
+        Ok(())
+    }
+
+    /// Revokes an authority's row; the set's event does the enforcing.
+    pub(super) fn revoke_authority(&mut self, id: AuthorityId) {
+        if let Some(authority) = self.authorities.get_mut(&id) {
+            Arc::make_mut(authority).state = AuthorityState::Revoked;
+        }
+    }
+}
+
+/// Genesis has two officers with different names and keys.
+fn check_officers(officers: &[NewPrincipal]) -> Result<(), String> {
+    match officers {
+        [a, b] if a.id != b.id && a.key != b.key => {
+            if officers.iter().all(|officer| officer.kind == PrincipalKind::Officer) {
+                Ok(())
+            } else {
+                Err("a principal of genesis is not an officer".to_owned())
+            }
+        }
+        _ => Err("genesis needs two officers with different names and keys".to_owned()),
+    }
+}

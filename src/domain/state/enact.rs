@@ -1,0 +1,258 @@
+//! What an enacted command does to State. Whoever changes a fact that certificates state commits a cut-off in the same
+//! record for the certificates that carry the old fact (design section 2).
+
+use std::sync::Arc;
+
+use super::State;
+use super::apply::Applied;
+use crate::domain::bundle::Bundle;
+use crate::domain::command::{Command, ObjectRef, SubjectDecision};
+use crate::domain::decision::Operator;
+use crate::domain::enforce::{EnforcementEvent, operators_of};
+use crate::domain::entity::{Entity, EntityStatus, Membership};
+use crate::domain::id::{DeterminationId, EntityId, Seq, SubjectId};
+use crate::domain::person::{PersonStatus, Relation};
+use crate::domain::revocation::RevocationScope;
+use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
+use crate::domain::time::{Interval, Timestamp};
+
+impl State {
+    pub(super) fn enact(&mut self, seq: Seq, time: Timestamp, command: &Command) -> Result<Applied, String> {
+        for object in command.objects() {
+            self.touch(object, seq);
+        }
+        match command {
+            Command::RegisterPrincipal(new) => self.put_principal(new.clone(), seq),
+            Command::RemovePrincipal(id) => {
+                let principal = self.principals.get_mut(id).ok_or("no such principal")?;
+                let principal = Arc::make_mut(principal);
+                principal.is_removed = true;
+                principal.revision = seq;
+            }
+            Command::ActivateEntity(id) => {
+                return self.change_entity(*id, seq, |entity| {
+                    entity.status = EntityStatus::Active;
+                    entity.card.is_active = true;
+                });
+            }
+            Command::RejectEntity(id) => {
+                return self.change_entity(*id, seq, |entity| {
+                    entity.status = EntityStatus::Rejected;
+                    entity.card.is_active = false;
+                });
+            }
+            Command::RemoveEntity { entity, .. } => {
+                let mut applied = self.change_entity(*entity, seq, |entity| {
+                    entity.status = EntityStatus::Removed;
+                    entity.card.is_active = false;
+                    end_memberships(entity, None, time);
+                })?;
+                applied.events.push(self.cut_entity(*entity));
+                return Ok(applied);
+            }
+            Command::AmendAnnex { determination, revision, add, remove } => {
+                return self.amend_annex(seq, time, (determination, *revision), add, remove);
+            }
+            Command::GrantModel { entity, grant } => {
+                return self.change_entity(*entity, seq, |entity| entity.card.grants.push(grant.clone()));
+            }
+            Command::EndGrant { entity, grant } => {
+                return self.change_entity(*entity, seq, |entity| {
+                    for held in entity.card.grants.iter_mut().filter(|held| held.id == *grant) {
+                        held.interval.until = Some(time);
+                    }
+                });
+            }
+            Command::RegisterLicense(license) => {
+                self.licenses.insert(license.id.clone(), Arc::new(license.clone()));
+                return self.change_entity(license.holder, seq, |entity| entity.card.has_licenses = true);
+            }
+            Command::AdoptPolicy(parts) => {
+                let bundle = Bundle::new(parts.as_ref().clone()).map_err(|e| e.to_string())?;
+                return Ok(Applied::event(EnforcementEvent::PolicyAdopted(Arc::new(bundle))));
+            }
+            Command::Revoke { scope, .. } => return Ok(Applied::event(self.revoke(scope))),
+            Command::Stop { scope, .. } => {
+                return Ok(Applied::event(EnforcementEvent::Stopped(scope.clone())));
+            }
+            Command::ReleaseStop(scope) => {
+                return Ok(Applied::event(EnforcementEvent::StopReleased(scope.clone())));
+            }
+            Command::Suspend { target, .. } => {
+                return Ok(Applied::event(EnforcementEvent::Suspended(*target)));
+            }
+            Command::Unsuspend(target) => return Ok(Applied::event(EnforcementEvent::Unsuspended(*target))),
+            Command::Hold { ordinal, .. } => return Ok(Applied::event(EnforcementEvent::Held(*ordinal))),
+            Command::ReleaseHold(ordinal) => {
+                return Ok(Applied::event(EnforcementEvent::HoldReleased(*ordinal)));
+            }
+            Command::DecideSubject { subject, decision } => {
+                return self.decide_subject(seq, *subject, decision);
+            }
+            Command::RecordScreening { entity, screening, .. } => {
+                return self
+                    .change_entity(*entity, seq, |entity| entity.card.screening = Some(screening.clone()));
+            }
+            Command::RecordSafeguards { entity, until, reverify_due } => {
+                return self.change_entity(*entity, seq, |entity| {
+                    entity.card.safeguards_until = Some(*until);
+                    entity.card.reverify_due = *reverify_due;
+                });
+            }
+            Command::AcceptClock(_) => {}
+        }
+        Ok(Applied::default())
+    }
+
+    fn change_entity(
+        &mut self,
+        id: EntityId,
+        seq: Seq,
+        change: impl FnOnce(&mut Entity),
+    ) -> Result<Applied, String> {
+        let entity = self.entities.get_mut(&id).ok_or("no such entity")?;
+        let entity = Arc::make_mut(entity);
+        change(entity);
+        entity.card.revision = seq;
+        self.touch(ObjectRef::Entity(id), seq);
+        Ok(Applied::card(id))
+    }
+
+    fn cut_entity(&self, entity: EntityId) -> EnforcementEvent {
+        EnforcementEvent::EntityCut { entity, cutoff: self.last_ordinal }
+    }
+
+    fn revoke(&mut self, scope: &RevocationScope) -> EnforcementEvent {
+        let cutoff = self.last_ordinal;
+        match scope {
+            RevocationScope::Certificate(ordinal) => EnforcementEvent::CertificateRevoked(*ordinal),
+            RevocationScope::Lineage(lineage) => EnforcementEvent::LineageLocked(*lineage),
+            RevocationScope::Subject(subject) => {
+                EnforcementEvent::SubjectsCut { subjects: vec![*subject], cutoff }
+            }
+            RevocationScope::Person(person) => {
+                let of_person =
+                    |subject: &&Arc<Subject>| subject.employment().is_some_and(|e| e.person == *person);
+                let subjects = self.subjects.values().filter(of_person).map(|subject| subject.id).collect();
+                EnforcementEvent::SubjectsCut { subjects, cutoff }
+            }
+            RevocationScope::Entity(entity) => self.cut_entity(*entity),
+            RevocationScope::Issuer(authority) => {
+                self.revoke_authority(*authority);
+                EnforcementEvent::IssuerRevoked(*authority)
+            }
+        }
+    }
+
+    fn amend_annex(
+        &mut self,
+        seq: Seq,
+        time: Timestamp,
+        (determination, revision): (&DeterminationId, u32),
+        add: &[EntityId],
+        remove: &[EntityId],
+    ) -> Result<Applied, String> {
+        let mut applied = Applied::default();
+        for id in add {
+            applied.cards.extend(
+                self.change_entity(*id, seq, |entity| {
+                    entity.card.memberships.push(Membership {
+                        determination: determination.clone(),
+                        revision,
+                        interval: Interval { from: time, until: None },
+                    });
+                })?
+                .cards,
+            );
+            applied.events.push(self.cut_entity(*id));
+        }
+        for id in remove {
+            let changed =
+                self.change_entity(*id, seq, |entity| end_memberships(entity, Some(determination), time))?;
+            applied.cards.extend(changed.cards);
+            applied.events.push(self.cut_entity(*id));
+        }
+        self.annexes.insert(determination.clone(), revision);
+        Ok(applied)
+    }
+
+    fn decide_subject(
+        &mut self,
+        seq: Seq,
+        id: SubjectId,
+        decision: &SubjectDecision,
+    ) -> Result<Applied, String> {
+        self.change_subject(id, seq, |subject| match decision {
+            SubjectDecision::Approve { vetting, reverify_due } => {
+                subject.status = SubjectStatus::Approved;
+                subject.reverify_due = *reverify_due;
+                if let (SubjectBody::Human(employment), Some(_)) = (&mut subject.body, vetting) {
+                    employment.vetting.clone_from(vetting);
+                }
+            }
+            SubjectDecision::Refuse => subject.status = SubjectStatus::Refused,
+        })
+    }
+
+    /// Changes a subject and cuts off what the change makes untrue: its own certificates when a compared fact or its
+    /// approval changed, and those of the workloads whose operators are no longer all eligible.
+    pub(super) fn change_subject(
+        &mut self,
+        id: SubjectId,
+        seq: Seq,
+        change: impl FnOnce(&mut Subject),
+    ) -> Result<Applied, String> {
+        let row = self.subjects.get_mut(&id).ok_or("no such subject")?;
+        let before = Arc::clone(row);
+        let subject = Arc::make_mut(row);
+        change(subject);
+        subject.revision = seq;
+        let after = Arc::clone(row);
+        self.touch(ObjectRef::Subject(id), seq);
+        let mut subjects = Vec::new();
+        // Before its approval a subject has no certificate, and no workload that it operates has one.
+        if before.status == SubjectStatus::Approved && compared(&before) != compared(&after) {
+            subjects.push(id);
+            subjects.extend(self.ineligible_workloads(after.entity, id));
+        }
+        if subjects.is_empty() {
+            return Ok(Applied::default());
+        }
+        Ok(Applied::event(EnforcementEvent::SubjectsCut { subjects, cutoff: self.last_ordinal }))
+    }
+
+    fn ineligible_workloads(&self, entity: EntityId, operator: SubjectId) -> Vec<SubjectId> {
+        let of_entity = self.subjects.values().filter(|subject| subject.entity == entity);
+        let ineligible = of_entity.filter(|subject| match &subject.body {
+            SubjectBody::Human(_) => false,
+            SubjectBody::Workload(workload) => {
+                workload.operators.contains(&operator)
+                    && !operators_of(self, entity, &workload.operators).iter().all(Operator::is_eligible)
+            }
+        });
+        ineligible.map(|subject| subject.id).collect()
+    }
+}
+
+/// What certificates state of a subject, and whether they may be issued at all.
+type Compared = (bool, Option<Relation>, Option<PersonStatus>);
+
+fn compared(subject: &Subject) -> Compared {
+    let approved = subject.status == SubjectStatus::Approved;
+    match &subject.body {
+        SubjectBody::Human(employment) => {
+            (approved, Some(employment.relation), employment.vetting.as_ref().map(|vetting| vetting.status))
+        }
+        SubjectBody::Workload(_) => (approved, None, None),
+    }
+}
+
+/// Ends the memberships in one annex, or in all, now.
+fn end_memberships(entity: &mut Entity, of: Option<&DeterminationId>, now: Timestamp) {
+    for membership in &mut entity.card.memberships {
+        let held = membership.interval.until.is_none_or(|until| until > now);
+        if held && of.is_none_or(|id| *id == membership.determination) {
+            membership.interval.until = Some(now);
+        }
+    }
+}

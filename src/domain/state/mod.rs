@@ -1,0 +1,206 @@
+//! State: a pure fold of the journal, on persistent maps. A clone is constant; every decision reads one clone.
+
+mod apply;
+mod enact;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use minicbor::{Decode, Encode};
+
+use super::authority::{Authority, AuthorityState};
+use super::bundle::Bundle;
+use super::certificate::AuthorityKind;
+use super::codec::{map, rows, set, shared};
+use super::command::ObjectRef;
+use super::enforce::{CardLookup, EnforcementSet, Position, SubjectLookup, View};
+use super::entity::Entity;
+use super::event::Intent;
+use super::id::{
+    AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal, PrincipalId,
+    ProposalId, PurposeId, RequestId, Seq, SubjectId, TokenId,
+};
+use super::license::License;
+use super::policy::Place;
+use super::principal::Principal;
+use super::subject::Subject;
+use super::time::{Now, Timestamp};
+
+pub use apply::{Applied, ApplyFault};
+pub use tables::{Issued, Lineage, Proposal, Settings, Token};
+
+/// How many requests are remembered for idempotent retries. The oldest is forgotten first; a client that retries a
+/// request after that many others gets the refusal of its second attempt instead of the answer of its first.
+pub const REQUESTS_MAX: usize = 100_000;
+
+/// Everything that is so, as of one record.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct State {
+    /// As of which record.
+    #[n(0)]
+    pub position: Position,
+    /// When that record was written.
+    #[n(1)]
+    pub time: Timestamp,
+    /// What genesis settled.
+    #[n(2)]
+    #[cbor(with = "shared")]
+    pub settings: Arc<Settings>,
+    /// What every gateway enforces.
+    #[n(3)]
+    #[cbor(with = "shared")]
+    pub enforcement: Arc<EnforcementSet>,
+    /// The digest of the enforcement events so far.
+    #[n(4)]
+    pub feed_digest: Digest,
+    /// The last record with an enforcement event.
+    #[n(5)]
+    pub feed_seq: Seq,
+    /// Entities.
+    #[n(6)]
+    #[cbor(with = "rows")]
+    pub entities: OrdMap<EntityId, Arc<Entity>>,
+    /// Employments and workloads.
+    #[n(7)]
+    #[cbor(with = "rows")]
+    pub subjects: OrdMap<SubjectId, Arc<Subject>>,
+    /// Enrollment tokens.
+    #[n(8)]
+    #[cbor(with = "rows")]
+    pub tokens: OrdMap<TokenId, Arc<Token>>,
+    /// Lineages of access certificates.
+    #[n(9)]
+    #[cbor(with = "rows")]
+    pub lineages: OrdMap<LineageId, Arc<Lineage>>,
+    /// Officers, gateways and partners.
+    #[n(10)]
+    #[cbor(with = "rows")]
+    pub principals: OrdMap<PrincipalId, Arc<Principal>>,
+    /// Authorities.
+    #[n(11)]
+    #[cbor(with = "rows")]
+    pub authorities: OrdMap<AuthorityId, Arc<Authority>>,
+    /// Commands that wait for signatures.
+    #[n(12)]
+    #[cbor(with = "rows")]
+    pub proposals: OrdMap<ProposalId, Arc<Proposal>>,
+    /// Licences.
+    #[n(13)]
+    #[cbor(with = "rows")]
+    pub licenses: OrdMap<LicenseId, Arc<License>>,
+    /// The last revision of each annex.
+    #[n(14)]
+    #[cbor(with = "map")]
+    pub annexes: OrdMap<DeterminationId, u32>,
+    /// The record that last changed each object.
+    #[n(15)]
+    #[cbor(with = "map")]
+    pub revisions: OrdMap<ObjectRef, Seq>,
+    /// Access certificates that were intended and not issued, with the record of the intent.
+    #[n(16)]
+    #[cbor(with = "rows")]
+    pub intents: OrdMap<Ordinal, Arc<(Seq, Intent)>>,
+    /// The same of the system authority.
+    #[n(17)]
+    #[cbor(with = "rows")]
+    pub system_intents: OrdMap<Ordinal, Arc<(Seq, Intent)>>,
+    /// The highest ordinal of an access certificate that was intended.
+    #[n(18)]
+    pub last_ordinal: Ordinal,
+    /// Ordinals below that were skipped and may still be used by a request under way.
+    #[n(19)]
+    #[cbor(with = "set")]
+    pub gaps: OrdSet<Ordinal>,
+    /// The highest ordinal that may be issued.
+    #[n(20)]
+    pub opened: Ordinal,
+    /// The highest ordinal of the system authority that was intended.
+    #[n(21)]
+    pub last_system_ordinal: Ordinal,
+    /// Requests that were carried out, with their record.
+    #[n(22)]
+    #[cbor(with = "map")]
+    pub requests: OrdMap<RequestId, Seq>,
+    /// The same in the order in which they are forgotten.
+    #[n(23)]
+    #[cbor(with = "map")]
+    pub request_order: OrdMap<Seq, RequestId>,
+    /// The last certificate of each principal of the system authority, with its records.
+    #[n(24)]
+    #[cbor(with = "map")]
+    pub system_certificates: OrdMap<PrincipalId, Issued>,
+    /// The lineage whose last certificate carries a key, by SHA-256 of the SubjectPublicKeyInfo.
+    #[n(25)]
+    #[cbor(with = "map")]
+    pub keys: OrdMap<Digest, LineageId>,
+}
+
+impl State {
+    /// The bundle in force.
+    pub fn bundle(&self) -> &Bundle {
+        &self.enforcement.bundle
+    }
+
+    /// The revision of an object; 0 when it never was.
+    pub fn revision(&self, object: &ObjectRef) -> Seq {
+        self.revisions.get(object).copied().unwrap_or_default()
+    }
+
+    /// The active authority of a kind.
+    pub fn authority(&self, kind: AuthorityKind) -> Option<&Arc<Authority>> {
+        self.authorities.values().find(|a| a.kind == kind && a.state == AuthorityState::Active)
+    }
+
+    /// The principal of this name, unless removed.
+    pub fn principal(&self, id: &PrincipalId) -> Option<&Arc<Principal>> {
+        self.principals.get(id).filter(|principal| !principal.is_removed)
+    }
+
+    /// Licences of an entity.
+    pub fn licenses_of(&self, entity: EntityId) -> impl Iterator<Item = &Arc<License>> {
+        self.licenses.values().filter(move |license| license.holder == entity)
+    }
+
+    /// The intents of an authority.
+    pub fn intents(&self, authority: AuthorityKind) -> &OrdMap<Ordinal, Arc<(Seq, Intent)>> {
+        match authority {
+            AuthorityKind::Access => &self.intents,
+            AuthorityKind::System => &self.system_intents,
+        }
+    }
+}
+
+impl View for State {
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    fn enforcement(&self) -> &EnforcementSet {
+        &self.enforcement
+    }
+
+    fn card(&self, entity: EntityId) -> CardLookup<'_> {
+        self.entities.get(&entity).map_or(CardLookup::Absent, |entity| CardLookup::Known(&entity.card))
+    }
+
+    fn subject(&self, subject: SubjectId) -> SubjectLookup<'_> {
+        self.subjects.get(&subject).map_or(SubjectLookup::Absent, |subject| SubjectLookup::Known(subject))
+    }
+
+    fn license(
+        &self,
+        entity: EntityId,
+        subject: SubjectId,
+        family: &[ModelId],
+        place: Place,
+        purpose: Option<&PurposeId>,
+        now: Now,
+    ) -> Option<&LicenseId> {
+        self.licenses_of(entity)
+            .find(|license| license.covers(subject, family, place, purpose, now))
+            .map(|license| &license.id)
+    }
+}

@@ -1,0 +1,117 @@
+//! Subjects: the employments and workloads that certificates are issued to.
+
+use minicbor::{Decode, Encode};
+
+use super::id::{EntityId, PersonId, Seq, SubjectId};
+use super::person::{Assurance, EvidenceKind, PersonStatus, Relation, SubjectKind};
+use super::time::{Day, Timestamp};
+use super::word::words;
+
+words! {
+    /// Where a subject stands: nominated by its entity, decided by a vetter.
+    SubjectStatus {
+        /// Nominated, not decided yet.
+        Nominated = 0, "NOMINATED";
+        /// Approved: certificates may be issued.
+        Approved = 1, "APPROVED";
+        /// Refused or removed.
+        Refused = 2, "REFUSED";
+    }
+}
+
+/// What a vetter established about a person.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Vetting {
+    /// Status under 15 CFR 772.1, derived from the evidence.
+    #[n(0)]
+    pub status: PersonStatus,
+    /// What the status rests on. The evidence itself is never stored.
+    #[n(1)]
+    pub evidence: EvidenceKind,
+    /// When it was verified.
+    #[n(2)]
+    pub verified_on: Day,
+    /// How well the person was identified.
+    #[n(3)]
+    pub assurance: Assurance,
+}
+
+/// A person in one employment.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Employment {
+    /// The person, across employments. Never leaves the server.
+    #[n(0)]
+    pub person: PersonId,
+    /// What a vetter established; none until then.
+    #[n(1)]
+    pub vetting: Option<Vetting>,
+    /// Relation, as the entity attests it.
+    #[n(2)]
+    pub relation: Relation,
+    /// When the attestation ends.
+    #[n(3)]
+    pub relation_until: Option<Timestamp>,
+}
+
+/// A machine identity of an entity.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Workload {
+    /// The employment that answers for it.
+    #[n(0)]
+    pub owner: SubjectId,
+    /// The employments that operate it, the owner included; empty: not known.
+    #[n(1)]
+    pub operators: Vec<SubjectId>,
+}
+
+/// What a subject is.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SubjectBody {
+    /// A natural person in one employment.
+    #[n(0)]
+    Human(#[n(0)] Employment),
+    /// A machine identity.
+    #[n(1)]
+    Workload(#[n(0)] Workload),
+}
+
+/// A subject as the record holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Subject {
+    /// Its pairwise name.
+    #[n(0)]
+    pub id: SubjectId,
+    /// The entity that it belongs to.
+    #[n(1)]
+    pub entity: EntityId,
+    /// What it is.
+    #[n(2)]
+    pub body: SubjectBody,
+    /// Where it stands.
+    #[n(3)]
+    pub status: SubjectStatus,
+    /// When the next re-verification is due; certificates never outlive it.
+    #[n(4)]
+    pub reverify_due: Option<Timestamp>,
+    /// The record that last changed it.
+    #[n(5)]
+    pub revision: Seq,
+}
+
+impl Subject {
+    /// HUMAN or WORKLOAD.
+    pub const fn kind(&self) -> SubjectKind {
+        match self.body {
+            SubjectBody::Human(_) => SubjectKind::Human,
+            SubjectBody::Workload(_) => SubjectKind::Workload,
+        }
+    }
+
+    /// The employment, when it is a person.
+    pub const fn employment(&self) -> Option<&Employment> {
+        match &self.body {
+            SubjectBody::Human(employment) => Some(employment),
+            SubjectBody::Workload(_) => None,
+        }
+    }
+}
