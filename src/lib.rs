@@ -3,5 +3,6 @@
 pub mod cli;
 pub mod domain;
 pub mod env;
+pub mod pb;
 #[cfg(feature = "server")]
 pub mod policy;

@@ -1,0 +1,7 @@
+//! Generated code of the public API, `countersign.v1`, and nothing else.
+#![expect(missing_docs, clippy::all, reason = "generated code")]
+
+tonic::include_proto!("countersign.v1");
+
+/// The descriptor set of the API, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
