@@ -4,12 +4,16 @@
 //! clock or judges a time. Nothing above the port may assume that this process is the only writer: `append` names
 //! the sequence number it expects, and a batch names its writer. Called by `app` and by the offline `journal verify`.
 
+mod disk;
+pub mod file;
 pub mod memory;
 pub mod merkle;
 pub mod record;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod fault;
 
 use std::io;
 use std::path::PathBuf;
