@@ -9,6 +9,7 @@ pub mod file;
 pub mod memory;
 pub mod merkle;
 pub mod record;
+pub mod snapshot;
 
 #[cfg(test)]
 mod contract;
