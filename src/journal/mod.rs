@@ -6,6 +6,7 @@
 
 mod disk;
 pub mod file;
+pub mod head;
 pub mod memory;
 pub mod merkle;
 pub mod record;
