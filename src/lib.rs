@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod domain;
 pub mod env;
+#[cfg(feature = "server")]
+pub mod journal;
 pub mod pb;
 #[cfg(feature = "server")]
 pub mod policy;

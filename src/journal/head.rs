@@ -1,0 +1,166 @@
+//! The signed head: what the log key vouches for, so that a verifier who kept one notices a forked or shortened log.
+//!
+//! Nothing here holds a key: signing goes through a port, verifying takes the public key. The bytes to be signed are
+//! fixed and begin with a domain of their own, so the signature means nothing anywhere else.
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+
+use super::Head;
+use crate::domain::id::{Digest, Epoch, Seq};
+use crate::domain::time::Timestamp;
+
+/// What the signed bytes begin with.
+pub const DOMAIN: &[u8] = b"countersign head v1\0";
+/// The length of an Ed25519 signature (RFC 8032).
+pub const SIGNATURE_LEN: usize = 64;
+/// The length of an Ed25519 public key (RFC 8032).
+pub const PUBLIC_KEY_LEN: usize = 32;
+
+/// A head and the log key's signature over it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SignedHead {
+    /// The epoch.
+    #[n(0)]
+    pub epoch: Epoch,
+    /// The last record.
+    #[n(1)]
+    pub seq: Seq,
+    /// The Merkle tree hash over records 1 to `seq`.
+    #[n(2)]
+    pub root: Digest,
+    /// When it was signed.
+    #[n(3)]
+    pub time: Timestamp,
+    /// SHA-256 of the raw public key: which log key signed.
+    #[n(4)]
+    pub key: Digest,
+    /// Ed25519 over [`SignedHead::to_be_signed`].
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    pub signature: [u8; SIGNATURE_LEN],
+}
+
+/// Whoever holds the log key.
+pub trait HeadSigner: Send + Sync {
+    /// SHA-256 of the raw public key.
+    fn key(&self) -> Digest;
+    /// Ed25519 over the message.
+    fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_LEN], HeadError>;
+}
+
+/// Why a head could not be signed or is not to be believed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HeadError {
+    /// The signer failed.
+    #[error("the log key cannot sign: {0}")]
+    Signer(String),
+    /// Signed with another key.
+    #[error("the head is signed with key {have}, not {want}")]
+    WrongKey {
+        /// The key it names.
+        have: Digest,
+        /// The key that was expected.
+        want: Digest,
+    },
+    /// The signature is not one over this head.
+    #[error("the signature of the head is wrong")]
+    BadSignature,
+}
+
+impl SignedHead {
+    /// Signs a head as of `time`.
+    pub fn sign(head: &Head, time: Timestamp, signer: &dyn HeadSigner) -> Result<Self, HeadError> {
+        let (epoch, seq, root, key) = (head.epoch, head.seq, head.root, signer.key());
+        let unsigned = Self { epoch, seq, root, time, key, signature: [0; SIGNATURE_LEN] };
+        let signature = signer.sign(&unsigned.to_be_signed())?;
+        Ok(Self { signature, ..unsigned })
+    }
+
+    /// The canonical bytes, integers big-endian: domain, epoch u64, seq u64, root 32 bytes, time i64 (ms since 1970),
+    /// key 32 bytes.
+    pub fn to_be_signed(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(DOMAIN.len() + 88);
+        out.extend_from_slice(DOMAIN);
+        out.extend_from_slice(&self.epoch.0.to_be_bytes());
+        out.extend_from_slice(&self.seq.0.to_be_bytes());
+        out.extend_from_slice(&self.root.0);
+        out.extend_from_slice(&self.time.millis().to_be_bytes());
+        out.extend_from_slice(&self.key.0);
+        out
+    }
+
+    /// Believes the head only if this public key signed it.
+    pub fn verify(&self, public_key: &[u8; PUBLIC_KEY_LEN]) -> Result<(), HeadError> {
+        let want = Digest::of(public_key);
+        if self.key != want {
+            return Err(HeadError::WrongKey { have: self.key, want });
+        }
+        let key = UnparsedPublicKey::new(&ED25519, public_key);
+        key.verify(&self.to_be_signed(), &self.signature).map_err(|_| HeadError::BadSignature)
+    }
+}
+
+/// A log key in memory.
+impl HeadSigner for Ed25519KeyPair {
+    fn key(&self) -> Digest {
+        Digest::of(self.public_key().as_ref())
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_LEN], HeadError> {
+        let signature = self.try_sign(message).map_err(|error| HeadError::Signer(error.to_string()))?;
+        let wrong_length = |_| HeadError::Signer("the signature has another length".into());
+        signature.as_ref().try_into().map_err(wrong_length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+
+    fn key(seed: u8) -> (Ed25519KeyPair, [u8; 32]) {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let public = pair.public_key().as_ref().try_into().unwrap();
+        (pair, public)
+    }
+
+    fn signed() -> SignedHead {
+        let time = Timestamp::from_millis(3);
+        let head = Head { epoch: Epoch(1), seq: Seq(2), root: Digest([7; 32]), time };
+        SignedHead::sign(&head, Timestamp::from_millis(4), &key(1).0).unwrap()
+    }
+
+    #[test]
+    fn signed_bytes_are_pinned() {
+        let head = signed();
+        let fields = format!("{:016x}{:016x}{}{:016x}{}", 1, 2, "07".repeat(32), 4, head.key);
+        assert_eq!(hex::encode(head.to_be_signed()), hex::encode(b"countersign head v1\0") + &fields);
+    }
+
+    #[test]
+    fn head_is_believed_only_as_it_was_signed() {
+        let head = signed();
+        assert_eq!(head.verify(&key(1).1), Ok(()));
+        assert!(matches!(head.verify(&key(2).1), Err(HeadError::WrongKey { .. })));
+        let changed = [
+            SignedHead { epoch: Epoch(2), ..head.clone() },
+            SignedHead { seq: Seq(3), ..head.clone() },
+            SignedHead { root: Digest([8; 32]), ..head.clone() },
+            SignedHead { time: Timestamp::from_millis(5), ..head.clone() },
+            SignedHead { signature: [0; 64], ..head.clone() },
+        ];
+        for head in changed {
+            assert_eq!(head.verify(&key(1).1), Err(HeadError::BadSignature));
+        }
+    }
+
+    #[test]
+    fn signed_head_survives_its_encoding() {
+        let head = signed();
+        let bytes = minicbor::to_vec(&head).unwrap();
+        assert_eq!(minicbor::decode::<SignedHead>(&bytes).unwrap(), head);
+    }
+}
