@@ -1,0 +1,6 @@
+//! The one integration-test binary. `tests/run` sets up what it needs, such as the real Envoy, and runs it.
+
+#[cfg(test)]
+mod envoy;
+#[cfg(test)]
+mod envoy_route;
