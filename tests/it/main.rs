@@ -4,3 +4,5 @@
 mod envoy;
 #[cfg(test)]
 mod envoy_route;
+#[cfg(test)]
+mod tidy;
