@@ -1,0 +1,8 @@
+//! The one integration-test binary. `tests/run` sets up what it needs, such as the real Envoy, and runs it.
+
+#[cfg(test)]
+mod envoy;
+#[cfg(test)]
+mod envoy_route;
+#[cfg(test)]
+mod tidy;
