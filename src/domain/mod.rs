@@ -14,6 +14,7 @@ pub mod entity;
 pub mod event;
 pub mod flow;
 pub mod grant;
+pub mod head;
 pub mod id;
 pub mod license;
 pub mod model;

@@ -6,7 +6,6 @@
 
 mod disk;
 pub mod file;
-pub mod head;
 pub mod memory;
 pub mod merkle;
 pub mod record;

@@ -7,9 +7,8 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
-use super::Head;
-use crate::domain::id::{Digest, Epoch, Seq};
-use crate::domain::time::Timestamp;
+use super::id::{Digest, Epoch, Seq};
+use super::time::Timestamp;
 
 /// What the signed bytes begin with.
 pub const DOMAIN: &[u8] = b"countersign head v1\0";
@@ -70,9 +69,16 @@ pub enum HeadError {
 }
 
 impl SignedHead {
-    /// Signs a head as of `time`.
-    pub fn sign(head: &Head, time: Timestamp, signer: &dyn HeadSigner) -> Result<Self, HeadError> {
-        let (epoch, seq, root, key) = (head.epoch, head.seq, head.root, signer.key());
+    /// Signs the tree hash over records 1 to `seq` of an epoch, as of `time`.
+    ///
+    /// # Errors
+    /// The signer failed.
+    pub fn sign(
+        (epoch, seq, root): (Epoch, Seq, Digest),
+        time: Timestamp,
+        signer: &dyn HeadSigner,
+    ) -> Result<Self, HeadError> {
+        let key = signer.key();
         let unsigned = Self { epoch, seq, root, time, key, signature: [0; SIGNATURE_LEN] };
         let signature = signer.sign(&unsigned.to_be_signed())?;
         Ok(Self { signature, ..unsigned })
@@ -128,9 +134,8 @@ mod tests {
     }
 
     fn signed() -> SignedHead {
-        let time = Timestamp::from_millis(3);
-        let head = Head { epoch: Epoch(1), seq: Seq(2), root: Digest([7; 32]), time };
-        SignedHead::sign(&head, Timestamp::from_millis(4), &key(1).0).unwrap()
+        let head = (Epoch(1), Seq(2), Digest([7; 32]));
+        SignedHead::sign(head, Timestamp::from_millis(4), &key(1).0).unwrap()
     }
 
     #[test]
