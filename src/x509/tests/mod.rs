@@ -3,6 +3,7 @@
 mod bent;
 mod cert;
 mod csr;
+mod oids;
 mod tools;
 
 use aws_lc_rs::rand::SystemRandom;
