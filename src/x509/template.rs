@@ -4,6 +4,7 @@
 //! draft can be linted and journaled before the authority's key is touched. rcgen writes the DER; serial and dates
 //! are always set, because its defaults are not ours.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use rcgen::{
@@ -243,6 +244,12 @@ impl Template {
                 Err(TemplateFault::AuthorityKind)
             }
         }
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Template({:?})", self.authority)
     }
 }
 

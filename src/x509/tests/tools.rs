@@ -214,6 +214,23 @@ fn a_bundle_reads_back_and_refuses_what_is_not_an_authority() {
 }
 
 #[test]
+fn dates_from_2050_on_are_generalized_time() {
+    let shop = Workshop::access();
+    let content = AuthorityContent {
+        id: shop.authority.id(),
+        kind: AuthorityKind::Access,
+        serial: shop.authority.serial(),
+        not_before: "2049-12-31T23:59:59Z".parse().unwrap(),
+        not_after: "2050-01-01T00:00:00Z".parse().unwrap(),
+    };
+    let der = shop.sign(authority_draft(shop.authority.key(), &content).unwrap().tbs());
+    assert!(der.windows(15).any(|window| window == b"\x17\x0d491231235959Z"));
+    assert!(der.windows(17).any(|window| window == b"\x18\x0f20500101000000Z"));
+    let authority = Authority::from_der(&der).unwrap();
+    assert_eq!((authority.not_before(), authority.not_after()), (content.not_before, content.not_after));
+}
+
+#[test]
 fn every_flipped_bit_of_an_authority_is_refused() {
     let der = Workshop::access().authority.der().to_vec();
     for bit in 0..der.len() * 8 {
