@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::x509::der::{INTEGER, SEQUENCE, element, only};
 
 fn access_content() -> Content {
     content(Facts::Access(human()))
@@ -79,4 +80,38 @@ proptest! {
         }
         let _ = explain::explain(&der, &profile());
     }
+}
+
+/// The DER INTEGER of a big-endian number.
+fn integer(bytes: &[u8]) -> Vec<u8> {
+    let at = bytes.iter().position(|byte| *byte != 0).unwrap();
+    let sign: &[u8] = if bytes[at] & 0x80 != 0 { &[0] } else { &[] };
+    element(INTEGER, &[sign, &bytes[at..]])
+}
+
+#[test]
+fn a_negated_signature_is_another_hash_of_the_same_certificate() {
+    // The order of P-256 (SEC 2 section 2.4.2).
+    let order = hex::decode("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551").unwrap();
+    let shop = Workshop::access();
+    let der = shop.leaf(&access_content());
+    let leaf = parse(&der, &profile()).unwrap();
+    let mut pair = only(leaf.signature(), SEQUENCE).unwrap().inside();
+    let r = pair.expect(INTEGER).unwrap().raw;
+    let s = pair.expect(INTEGER).unwrap().value;
+    let mut negated = order;
+    let mut borrow = 0_i16;
+    for (place, byte) in negated.iter_mut().rev().enumerate() {
+        let taken = s.len().checked_sub(place + 1).map_or(0, |at| i16::from(s[at]));
+        let difference = i16::from(*byte) - taken - borrow;
+        borrow = i16::from(difference < 0);
+        *byte = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    let signature = element(SEQUENCE, &[r, &integer(&negated)]);
+    let twin = assemble(leaf.tbs(), Curve::P256, &signature);
+    let (first, second) =
+        (chain::read(&der, &profile(), &shop.bundle()), chain::read(&twin, &profile(), &shop.bundle()));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_ne!(first.hash, second.hash);
+    assert_eq!(Certificate { hash: first.hash, ..second }, first);
 }
