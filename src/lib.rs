@@ -1,5 +1,7 @@
 //! Countersign decides, proves and enforces who may use an export-controlled AI model.
 #[cfg(feature = "server")]
+pub mod ca;
+#[cfg(feature = "server")]
 pub mod cli;
 pub mod domain;
 pub mod env;
@@ -8,3 +10,4 @@ pub mod journal;
 pub mod pb;
 #[cfg(feature = "server")]
 pub mod policy;
+pub mod x509;

@@ -91,9 +91,10 @@ pub enum Cause {
     /// A one-time token was redeemed.
     #[n(0)]
     Enroll(#[n(0)] TokenId),
-    /// The certificate with this hash is renewed.
+    /// The certificate with this ordinal is renewed. Never named by hash: whoever has a certificate can make a second
+    /// encoding of its ECDSA signature.
     #[n(1)]
-    Renew(#[n(0)] Digest),
+    Renew(#[n(0)] Ordinal),
     /// A principal was registered, or the server needs one for itself.
     #[n(2)]
     Register(#[n(0)] PrincipalId),

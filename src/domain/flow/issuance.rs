@@ -282,9 +282,9 @@ fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timest
             }
             check_key(state, intent.key)
         }
-        (Cause::Renew(hash), Some(lineage))
+        (Cause::Renew(ordinal), Some(lineage))
             if lineage.subject == facts.subject
-                && lineage.last.hash == *hash
+                && lineage.last.ordinal == *ordinal
                 && lineage.last.generation + 1 == facts.step.generation =>
         {
             if lineage.last.key == intent.key {

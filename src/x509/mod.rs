@@ -1,0 +1,36 @@
+//! X.509 as this service speaks it: one certificate format that we own, written by a template and read strictly.
+//!
+//! A certificate request gives a key and nothing else; a certificate gives facts that were true at its issuance.
+//! Nothing here holds a private key of an authority, reads a clock or does I/O. Callers: ca, client, app.
+
+pub mod authority;
+pub mod bundle;
+pub mod cert;
+pub mod chain;
+pub mod client_key;
+pub mod csr;
+mod der;
+pub mod explain;
+pub mod extension;
+pub mod fault;
+pub mod key;
+pub mod lint;
+mod oid;
+mod outline;
+pub mod profile;
+pub mod template;
+
+pub use authority::{Authority, AuthorityFault};
+pub use bundle::{BundleFault, TrustBundle};
+pub use cert::{Unverified, parse};
+pub use chain::check_validity;
+pub use client_key::{ClientKey, ClientKeyFault};
+pub use csr::{CsrFault, Ignored, RequestedKey};
+pub use extension::{Arc, Attribute};
+pub use fault::CertificateFault;
+pub use key::{Curve, KeyFault, PublicKey};
+pub use profile::{CrlBase, Profile, TrustDomain};
+pub use template::{Content, ServerName, TemplateFault};
+
+#[cfg(test)]
+mod tests;
