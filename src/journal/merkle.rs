@@ -3,9 +3,6 @@
 
 use crate::domain::id::Digest;
 
-/// The most peaks of a frontier: one for each bit of a record number.
-pub const PEAKS_MAX: usize = 64;
-
 /// SHA-256(0x00 || bytes).
 pub fn leaf_hash(bytes: &[u8]) -> Digest {
     let mut input = Vec::with_capacity(bytes.len() + 1);

@@ -240,23 +240,29 @@ fn reader_beside_the_writer_sees_only_whole_records_in_order() {
     let disk = FaultDisk::default();
     let journal = create(&disk);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut seen = 0;
-            while seen < 300 {
-                for record in journal.read(Seq(seen + 1), 7).unwrap() {
-                    seen += 1;
-                    assert_eq!((record.header.seq, record.body), (Seq(seen), Some(body(seen))));
-                }
+        let writer = scope.spawn(|| {
+            fill(&journal, 150);
+            disk.leave_free(Some(0));
+            for seq in 151..=180 {
+                let stop = Batch { restricting: true, ..batch(seq, &[&body(seq)]) };
+                assert_eq!(journal.append(Seq(seq), &stop), Outcome::Done(Seq(seq)));
             }
+            disk.leave_free(None);
+            fill(&journal, 120);
         });
-        fill(&journal, 150);
-        disk.leave_free(Some(0));
-        for seq in 151..=180 {
-            let stop = Batch { restricting: true, ..batch(seq, &[&body(seq)]) };
-            assert_eq!(journal.append(Seq(seq), &stop), Outcome::Done(Seq(seq)));
+        let mut seen = 0;
+        loop {
+            let finished = writer.is_finished();
+            let read = journal.read(Seq(seen + 1), 7).unwrap();
+            if finished && read.is_empty() {
+                break;
+            }
+            for record in read {
+                seen += 1;
+                assert_eq!((record.header.seq, record.body), (Seq(seen), Some(body(seen))));
+            }
         }
-        disk.leave_free(None);
-        fill(&journal, 120);
-        reader.join().unwrap();
+        writer.join().unwrap();
+        assert_eq!(seen, 300);
     });
 }

@@ -21,6 +21,9 @@ fn is_dropped_whole(disk: &FaultDisk, at: usize) {
     let (journal, report) = open(disk).unwrap();
     let dropped = report.dropped.unwrap();
     assert_eq!((dropped.seq, dropped.offset, journal.head().seq), (Seq(12), at as u64, Seq(11)));
+    drop(journal);
+    let (journal, report) = open(disk).unwrap();
+    assert_eq!(report.dropped, None);
     holds_bodies(&journal, 11);
     fill(&journal, 3);
     drop(journal);
