@@ -8,6 +8,8 @@ pub mod cli;
 pub mod domain;
 pub mod env;
 #[cfg(feature = "server")]
+pub mod envoy;
+#[cfg(feature = "server")]
 mod faults;
 #[cfg(feature = "server")]
 pub mod feed;
@@ -16,4 +18,8 @@ pub mod journal;
 pub mod pb;
 #[cfg(feature = "server")]
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod rpc;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod x509;

@@ -18,8 +18,6 @@ mod upkeep;
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use aws_lc_rs::signature::Ed25519KeyPair;
-
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
 pub use error::Error;
@@ -39,8 +37,8 @@ use crate::domain::codec::to_bytes;
 use crate::domain::decision::{LOGIC_VERSION, StateFault};
 use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
-use crate::domain::head::SignedHead;
-use crate::domain::id::{BootId, Ordinal, PrincipalId, RequestId, Seq};
+use crate::domain::head::{HeadError, HeadSigner, PUBLIC_KEY_LEN, SIGNATURE_LEN, SignedHead};
+use crate::domain::id::{BootId, Digest, Ordinal, PrincipalId, RequestId, Seq};
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::env::{Clock, Entropy};
@@ -55,8 +53,8 @@ pub struct Keys {
     pub access: Arc<dyn Signer>,
     /// Signs certificates of principals.
     pub system: Arc<dyn Signer>,
-    /// Signs heads.
-    pub log: Ed25519KeyPair,
+    /// Signs heads: Ed25519.
+    pub log: Arc<dyn Signer>,
 }
 
 /// What a service is made of.
@@ -152,7 +150,7 @@ impl App {
             shared: Arc::clone(&shared),
             journal: Arc::clone(&journal),
             clock: Arc::clone(&clock),
-            key: keys.log,
+            key: LogKey(keys.log),
             last: Mutex::new(None),
         });
         let parts = Parts {
@@ -282,12 +280,28 @@ impl App {
 /// How old a signed head may be before a moved head is signed anew: 100 ms, shared by all streams.
 const HEAD_FRESH_MS: u64 = 100;
 
+/// The log key as a signer of heads.
+struct LogKey(Arc<dyn Signer>);
+
+impl HeadSigner for LogKey {
+    fn key(&self) -> Digest {
+        // RFC 8410: the raw key is the end of the SubjectPublicKeyInfo.
+        let spki = self.0.public_key();
+        Digest::of(spki.get(spki.len().saturating_sub(PUBLIC_KEY_LEN)..).unwrap_or_default())
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_LEN], HeadError> {
+        let signature = self.0.sign(message).map_err(|e| HeadError::Signer(e.to_string()))?;
+        signature.try_into().map_err(|_| HeadError::Signer("the signature has another length".to_owned()))
+    }
+}
+
 /// Signs heads, and says what is committed.
 pub struct Heads {
     shared: Arc<Shared>,
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
-    key: Ed25519KeyPair,
+    key: LogKey,
     last: Mutex<Option<(SignedHead, bytes::Bytes, u64)>>,
 }
 

@@ -31,6 +31,7 @@ impl Feed {
     pub fn close(&self, _: &str) {}
     pub fn reopen(&self) {}
     pub fn start_granting(&self) {}
+    pub fn drain(&self) {}
     pub fn rollback(&self) -> Option<String> {
         None
     }
