@@ -5,4 +5,8 @@ mod envoy;
 #[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
+mod path;
+#[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod world;
