@@ -79,7 +79,12 @@ pub(crate) struct World {
 impl World {
     /// A new service, on a clock that stands at [`BEGIN`].
     pub(crate) async fn start() -> Self {
-        let clock = Arc::new(ManualClock::at(BEGIN.parse().unwrap()));
+        Self::start_at(BEGIN.parse().unwrap()).await
+    }
+
+    /// A new service, on a clock that stands at this instant.
+    pub(crate) async fn start_at(begin: Timestamp) -> Self {
+        let clock = Arc::new(ManualClock::at(begin));
         let dir = tempfile::tempdir().unwrap();
         let (alice, bob) = (Officer::new("alice"), Officer::new("bob"));
         let provider = EntityId::from_parts(clock.now(), SystemEntropy.bytes16());
