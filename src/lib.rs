@@ -6,6 +6,8 @@ pub mod cli;
 pub mod domain;
 pub mod env;
 #[cfg(feature = "server")]
+pub mod feed;
+#[cfg(feature = "server")]
 pub mod journal;
 pub mod pb;
 #[cfg(feature = "server")]
