@@ -22,4 +22,6 @@ pub mod policy;
 pub mod rpc;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "client")]
+pub mod wire;
 pub mod x509;

@@ -42,8 +42,9 @@ use crate::domain::id::{BootId, Digest, Ordinal, PrincipalId, RequestId, Seq};
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::env::{Clock, Entropy};
-use crate::feed::{Feed, SignedHeads};
+use crate::feed::{self, Feed};
 use crate::journal::Journal;
+use crate::journal::merkle::Frontier;
 use crate::journal::snapshot::SnapshotStore;
 use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
 
@@ -77,7 +78,7 @@ pub struct App {
     engine: Engine,
     journal: Arc<dyn Journal>,
     snapshots: SnapshotStore,
-    feed: Arc<Feed>,
+    feed: Feed,
     heads: Arc<Heads>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -144,7 +145,7 @@ impl App {
         let time = TrustedTime::start(clock.now(), boot_ms, state.time);
         let journal: Arc<dyn Journal> = Arc::new(store.journal);
         let ordinals = Ordinals::after(state.last_ordinal);
-        let feed = Arc::new(Feed::new(Arc::clone(&clock), Arc::new(state.clone()), boot_ms));
+        let recovered = Arc::new(state.clone());
         let shared = Arc::new(Shared::new(state, time));
         let heads = Arc::new(Heads {
             shared: Arc::clone(&shared),
@@ -153,10 +154,12 @@ impl App {
             key: LogKey(keys.log),
             last: Mutex::new(None),
         });
+        let feed =
+            Feed::new(Arc::clone(&clock), Arc::clone(&heads) as Arc<dyn feed::Heads>, recovered, boot_ms);
         let parts = Parts {
             journal: Arc::clone(&journal),
             shared: Arc::clone(&shared),
-            feed: Arc::clone(&feed),
+            feed: feed.clone(),
             clock: Arc::clone(&clock),
             boot,
         };
@@ -190,6 +193,7 @@ impl App {
         let committed = self.record(Caller::default().entry(event)).await?;
         if is_first_run {
             // No gateway has ever heard of this journal, so nobody need be waited for.
+            self.feed.begin_first_run();
             let first = Ordinal(BLOCK_LEN);
             self.record(Caller::default().entry(Event::CeilingAnnounced(first))).await?;
             self.record(Caller::default().entry(Event::BlockOpened(first))).await?;
@@ -209,7 +213,7 @@ impl App {
     }
 
     /// The feed, for subscriptions.
-    pub fn feed(&self) -> &Arc<Feed> {
+    pub const fn feed(&self) -> &Feed {
         &self.feed
     }
 
@@ -263,18 +267,6 @@ impl App {
         }
         self.engine.record(entry, false).await
     }
-
-    /// Answers as of at least this position, or not at all.
-    fn fresh_state(&self, at_least: Option<Position>) -> Result<Arc<State>, Error> {
-        let state = self.state();
-        match at_least {
-            Some(wanted) if wanted > state.position => Err(Error::Unavailable(format!(
-                "this server is at record {} and not at {} yet",
-                state.position.seq, wanted.seq
-            ))),
-            Some(_) | None => Ok(state),
-        }
-    }
 }
 
 /// How old a signed head may be before a moved head is signed anew: 100 ms, shared by all streams.
@@ -327,13 +319,17 @@ impl Heads {
     }
 }
 
-impl SignedHeads for Heads {
-    fn signed_head(&self) -> (Position, bytes::Bytes) {
+impl feed::Heads for Heads {
+    fn committed_head(&self) -> Position {
+        self.shared.state.load().position
+    }
+
+    fn signed_head(&self) -> bytes::Bytes {
         match self.signed() {
-            Ok((head, bytes)) => (Position { epoch: head.epoch, seq: head.seq }, bytes),
+            Ok((_, bytes)) => bytes,
             Err(error) => {
                 tracing::error!(%error, "the log key does not sign; gateways get no signed head");
-                (self.committed_head(), bytes::Bytes::new())
+                bytes::Bytes::new()
             }
         }
     }
@@ -343,7 +339,17 @@ impl SignedHeads for Heads {
         settings.log_key.as_slice().try_into().is_ok_and(|key| head.verify(key).is_ok())
     }
 
-    fn committed_head(&self) -> Position {
-        self.shared.state.load().position
+    /// Reads every record up to there. Asked only when a gateway shows a head of ours that contradicts the record.
+    fn root_at(&self, seq: Seq) -> Option<Digest> {
+        let mut tree = Frontier::default();
+        while tree.size() < seq.0 {
+            let records = self.journal.read(Seq(tree.size() + 1), crate::journal::READ_RECORDS_MAX).ok()?;
+            if records.is_empty() {
+                return None;
+            }
+            let wanted = usize::try_from(seq.0 - tree.size()).unwrap_or(usize::MAX);
+            records.iter().take(wanted).for_each(|record| tree.push(record.header.leaf()));
+        }
+        Some(tree.root())
     }
 }

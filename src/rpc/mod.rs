@@ -3,6 +3,7 @@
 mod attestation;
 mod audit;
 mod caller;
+mod enforcement;
 mod layer;
 mod mandate;
 pub mod methods;
@@ -33,6 +34,9 @@ pub fn routes(app: &Arc<App>) -> Routes {
         attestation::Attestation::new(Arc::clone(app)),
     );
     let audit = pb::audit_service_server::AuditServiceServer::new(audit::Audit::new(Arc::clone(app)));
+    let subscriptions = pb::enforcement_service_server::EnforcementServiceServer::new(
+        enforcement::Enforcement::new(Arc::clone(app)),
+    );
     let mandate =
         pb::mandate_service_server::MandateServiceServer::new(mandate::Mandates::new(Arc::clone(app)));
     let provisioning = pb::provisioning_service_server::ProvisioningServiceServer::new(
@@ -43,6 +47,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
     );
     Routes::new(attestation.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(audit.max_decoding_message_size(REQUEST_LEN_MAX))
+        .add_service(subscriptions.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(mandate.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(provisioning.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(revocation.max_decoding_message_size(REQUEST_LEN_MAX))

@@ -33,6 +33,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 const STREAMS_MAX: u32 = 1_024;
 /// How long calls under way may take to end when the service stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// When gateways should come back after a stop, and how far apart: a restart takes seconds.
+const RECONNECT_AFTER_MS: u32 = 500;
+const RECONNECT_JITTER_MS: u32 = 2_000;
 /// How often a run that could not begin tries again.
 const BEGIN_RETRY: Duration = Duration::from_secs(1);
 
@@ -110,7 +113,7 @@ impl Running {
     /// Stops: no new connections, calls under way end, what is waiting is committed.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        self.app.feed().drain();
+        self.app.feed().drain(RECONNECT_AFTER_MS, RECONNECT_JITTER_MS);
         self.upkeep.stop().await;
         for task in self.tasks {
             match tokio::time::timeout(DRAIN, task).await {
