@@ -218,11 +218,7 @@ fn who<'a>(facts: &AccessFacts, operators: Option<&'a [Operator]>) -> Who<'a> {
         }
         (None, None) => Who::Workload(Operators::EligibleByIssuance),
         (None, Some([])) => Who::Workload(Operators::Unknown),
-        (None, Some(operators)) => Who::Workload(if operators.iter().all(Operator::is_eligible) {
-            Operators::Eligible
-        } else {
-            Operators::Listed(operators)
-        }),
+        (None, Some(operators)) => Who::Workload(Operators::Listed(operators)),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::domain::certificate::{
     AccessFacts, AuthorityKind, EntityFacts, Facts, LineageStep, PersonFacts, PrincipalKind, SystemFacts,
 };
 use crate::domain::decision::{
-    Case, ChainFacts, Decision, Operator, Operators, ScreeningState, Standing, Who, judge,
+    Case, ChainFacts, Decision, Operators, ScreeningState, Standing, Who, judge,
 };
 use crate::domain::determination::DeterminationKind;
 use crate::domain::enforce::{operators_of, states};
@@ -193,9 +193,6 @@ fn judge_grant(state: &State, entity: &Entity, subject: &Subject, family: &[Mode
             assurance: None,
         },
         SubjectBody::Workload(_) if operators.is_empty() => Who::Workload(Operators::Unknown),
-        SubjectBody::Workload(_) if operators.iter().all(Operator::is_eligible) => {
-            Who::Workload(Operators::Eligible)
-        }
         SubjectBody::Workload(_) => Who::Workload(Operators::Listed(&operators)),
     };
     let license = state
