@@ -5,9 +5,7 @@ use super::reject::Reject;
 use crate::domain::certificate::{
     AccessFacts, AuthorityKind, EntityFacts, Facts, LineageStep, PersonFacts, PrincipalKind, SystemFacts,
 };
-use crate::domain::decision::{
-    Case, ChainFacts, Decision, Operators, ScreeningState, Standing, Who, judge,
-};
+use crate::domain::decision::{Case, ChainFacts, Decision, Operators, ScreeningState, Standing, Who, judge};
 use crate::domain::determination::DeterminationKind;
 use crate::domain::enforce::{operators_of, states};
 use crate::domain::entity::{Entity, EntityClass};
