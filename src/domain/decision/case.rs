@@ -27,7 +27,7 @@ pub struct Operator {
     pub status: PersonStatus,
     /// The operator's relation to the entity of the workload.
     pub relation: Relation,
-    /// Approved, not suspended, with an attestation that still holds.
+    /// Approved, not suspended, re-verified in time, with an attestation that still holds.
     pub in_good_standing: bool,
 }
 

@@ -171,7 +171,7 @@ impl State {
             }
             Event::SubjectNominated { id, entity, body } => self.nominate(*id, *entity, body, seq),
             Event::RelationAttested { subject, relation, until } => {
-                let cut = self.change_subject(*subject, seq, |subject| {
+                let cut = self.change_subject(*subject, seq, time, |subject| {
                     if let SubjectBody::Human(employment) = &mut subject.body {
                         employment.relation = *relation;
                         employment.relation_until = *until;
@@ -274,6 +274,9 @@ impl State {
     }
 
     fn intend(&mut self, seq: Seq, intent: &Intent) -> Result<(), String> {
+        if !intent.is_coherent() {
+            return Err("it states what the other authority states".to_owned());
+        }
         let row = Arc::new((seq, intent.clone()));
         match intent.authority {
             AuthorityKind::Access => {
