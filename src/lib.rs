@@ -10,4 +10,6 @@ pub mod journal;
 pub mod pb;
 #[cfg(feature = "server")]
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod views;
 pub mod x509;
