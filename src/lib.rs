@@ -22,6 +22,8 @@ pub mod policy;
 pub mod rpc;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod views;
 #[cfg(feature = "client")]
 pub mod wire;
 pub mod x509;
