@@ -75,11 +75,11 @@ impl App {
     /// Why it is not a certificate of this service.
     pub fn read_certificate(&self, der: &[u8]) -> Result<Arc<Certificate>, CertificateFault> {
         let hash = Digest::of(der);
-        if let Some(certificate) = self.certificates.get(&hash) {
+        if let Some(certificate) = self.verified.get(&hash) {
             return Ok(certificate);
         }
         let certificate = Arc::new(chain::read(der, &self.profile, &self.bundle)?);
-        self.certificates.put(&certificate);
+        self.verified.put(&certificate);
         Ok(certificate)
     }
 

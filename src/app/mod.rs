@@ -14,6 +14,7 @@ pub mod store;
 mod tests;
 mod trusted_time;
 mod upkeep;
+mod view;
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -46,6 +47,7 @@ use crate::feed::{self, Feed};
 use crate::journal::Journal;
 use crate::journal::merkle::Frontier;
 use crate::journal::snapshot::SnapshotStore;
+use crate::views::CertificateIndex;
 use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
 
 /// The keys that a service signs with.
@@ -87,7 +89,8 @@ pub struct App {
     access: Issuer,
     system: Issuer,
     ordinals: Ordinals,
-    certificates: CertificateCache,
+    verified: CertificateCache,
+    certificates: Arc<dyn CertificateIndex>,
     boot: BootId,
 }
 
@@ -178,7 +181,8 @@ impl App {
             access,
             system,
             ordinals,
-            certificates: CertificateCache::default(),
+            verified: CertificateCache::default(),
+            certificates: store.certificates,
             boot,
         }))
     }
@@ -225,6 +229,11 @@ impl App {
     /// The journal, for auditors.
     pub fn journal(&self) -> &Arc<dyn Journal> {
         &self.journal
+    }
+
+    /// Certificates on record. Follows the journal in the background.
+    pub fn certificates(&self) -> &Arc<dyn CertificateIndex> {
+        &self.certificates
     }
 
     /// The certificate profile.

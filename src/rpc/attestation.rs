@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::parse::{invalid, optional, or_default, position, required, subject};
+use super::parse::{invalid, optional, or_default, page_len, position, required, subject};
 use super::{show, status::status};
 use crate::app::{App, Error};
-use crate::domain::certificate::AuthorityKind;
-use crate::domain::enforce::{self, Chain};
+use crate::domain::certificate::{AuthorityKind, Serial};
+use crate::domain::enforce::{self, Chain, Position};
+use crate::domain::id::{EntityId, Ordinal, SubjectId};
 use crate::domain::model::AccessForm;
 use crate::domain::policy::Place;
 use crate::pb;
@@ -26,6 +27,14 @@ impl Attestation {
     pub(super) const fn new(app: Arc<App>) -> Self {
         Self { app }
     }
+}
+
+/// What certificates are looked up by.
+enum CertificatesBy {
+    Entity(EntityId),
+    Subject(SubjectId),
+    Ordinal(Ordinal),
+    Serial(Serial),
 }
 
 /// What a caller asks, from a message that outlives it.
@@ -119,6 +128,47 @@ impl pb::attestation_service_server::AttestationService for Attestation {
             explanation,
             lines: lines.map(Iterator::collect).unwrap_or_default(),
             as_of: Some(show::position(verified.as_of)),
+        }))
+    }
+
+    async fn list_certificates(
+        &self,
+        request: Request<pb::ListCertificatesRequest>,
+    ) -> Result<Response<pb::ListCertificatesResponse>, Status> {
+        use pb::list_certificates_request::By;
+        let message = request.into_inner();
+        let after = optional("page_token", &message.page_token)?.map(Ordinal);
+        let len = page_len(message.page_size);
+        let views = Arc::clone(self.app.certificates());
+        let by =
+            match message.by.ok_or_else(|| invalid("by", "an entity, a subject or a number is needed"))? {
+                By::EntityId(id) => CertificatesBy::Entity(required("entity_id", &id)?),
+                By::SubjectId(id) => CertificatesBy::Subject(required("subject_id", &id)?),
+                By::Ordinal(ordinal) => CertificatesBy::Ordinal(Ordinal(ordinal)),
+                By::Serial(serial) => CertificatesBy::Serial(required("serial", &serial)?),
+            };
+        let read = tokio::task::spawn_blocking(move || {
+            let rows = match by {
+                CertificatesBy::Entity(id) => views.by_entity(id, after, len),
+                CertificatesBy::Subject(id) => views.by_subject(id, after, len),
+                CertificatesBy::Ordinal(ordinal) => {
+                    views.by_ordinal(AuthorityKind::Access, ordinal).map(|row| row.into_iter().collect())
+                }
+                CertificatesBy::Serial(serial) => {
+                    views.by_serial(&serial).map(|row| row.into_iter().collect())
+                }
+            };
+            (rows, views.applied_seq())
+        });
+        let (rows, seq) = read.await.map_err(|e| status(Error::Internal(e.to_string())))?;
+        let rows =
+            rows.map_err(|e| status(Error::Unavailable(format!("the index is being rebuilt: {e}"))))?;
+        let next = if rows.len() == len { rows.last().map(|row| row.ordinal.to_string()) } else { None };
+        let as_of = Position { epoch: self.app.state().position.epoch, seq };
+        Ok(Response::new(pb::ListCertificatesResponse {
+            certificates: rows.iter().map(show::certificate).collect(),
+            next_page_token: next.unwrap_or_default(),
+            as_of: Some(show::position(as_of)),
         }))
     }
 

@@ -42,6 +42,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AttestationService/IssuePrincipalCertificate", Access::Roles(OFFICERS)),
     row("/countersign.v1.AttestationService/Evaluate", Access::Roles(DECIDERS)),
     row("/countersign.v1.AttestationService/Verify", Access::Roles(ALL)),
+    row("/countersign.v1.AttestationService/ListCertificates", Access::Roles(OFFICERS)),
     row("/countersign.v1.AttestationService/GetTrustBundle", Access::Roles(ALL)),
     row("/countersign.v1.EnforcementService/Subscribe", Access::Roles(&[Role::Gateway])),
     row("/countersign.v1.EnforcementService/ListGateways", Access::Roles(OFFICERS)),

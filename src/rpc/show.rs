@@ -8,6 +8,7 @@ use crate::domain::state::State;
 use crate::domain::subject::{Subject, SubjectBody};
 use crate::domain::time::Now;
 use crate::pb;
+use crate::views::CertificateRow;
 
 pub(super) const fn position(position: Position) -> pb::Position {
     pb::Position { epoch: position.epoch.0, seq: position.seq.0 }
@@ -116,5 +117,22 @@ pub(super) fn subject(state: &State, subject: &Subject) -> pb::Subject {
         owner,
         operators,
         revision: subject.revision.0,
+    }
+}
+
+pub(super) fn certificate(row: &CertificateRow) -> pb::CertificateRecord {
+    pb::CertificateRecord {
+        authority: row.authority.to_string(),
+        ordinal: row.ordinal.0,
+        serial: row.serial.to_string(),
+        entity_id: row.entity.map(|id| id.to_string()).unwrap_or_default(),
+        subject_id: row.subject.map(|id| id.to_string()).unwrap_or_default(),
+        principal: row.principal.as_ref().map(ToString::to_string).unwrap_or_default(),
+        lineage_id: row.step.map(|step| step.lineage.to_string()).unwrap_or_default(),
+        generation: row.step.map_or(0, |step| step.generation),
+        not_before: row.not_before.to_string(),
+        not_after: row.not_after.to_string(),
+        intended_seq: row.intended.0,
+        issued_seq: row.issued.map_or(0, |seq| seq.0),
     }
 }
