@@ -5,6 +5,8 @@ pub mod app;
 pub mod ca;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "server")]
+pub mod config;
 pub mod domain;
 pub mod env;
 #[cfg(feature = "server")]
@@ -16,4 +18,6 @@ pub mod journal;
 pub mod pb;
 #[cfg(feature = "server")]
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod telemetry;
 pub mod x509;
