@@ -3,6 +3,10 @@
 //! Exit codes: 0 done, 1 failed, 2 denied, 64 wrong usage. Only `init`, `restore` and offline verification touch files
 //! of a server; everything else is a client of its API.
 
+mod files;
+mod identity;
+mod init;
+mod officer;
 mod output;
 mod policy;
 
@@ -31,6 +35,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    Init(init::Arguments),
+    /// Make an officer's key and sign genesis, on the officer's own machine.
+    #[command(subcommand)]
+    Officer(officer::Verb),
     /// Check and test policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -49,6 +57,8 @@ pub fn run() -> ExitCode {
     };
     let output = Output::new(arguments.json);
     let outcome = match arguments.verb {
+        Verb::Init(arguments) => init::run(&arguments, &output),
+        Verb::Officer(verb) => officer::run(&verb, &output),
         Verb::Policy(verb) => policy::run(&verb, &output),
     };
     output.finish(outcome)
