@@ -115,3 +115,22 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
     }
     text
 }
+
+/// The most pages that are asked for: a million rows; a list that never ends is a fault of the server.
+const PAGES_MAX: usize = 10_000;
+
+/// Every row of a paged list.
+pub(super) async fn every_page<T>(
+    fetch: impl AsyncFn(String) -> Result<(Vec<T>, String), Failure>,
+) -> Result<Vec<T>, Failure> {
+    let (mut rows, mut token) = (Vec::new(), String::new());
+    for _ in 0..PAGES_MAX {
+        let (page, next) = fetch(token).await?;
+        rows.extend(page);
+        if next.is_empty() {
+            return Ok(rows);
+        }
+        token = next;
+    }
+    Err(Failure("the server's list does not end".to_owned()))
+}
