@@ -135,21 +135,21 @@ impl LogLevel {
     }
 }
 
-/// `[limits]`: what one principal may use before it is told to retry later.
+/// `[limits]`: what one caller may ask for before it is told to retry later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// `requests_per_s`: requests of one officer, partner or enrolling address. Default 50.
+    /// `requests_per_s`: calls of one principal. A gateway asks for every user behind it. Default 20000.
     #[serde(deserialize_with = "requests")]
     pub requests_per_s: u32,
-    /// `gateway_requests_per_s`: requests of one gateway, which asks for every user behind it. Default 20000.
+    /// `address_requests_per_s`: calls of one address without a principal's certificate: enrollment. Default 20.
     #[serde(deserialize_with = "requests")]
-    pub gateway_requests_per_s: u32,
+    pub address_requests_per_s: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests_per_s: 50, gateway_requests_per_s: 20_000 }
+        Self { requests_per_s: 20_000, address_requests_per_s: 20 }
     }
 }
 
@@ -209,6 +209,19 @@ struct KeysSection {
     server: Option<PathBuf>,
 }
 
+impl KeyFiles {
+    /// The files of a data folder.
+    pub fn of(data: &Path) -> Self {
+        let key = |name| data.join("keys").join(name);
+        Self {
+            access: key("access.pem"),
+            system: key("system.pem"),
+            log: key("log.pem"),
+            server: key("server.pem"),
+        }
+    }
+}
+
 impl Config {
     /// Reads a configuration file.
     ///
@@ -233,20 +246,18 @@ impl Config {
     fn parse(text: &str, folder: &Path) -> Result<Self, toml::de::Error> {
         let file: File = toml::from_str(text)?;
         let data = resolve(folder, &file.data);
-        let key = |path: Option<PathBuf>, name: &str| match path {
-            Some(path) => resolve(folder, &path),
-            None => data.join("keys").join(name),
-        };
+        let usual = KeyFiles::of(&data);
+        let key = |path: Option<PathBuf>, usual| path.map_or(usual, |path| resolve(folder, &path));
         Ok(Self {
             crl_base_url: file.crl_base_url.unwrap_or_else(|| format!("http://{}/crl", file.listen)),
             listen: file.listen,
             names: file.names,
             low_water_mib: file.low_water_mib,
             keys: KeyFiles {
-                access: key(file.keys.access, "access.pem"),
-                system: key(file.keys.system, "system.pem"),
-                log: key(file.keys.log, "log.pem"),
-                server: key(file.keys.server, "server.pem"),
+                access: key(file.keys.access, usual.access),
+                system: key(file.keys.system, usual.system),
+                log: key(file.keys.log, usual.log),
+                server: key(file.keys.server, usual.server),
             },
             data,
             log: file.log,
@@ -352,7 +363,7 @@ mod tests {
         assert_eq!(config.crl_base_url, "http://127.0.0.1:7443/crl");
         assert_eq!((config.low_water_mib, config.low_water()), (64, 64 << 20));
         assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Info));
-        assert_eq!(config.limits, Limits { requests_per_s: 50, gateway_requests_per_s: 20_000 });
+        assert_eq!(config.limits, Limits { requests_per_s: 20_000, address_requests_per_s: 20 });
         assert_eq!(config.envoy, EnvoyHeaders::default());
     }
 
@@ -382,7 +393,7 @@ mod tests {
             "format",
             "level",
             "requests_per_s",
-            "gateway_requests_per_s",
+            "address_requests_per_s",
             "place_header",
             "model_header",
         ] {

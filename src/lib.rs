@@ -10,6 +10,8 @@ pub mod config;
 pub mod domain;
 pub mod env;
 #[cfg(feature = "server")]
+pub mod envoy;
+#[cfg(feature = "server")]
 mod faults;
 #[cfg(feature = "server")]
 pub mod feed;
@@ -19,5 +21,13 @@ pub mod pb;
 #[cfg(feature = "server")]
 pub mod policy;
 #[cfg(feature = "server")]
+pub mod rpc;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod views;
+#[cfg(feature = "client")]
+pub mod wire;
 pub mod x509;

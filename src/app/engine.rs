@@ -100,7 +100,7 @@ pub struct Parts {
     /// Shared with readers.
     pub shared: Arc<Shared>,
     /// Who is told of each record.
-    pub feed: Arc<Feed>,
+    pub feed: Feed,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// This run.

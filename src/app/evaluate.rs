@@ -9,8 +9,9 @@ use crate::domain::certificate::{Certificate, Facts};
 use crate::domain::decision::{CredentialFault, Decision};
 use crate::domain::enforce::{Position, Request, decide};
 use crate::domain::id::Digest;
+use crate::domain::state::State;
 use crate::domain::time::{Now, Timestamp};
-use crate::feed::InFlightGuard;
+use crate::feed::Guard;
 use crate::x509::{CertificateFault, chain};
 
 /// How long a permit may be used before asking again: 250 ms, as "enforced at T" promises.
@@ -23,7 +24,7 @@ pub struct Evaluation {
     /// The decision.
     pub answer: Answer,
     /// Held until the answer is handed to the transport: barriers wait for it.
-    pub in_flight: InFlightGuard,
+    pub in_flight: Guard,
 }
 
 /// A decision with the state that it was made on.
@@ -74,11 +75,11 @@ impl App {
     /// Why it is not a certificate of this service.
     pub fn read_certificate(&self, der: &[u8]) -> Result<Arc<Certificate>, CertificateFault> {
         let hash = Digest::of(der);
-        if let Some(certificate) = self.certificates.get(&hash) {
+        if let Some(certificate) = self.verified.get(&hash) {
             return Ok(certificate);
         }
         let certificate = Arc::new(chain::read(der, &self.profile, &self.bundle)?);
-        self.certificates.put(&certificate);
+        self.verified.put(&certificate);
         Ok(certificate)
     }
 
@@ -93,9 +94,9 @@ impl App {
         at_least: Option<Position>,
     ) -> Result<Evaluation, Error> {
         let parsed = self.read_certificate(certificate);
-        // Entered before the state is read, so that a barrier at a later record waits for this answer.
-        let in_flight = self.feed.in_flight().enter(self.shared.state.load().position.seq);
-        let state = self.fresh_state(at_least)?;
+        // Entered as the state is read, so that a barrier at a later record waits for this answer.
+        let (state, in_flight) = self.feed.in_flight().enter(|| self.state());
+        is_fresh(&state, at_least)?;
         let now = self.clock.now();
         let fault = parsed.as_ref().err().copied();
         let credential = match &parsed {
@@ -121,7 +122,8 @@ impl App {
     /// # Errors
     /// Only when this server has not reached the position that was asked for.
     pub fn verify(&self, certificate: &[u8], at_least: Option<Position>) -> Result<Verification, Error> {
-        let state = self.fresh_state(at_least)?;
+        let state = self.state();
+        is_fresh(&state, at_least)?;
         let as_of = state.position;
         let fault = match self.read_certificate(certificate) {
             Err(fault) => Some((fault.code(), fault.to_string())),
@@ -152,5 +154,16 @@ fn is_unissued(certificate: &Certificate, last_ordinal: u64) -> bool {
     match certificate.facts {
         Facts::Access(_) => certificate.ordinal.0 > last_ordinal,
         Facts::System(_) => false,
+    }
+}
+
+/// Answers as of at least this position, or not at all.
+fn is_fresh(state: &State, at_least: Option<Position>) -> Result<(), Error> {
+    match at_least {
+        Some(wanted) if wanted > state.position => Err(Error::Unavailable(format!(
+            "this server is at record {} and not at {} yet",
+            state.position.seq, wanted.seq
+        ))),
+        Some(_) | None => Ok(()),
     }
 }

@@ -14,11 +14,10 @@ pub mod store;
 mod tests;
 mod trusted_time;
 mod upkeep;
+mod view;
 
 use std::sync::Arc;
 use std::sync::Mutex;
-
-use aws_lc_rs::signature::Ed25519KeyPair;
 
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
@@ -39,14 +38,16 @@ use crate::domain::codec::to_bytes;
 use crate::domain::decision::{LOGIC_VERSION, StateFault};
 use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
-use crate::domain::head::SignedHead;
-use crate::domain::id::{BootId, Ordinal, PrincipalId, RequestId, Seq};
+use crate::domain::head::{HeadError, HeadSigner, PUBLIC_KEY_LEN, SIGNATURE_LEN, SignedHead};
+use crate::domain::id::{BootId, Digest, Ordinal, PrincipalId, RequestId, Seq};
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::env::{Clock, Entropy};
-use crate::feed::{Feed, SignedHeads};
+use crate::feed::{self, Feed};
 use crate::journal::Journal;
+use crate::journal::merkle::Frontier;
 use crate::journal::snapshot::SnapshotStore;
+use crate::views::CertificateIndex;
 use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
 
 /// The keys that a service signs with.
@@ -55,8 +56,8 @@ pub struct Keys {
     pub access: Arc<dyn Signer>,
     /// Signs certificates of principals.
     pub system: Arc<dyn Signer>,
-    /// Signs heads.
-    pub log: Ed25519KeyPair,
+    /// Signs heads: Ed25519.
+    pub log: Arc<dyn Signer>,
 }
 
 /// What a service is made of.
@@ -79,7 +80,7 @@ pub struct App {
     engine: Engine,
     journal: Arc<dyn Journal>,
     snapshots: SnapshotStore,
-    feed: Arc<Feed>,
+    feed: Feed,
     heads: Arc<Heads>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -88,7 +89,8 @@ pub struct App {
     access: Issuer,
     system: Issuer,
     ordinals: Ordinals,
-    certificates: CertificateCache,
+    verified: CertificateCache,
+    certificates: Arc<dyn CertificateIndex>,
     boot: BootId,
 }
 
@@ -146,19 +148,21 @@ impl App {
         let time = TrustedTime::start(clock.now(), boot_ms, state.time);
         let journal: Arc<dyn Journal> = Arc::new(store.journal);
         let ordinals = Ordinals::after(state.last_ordinal);
-        let feed = Arc::new(Feed::new(Arc::clone(&clock), Arc::new(state.clone()), boot_ms));
+        let recovered = Arc::new(state.clone());
         let shared = Arc::new(Shared::new(state, time));
         let heads = Arc::new(Heads {
             shared: Arc::clone(&shared),
             journal: Arc::clone(&journal),
             clock: Arc::clone(&clock),
-            key: keys.log,
+            key: LogKey(keys.log),
             last: Mutex::new(None),
         });
+        let feed =
+            Feed::new(Arc::clone(&clock), Arc::clone(&heads) as Arc<dyn feed::Heads>, recovered, boot_ms);
         let parts = Parts {
             journal: Arc::clone(&journal),
             shared: Arc::clone(&shared),
-            feed: Arc::clone(&feed),
+            feed: feed.clone(),
             clock: Arc::clone(&clock),
             boot,
         };
@@ -177,7 +181,8 @@ impl App {
             access,
             system,
             ordinals,
-            certificates: CertificateCache::default(),
+            verified: CertificateCache::default(),
+            certificates: store.certificates,
             boot,
         }))
     }
@@ -192,6 +197,7 @@ impl App {
         let committed = self.record(Caller::default().entry(event)).await?;
         if is_first_run {
             // No gateway has ever heard of this journal, so nobody need be waited for.
+            self.feed.begin_first_run();
             let first = Ordinal(BLOCK_LEN);
             self.record(Caller::default().entry(Event::CeilingAnnounced(first))).await?;
             self.record(Caller::default().entry(Event::BlockOpened(first))).await?;
@@ -211,7 +217,7 @@ impl App {
     }
 
     /// The feed, for subscriptions.
-    pub fn feed(&self) -> &Arc<Feed> {
+    pub const fn feed(&self) -> &Feed {
         &self.feed
     }
 
@@ -223,6 +229,11 @@ impl App {
     /// The journal, for auditors.
     pub fn journal(&self) -> &Arc<dyn Journal> {
         &self.journal
+    }
+
+    /// Certificates on record. Follows the journal in the background.
+    pub fn certificates(&self) -> &Arc<dyn CertificateIndex> {
+        &self.certificates
     }
 
     /// The certificate profile.
@@ -265,29 +276,33 @@ impl App {
         }
         self.engine.record(entry, false).await
     }
-
-    /// Answers as of at least this position, or not at all.
-    fn fresh_state(&self, at_least: Option<Position>) -> Result<Arc<State>, Error> {
-        let state = self.state();
-        match at_least {
-            Some(wanted) if wanted > state.position => Err(Error::Unavailable(format!(
-                "this server is at record {} and not at {} yet",
-                state.position.seq, wanted.seq
-            ))),
-            Some(_) | None => Ok(state),
-        }
-    }
 }
 
 /// How old a signed head may be before a moved head is signed anew: 100 ms, shared by all streams.
 const HEAD_FRESH_MS: u64 = 100;
+
+/// The log key as a signer of heads.
+struct LogKey(Arc<dyn Signer>);
+
+impl HeadSigner for LogKey {
+    fn key(&self) -> Digest {
+        // RFC 8410: the raw key is the end of the SubjectPublicKeyInfo.
+        let spki = self.0.public_key();
+        Digest::of(spki.get(spki.len().saturating_sub(PUBLIC_KEY_LEN)..).unwrap_or_default())
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_LEN], HeadError> {
+        let signature = self.0.sign(message).map_err(|e| HeadError::Signer(e.to_string()))?;
+        signature.try_into().map_err(|_| HeadError::Signer("the signature has another length".to_owned()))
+    }
+}
 
 /// Signs heads, and says what is committed.
 pub struct Heads {
     shared: Arc<Shared>,
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
-    key: Ed25519KeyPair,
+    key: LogKey,
     last: Mutex<Option<(SignedHead, bytes::Bytes, u64)>>,
 }
 
@@ -313,13 +328,17 @@ impl Heads {
     }
 }
 
-impl SignedHeads for Heads {
-    fn signed_head(&self) -> (Position, bytes::Bytes) {
+impl feed::Heads for Heads {
+    fn committed_head(&self) -> Position {
+        self.shared.state.load().position
+    }
+
+    fn signed_head(&self) -> bytes::Bytes {
         match self.signed() {
-            Ok((head, bytes)) => (Position { epoch: head.epoch, seq: head.seq }, bytes),
+            Ok((_, bytes)) => bytes,
             Err(error) => {
                 tracing::error!(%error, "the log key does not sign; gateways get no signed head");
-                (self.committed_head(), bytes::Bytes::new())
+                bytes::Bytes::new()
             }
         }
     }
@@ -329,7 +348,17 @@ impl SignedHeads for Heads {
         settings.log_key.as_slice().try_into().is_ok_and(|key| head.verify(key).is_ok())
     }
 
-    fn committed_head(&self) -> Position {
-        self.shared.state.load().position
+    /// Reads every record up to there. Asked only when a gateway shows a head of ours that contradicts the record.
+    fn root_at(&self, seq: Seq) -> Option<Digest> {
+        let mut tree = Frontier::default();
+        while tree.size() < seq.0 {
+            let records = self.journal.read(Seq(tree.size() + 1), crate::journal::READ_RECORDS_MAX).ok()?;
+            if records.is_empty() {
+                return None;
+            }
+            let wanted = usize::try_from(seq.0 - tree.size()).unwrap_or(usize::MAX);
+            records.iter().take(wanted).for_each(|record| tree.push(record.header.leaf()));
+        }
+        Some(tree.root())
     }
 }

@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::journal::file::{FileJournal, OpenReport, Options, VerifyReport, verify};
 use crate::journal::snapshot::{SnapshotError, SnapshotId, SnapshotStore};
 use crate::journal::{Batch, Draft, Journal, JournalError, Outcome, Record};
+use crate::views::{CertificateIndex, DiskIndex, Opened, Origin, ViewError};
 
 /// Records read at a time during recovery.
 const PAGE_LEN: usize = 4_096;
@@ -23,6 +24,9 @@ pub enum StoreError {
     /// The journal cannot be opened, or is damaged.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The certificate index cannot be kept.
+    #[error(transparent)]
+    View(#[from] ViewError),
     /// Snapshots cannot be kept.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -51,6 +55,8 @@ pub struct Store {
     pub journal: FileJournal,
     /// The state as of its last record.
     pub state: State,
+    /// Certificates, looked up. Follows the journal in the background.
+    pub certificates: std::sync::Arc<dyn CertificateIndex>,
     /// Where snapshots are kept.
     pub snapshots: SnapshotStore,
     /// What opening found.
@@ -126,7 +132,14 @@ pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
     let (journal, report) = FileJournal::open(&journal_dir(data), options, vouched)?;
     let (state, replayed) = replay(&journal, found.map(|(_, state)| state))?;
     let state = state.ok_or_else(|| StoreError::Empty(data.to_owned()))?;
-    Ok(Store { journal, state, snapshots, report, replayed })
+    let genesis = journal.read(Seq(1), 1)?.first().map(|record| record.header.body);
+    let origin = Origin { genesis: genesis.unwrap_or_default(), epoch: report.head.epoch };
+    let (index, opened) = DiskIndex::open(&data.join("views"), origin, report.head.seq)?;
+    if let Opened::Rebuilt { why } = &opened {
+        tracing::warn!(why, "the certificate index is built anew from the journal");
+    }
+    let certificates = std::sync::Arc::new(index);
+    Ok(Store { journal, state, certificates, snapshots, report, replayed })
 }
 
 fn replay(journal: &dyn Journal, from: Option<State>) -> Result<(Option<State>, u64), StoreError> {

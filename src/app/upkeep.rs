@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::error::Error;
+use super::view::Follower;
 use super::{App, Caller, store};
 use crate::domain::certificate::BLOCK_LEN;
 use crate::domain::event::Event;
@@ -25,6 +26,7 @@ const BLOCKS_AHEAD_MAX: u64 = 1_000;
 pub struct Upkeep {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    follower: Option<Follower>,
 }
 
 impl Upkeep {
@@ -35,7 +37,9 @@ impl Upkeep {
             tokio::spawn(ticks(Arc::clone(app), stopped.clone())),
             tokio::spawn(blocks(Arc::clone(app), stopped)),
         ];
-        Self { stop, tasks }
+        let started = Follower::start(Arc::clone(&app.journal), Arc::clone(&app.certificates));
+        let follower = started.map_err(|e| tracing::error!(%e, "no thread for the certificate index")).ok();
+        Self { stop, tasks, follower }
     }
 
     /// Ends them and waits until they have.
@@ -45,6 +49,11 @@ impl Upkeep {
             if task.await.is_err() {
                 tracing::error!("an upkeep task ended in a panic");
             }
+        }
+        if let Some(follower) = self.follower
+            && tokio::task::spawn_blocking(move || follower.stop()).await.is_err()
+        {
+            tracing::error!("the view thread was not joined");
         }
     }
 }

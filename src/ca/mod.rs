@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer, load_log_key};
+pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer};
 
 use crate::domain::certificate::Serial;
 use crate::domain::certificate::{BACKDATE_S, Facts};

@@ -92,7 +92,30 @@ pub struct FileSigner {
 impl FileSigner {
     /// Loads a key; refuses a file that anybody but its owner may read or change.
     pub fn load(path: &Path) -> Result<Self, KeyFileFault> {
-        read_pkcs8(path, Self::from_pkcs8)
+        // The open file is asked, not the path, so that nobody can swap it in between.
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(KeyFileFault::NotFile);
+        }
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o177 != 0 {
+            return Err(KeyFileFault::Mode { mode });
+        }
+        if metadata.len() > KEY_FILE_LEN_MAX {
+            return Err(KeyFileFault::TooLarge);
+        }
+        // Room for all of it at once: a buffer that grows would leave copies behind.
+        let mut text = Vec::with_capacity(usize::try_from(KEY_FILE_LEN_MAX).unwrap_or(usize::MAX));
+        file.take(KEY_FILE_LEN_MAX).read_to_end(&mut text)?;
+        let block = pem::parse(&text);
+        wipe(&mut text);
+        let block = block.map_err(|_| KeyFileFault::NotPem)?;
+        let is_key = block.tag() == "PRIVATE KEY";
+        let mut pkcs8 = block.into_contents();
+        let signer = if is_key { Self::from_pkcs8(&pkcs8) } else { Err(KeyFileFault::NotPem) };
+        wipe(&mut pkcs8);
+        signer
     }
 
     /// Makes a key, writes it to a new file of mode 0600 and syncs it; an existing file is never replaced.
@@ -164,43 +187,6 @@ fn signing(curve: Curve) -> &'static EcdsaSigningAlgorithm {
         Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
         Curve::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
     }
-}
-
-/// Loads the key that signs heads, with the same care. It signs what `domain::head` spells, so it is no [`Signer`].
-pub fn load_log_key(path: &Path) -> Result<Ed25519KeyPair, KeyFileFault> {
-    read_pkcs8(path, |pkcs8| {
-        Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map_err(|_| KeyFileFault::UnsupportedKey)
-    })
-}
-
-fn read_pkcs8<T>(
-    path: &Path,
-    parse: impl FnOnce(&[u8]) -> Result<T, KeyFileFault>,
-) -> Result<T, KeyFileFault> {
-    // The open file is asked, not the path, so that nobody can swap it in between.
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(KeyFileFault::NotFile);
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o177 != 0 {
-        return Err(KeyFileFault::Mode { mode });
-    }
-    if metadata.len() > KEY_FILE_LEN_MAX {
-        return Err(KeyFileFault::TooLarge);
-    }
-    // Room for all of it at once: a buffer that grows would leave copies behind.
-    let mut text = Vec::with_capacity(usize::try_from(KEY_FILE_LEN_MAX).unwrap_or(usize::MAX));
-    file.take(KEY_FILE_LEN_MAX).read_to_end(&mut text)?;
-    let block = pem::parse(&text);
-    wipe(&mut text);
-    let block = block.map_err(|_| KeyFileFault::NotPem)?;
-    let is_key = block.tag() == "PRIVATE KEY";
-    let mut pkcs8 = block.into_contents();
-    let key = if is_key { parse(&pkcs8) } else { Err(KeyFileFault::NotPem) };
-    wipe(&mut pkcs8);
-    key
 }
 
 fn write_new(path: &Path, text: &[u8]) -> Result<(), KeyFileFault> {

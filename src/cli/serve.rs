@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::{Failure, Outcome};
 use crate::config::{Config, LogFormat, LogLevel};
+use crate::server;
 use crate::telemetry::{self, Format};
 
 /// Run the service until it gets SIGTERM or SIGINT.
@@ -37,7 +39,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// The one place where the command line meets the server.
+/// Serves until SIGTERM, as a service manager sends it, or SIGINT, as a terminal does.
 async fn serve(config: Config) -> Result<(), Failure> {
-    Err(Failure(format!("this build has no server; it would serve {}", config.data.display())))
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    Ok(server::run(config, shutdown).await?)
 }

@@ -10,7 +10,7 @@ use super::genesis::{decode, request_path};
 use super::{CONFIG, GENESIS, JOURNAL, OFFICERS, TRUST};
 use crate::app::store::{self, StoreError};
 use crate::app::{App, Ingredients, Keys};
-use crate::ca::{FileSigner, load_log_key};
+use crate::ca::FileSigner;
 use crate::cli::files::{self, Access, Named};
 use crate::cli::identity::write_certificate;
 use crate::cli::{Failure, Outcome, Output};
@@ -151,7 +151,7 @@ async fn issue(data: &Path, config: &Config, store: store::Store, genesis: &Gene
     let keys = Keys {
         access: Shared::new(FileSigner::load(&config.keys.access)?),
         system: Shared::new(FileSigner::load(&config.keys.system)?),
-        log: load_log_key(&config.keys.log)?,
+        log: Shared::new(FileSigner::load(&config.keys.log)?),
     };
     let app = App::start(Ingredients {
         store,

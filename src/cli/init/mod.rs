@@ -28,8 +28,19 @@ const OFFICERS: &str = "officers";
 const TRUST: &str = "trust";
 
 /// What `init` and a service make in a data folder. A folder with anything else in it is somebody else's.
-const OURS: &[&str] =
-    &[GENESIS, CONFIG, KEYS, REQUESTS, JOURNAL, OFFICERS, TRUST, "snapshots", "views", "genesis.cbor.new"];
+const OURS: &[&str] = &[
+    GENESIS,
+    CONFIG,
+    KEYS,
+    REQUESTS,
+    JOURNAL,
+    OFFICERS,
+    TRUST,
+    "snapshots",
+    "views",
+    "server-certificate.pem",
+    "genesis.cbor.new",
+];
 
 /// Make a new service: keys, authorities and genesis, signed by two officers.
 ///

@@ -1,7 +1,7 @@
 //! Commands: are they signed, current and sensible?
 
 use super::reject::Reject;
-use crate::domain::approval::{Basis, MANDATE_FRESH_MS, Mandate, SignedMandate};
+use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
@@ -48,31 +48,14 @@ pub(super) fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Re
 
 fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
     if now < mandate.made_at.plus_ms(-60_000) || now > mandate.made_at.plus_ms(MANDATE_FRESH_MS) {
-        return Err(Reject::Conflict(format!("the mandate of {} is older than seven days", mandate.made_at)));
+        let why =
+            format!("the mandate of {} lies in the future or is older than seven days", mandate.made_at);
+        return Err(Reject::Conflict(why));
     }
-    let objects = mandate.command.objects();
-    if mandate.basis.len() != objects.len() {
-        return Err(Reject::Invalid {
-            field: "mandate",
-            why: "the basis does not name every object".to_owned(),
-        });
-    }
-    for (basis, object) in mandate.basis.iter().zip(objects) {
-        let current = state.revision(&object);
-        if basis.object != object {
-            return Err(Reject::Invalid {
-                field: "mandate",
-                why: format!("the basis does not name {object}"),
-            });
-        }
-        if basis.revision != current {
-            return Err(Reject::Conflict(format!(
-                "{object} changed since the mandate was made (revision {} then, {current} now); make it anew",
-                basis.revision
-            )));
-        }
-    }
-    Ok(())
+    mandate.check_basis(|object| state.revision(object)).map_err(|fault| match fault {
+        BasisFault::Incomplete => Reject::Invalid { field: "mandate", why: fault.to_string() },
+        BasisFault::Changed { .. } => Reject::Conflict(fault.to_string()),
+    })
 }
 
 fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
