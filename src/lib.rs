@@ -5,6 +5,8 @@ pub mod app;
 pub mod ca;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "server")]
+pub mod config;
 pub mod domain;
 pub mod env;
 #[cfg(feature = "server")]
@@ -22,6 +24,8 @@ pub mod policy;
 pub mod rpc;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
+pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod views;
 #[cfg(feature = "client")]

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::app::{App, Error as AppError, Keys};
 use crate::ca::{FileSigner, KeyFileFault, Signer};
+use crate::config::KeyFiles;
 use crate::domain::certificate::{Facts, PrincipalKind};
 use crate::domain::id::PrincipalId;
 use crate::x509::bundle::certificate_pem;
@@ -52,24 +53,23 @@ pub(super) struct Credential {
     pub(super) key: Vec<u8>,
 }
 
-/// Loads the authorities' keys and the log key from `keys/` of a data directory.
-pub(super) fn load(data: &Path) -> Result<Keys, KeyError> {
-    let signer = |name: &str| -> Result<Arc<dyn Signer>, KeyError> {
-        let path = data.join("keys").join(name);
-        let signer = FileSigner::load(&path).map_err(|source| KeyError::File { path, source })?;
-        Ok(Arc::new(signer))
+/// Loads the authorities' keys and the log key.
+pub(super) fn load(files: &KeyFiles) -> Result<Keys, KeyError> {
+    let signer = |path: &Path| -> Result<Arc<dyn Signer>, KeyError> {
+        let failed = |source| KeyError::File { path: path.to_owned(), source };
+        Ok(Arc::new(FileSigner::load(path).map_err(failed)?))
     };
-    Ok(Keys { access: signer("access.pem")?, system: signer("system.pem")?, log: signer("log.pem")? })
+    Ok(Keys { access: signer(&files.access)?, system: signer(&files.system)?, log: signer(&files.log)? })
 }
 
 /// The server's own credential: the stored certificate while it is good for half of its life more, else a new one.
 pub(super) async fn server_credential(
     app: &App,
-    data: &Path,
+    (data, key_path): (&Path, &Path),
     names: &[ServerName],
     may_issue: bool,
 ) -> Result<Credential, KeyError> {
-    let key_path = data.join("keys").join("server.pem");
+    let key_path = key_path.to_owned();
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| KeyError::Io { path, source }

@@ -3,6 +3,7 @@
 mod health;
 mod keys;
 mod listener;
+mod run;
 mod tls;
 
 use std::net::SocketAddr;
@@ -17,10 +18,12 @@ use tokio::task::JoinHandle;
 use tonic::transport::Server;
 
 pub use keys::KeyError;
+pub use run::{BadConfig, run};
 pub use tls::TlsError;
 
 use crate::app::store::{self, StoreError};
 use crate::app::{App, Error, Ingredients, Upkeep};
+use crate::config::KeyFiles;
 use crate::env::{Clock, Entropy};
 use crate::envoy::{Authorization, TrustedHeaders};
 use crate::journal::file::Options;
@@ -46,6 +49,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Its data directory, made by `init`.
     pub data: PathBuf,
+    /// Where its private keys are.
+    pub keys: KeyFiles,
     /// DNS names and addresses in its own certificate.
     pub names: Vec<ServerName>,
     /// Where CRLs will be found.
@@ -65,6 +70,9 @@ pub struct Settings {
 /// Why a server does not run.
 #[derive(Debug, Error)]
 pub enum ServerError {
+    /// The configuration has a value that cannot be used.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
     /// The data directory cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -156,7 +164,7 @@ pub async fn start(
 ) -> Result<Running, ServerError> {
     let data = settings.data.clone();
     let store = open(&data, settings.low_water, entropy.as_ref())?;
-    let keys = keys::load(&data)?;
+    let keys = keys::load(&settings.keys)?;
     let crl_base = settings.crl_base.clone();
     let ingredients = Ingredients { store, keys, crl_base, clock: Arc::clone(&clock), entropy };
     let app = App::start(ingredients)?;
@@ -164,7 +172,8 @@ pub async fn start(
         app.accept_clock();
     }
     let begun = app.begin().await;
-    let credential = keys::server_credential(&app, &data, &settings.names, begun.is_ok()).await?;
+    let credential =
+        keys::server_credential(&app, (&data, &settings.keys.server), &settings.names, begun.is_ok()).await?;
     let config = tls::server_config(&app, credential)?;
     let address = settings.listen;
     let failed = |source| ServerError::Listen { address, source };

@@ -402,6 +402,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
     Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         data: data.to_owned(),
+        keys: countersign::config::KeyFiles::of(data),
         names: vec![ServerName::dns("localhost").unwrap(), ServerName::Ip("127.0.0.1".parse().unwrap())],
         crl_base: "http://crl.test.example/crl".parse().unwrap(),
         low_water: 1 << 20,
