@@ -3,6 +3,8 @@
 pub mod ca;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod domain;
 pub mod env;
 #[cfg(feature = "server")]
