@@ -5,6 +5,8 @@ mod envoy;
 #[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
+mod gate;
+#[cfg(test)]
 mod gateway_envoy;
 #[cfg(test)]
 mod path;

@@ -96,8 +96,15 @@ impl World {
 
     /// Starts the service again on the same directory.
     pub(crate) async fn open(&mut self) {
+        self.open_at(0).await;
+    }
+
+    /// The same on this port; 0: a free one.
+    pub(crate) async fn open_at(&mut self, port: u16) {
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let running = server::start(settings(self.dir.path()), clock, Arc::new(SystemEntropy)).await.unwrap();
+        let mut settings = settings(self.dir.path());
+        settings.listen.set_port(port);
+        let running = server::start(settings, clock, Arc::new(SystemEntropy)).await.unwrap();
         self.running = Some(running);
         let mut channels = Vec::new();
         for officer in [&self.alice, &self.bob] {
@@ -113,6 +120,26 @@ impl World {
     pub(crate) async fn close(&mut self) {
         self.channels.clear();
         self.running.take().unwrap().stop().await;
+    }
+
+    /// A copy of the data directory. The service must be stopped.
+    pub(crate) fn copy_data(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_tree(self.dir.path(), copy.path());
+        copy
+    }
+
+    /// Puts a copy in the place of the data directory. The service must be stopped.
+    pub(crate) fn restore_data(&self, copy: &tempfile::TempDir) {
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        copy_tree(copy.path(), self.dir.path());
     }
 
     /// Waits until the certificate index reflects every record.
@@ -471,4 +498,17 @@ pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &
     let entry = Entry { event: Event::Genesis { bytes, approvals }, by: None, request: None };
     let boot = BootId::from_parts(now, SystemEntropy.bytes16());
     store::create(data, &Options::new(SystemEntropy.bytes16()), &entry, boot, now).unwrap();
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
 }
