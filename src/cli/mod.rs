@@ -5,6 +5,7 @@
 
 mod audit;
 mod certificate;
+mod dev;
 mod enroll;
 mod entity;
 mod evaluate;
@@ -62,6 +63,7 @@ struct Arguments {
 enum Verb {
     Init(Box<init::Arguments>),
     Serve(serve::Arguments),
+    Dev(dev::Arguments),
     /// Make an officer's key and sign genesis, on the officer's own machine.
     #[command(subcommand)]
     Officer(officer::Verb),
@@ -171,21 +173,27 @@ pub fn run() -> ExitCode {
         }
     };
     let output = Output::new(arguments.json);
-    let context = Context { output: &output, connection: &arguments.connection };
-    let outcome = match arguments.verb {
-        Verb::Init(arguments) => init::run(&arguments, &output),
+    let outcome = dispatch(arguments, &output);
+    output.finish(outcome)
+}
+
+/// Carries out a parsed command.
+fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
+    let context = Context { output, connection: &arguments.connection };
+    match arguments.verb {
+        Verb::Init(arguments) => init::run(&arguments, output),
         Verb::Serve(arguments) => serve::run(&arguments),
-        Verb::Officer(verb) => officer::run(&verb, &output),
-        Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, &output),
-        Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, &output),
-        Verb::Journal(verb) => audit::journal(&verb, &output),
+        Verb::Dev(arguments) => dev::run(&arguments, output),
+        Verb::Officer(verb) => officer::run(&verb, output),
+        Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
+        Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, output),
+        Verb::Journal(verb) => audit::journal(&verb, output),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "countersign", &mut std::io::stdout());
             Ok(Outcome::Done)
         }
         verb => block_on(ask(verb, &context)),
-    };
-    output.finish(outcome)
+    }
 }
 
 /// The verbs that ask the server.
@@ -214,6 +222,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Clock(verb) => records::clock(verb, context).await,
         Verb::Init(_)
         | Verb::Serve(_)
+        | Verb::Dev(_)
         | Verb::Officer(_)
         | Verb::Policy(policy::Verb::Local(_))
         | Verb::Cert(certificate::Verb::Local(_))
