@@ -5,6 +5,8 @@ pub mod app;
 pub mod ca;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
 pub mod domain;

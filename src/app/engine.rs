@@ -232,6 +232,15 @@ impl Writer {
                 Err(error) => drop(job.reply.send(Err(error))),
             }
         }
+        if group.is_broken {
+            for job in waiting {
+                drop(
+                    job.reply
+                        .send(Err(Error::Internal("another entry of the group does not apply".to_owned()))),
+                );
+            }
+            return;
+        }
         if waiting.is_empty() {
             return;
         }
@@ -315,7 +324,7 @@ impl Writer {
             // Refused now only when the same restriction is on record already.
             drop(group.add(entry));
         }
-        if group.drafts.is_empty() || self.append(group, true).is_ok() {
+        if !group.is_broken && (group.drafts.is_empty() || self.append(group, true).is_ok()) {
             self.held.clear();
             self.parts.shared.unwritable.store(false, Ordering::SeqCst);
             self.parts.feed.reopen();
@@ -342,23 +351,35 @@ struct Group {
     drafts: Vec<Draft>,
     records: Vec<GroupRecord>,
     seqs: Vec<Seq>,
+    is_broken: bool,
 }
 
 impl Group {
     fn new(state: State, now: Timestamp) -> Self {
         let first = state.position.seq.next();
-        Self { state, now, first, drafts: Vec::new(), records: Vec::new(), seqs: Vec::new() }
+        Self {
+            state,
+            now,
+            first,
+            drafts: Vec::new(),
+            records: Vec::new(),
+            seqs: Vec::new(),
+            is_broken: false,
+        }
     }
 
     fn add(&mut self, entry: &Entry) -> Result<(), Error> {
+        if self.is_broken {
+            return Err(Error::Internal("another entry of the group does not apply".to_owned()));
+        }
         admit(&self.state, entry, self.now)?;
         let seq = self.state.position.seq.next();
-        let mut next = self.state.clone();
         let time = self.now.max(self.state.time);
-        let applied = next
-            .apply(seq, time, entry)
-            .map_err(|fault| Error::Internal(format!("an admitted entry does not apply: {fault}")))?;
-        self.state = next;
+        let applied = self.state.apply(seq, time, entry).map_err(|fault| {
+            // The state may be half changed: nothing of this group is written.
+            self.is_broken = true;
+            Error::Internal(format!("an admitted entry does not apply: {fault}"))
+        })?;
         self.drafts.push(Draft { kind: entry.event.number(), body: to_bytes(entry) });
         let starts_run = matches!(entry.event, Event::ServerStarted { .. });
         let published = PublishedRecord { seq, events: applied.events, cards: applied.cards };

@@ -61,6 +61,8 @@ impl App {
     /// Issues an access certificate. A conflict means that the caller should look at the record again.
     pub(super) async fn issue(&self, purpose: Purpose, key: RequestedKey) -> Result<Issuance, Error> {
         let ignored = key.ignored().iter().map(ToString::to_string).collect();
+        // Refused before it takes an ordinal; what changes until the commit is found there.
+        certifiable(&self.state(), purpose.subject, purpose.step, self.clock.now())?;
         let ordinal = self.take_ordinal().await?;
         let now = self.clock.now();
         let state = self.state();

@@ -13,7 +13,7 @@ mod log;
 mod session;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -143,6 +143,11 @@ impl Inner {
     const fn bound_ms(&self) -> u64 {
         bound_ms(self.lease_ms_max)
     }
+
+    fn forget(&mut self, now_ms: u64) {
+        let (bound_ms, is_idle) = (self.bound_ms(), self.barriers.is_empty());
+        self.table.forget(now_ms, bound_ms, is_idle);
+    }
 }
 
 impl Feed {
@@ -199,9 +204,7 @@ impl Feed {
         }
         inner.lease_ms_max = inner.lease_ms_max.max(state.enforcement.lease_ms);
         inner.state = state;
-        let keep_from = at_ms.saturating_sub(inner.bound_ms());
-        let is_idle = inner.barriers.is_empty();
-        inner.table.forget(keep_from, at_ms, is_idle);
+        inner.forget(at_ms);
         drop(inner);
         self.shared.wake();
     }

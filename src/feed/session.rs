@@ -120,8 +120,7 @@ impl Session {
         };
         let is_pausable = inner.state.principal(&gateway).is_some_and(|p| p.is_pausable);
         let holds = if start == Start::Resume { open.position.seq } else { Seq(0) };
-        let (keep_from, is_idle) = (now_ms.saturating_sub(inner.bound_ms()), inner.barriers.is_empty());
-        inner.table.forget(keep_from, now_ms, is_idle);
+        inner.forget(now_ms);
         let connection = inner.table.enter(&gateway, &open, is_pausable, holds)?;
         inner.counts.opened += 1;
         let welcome = Welcome {

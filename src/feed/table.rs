@@ -102,18 +102,15 @@ impl Table {
         }
     }
 
-    /// Forgets sessions that left and whose last Pong was before `keep_from_ms`. While a barrier waits nobody is
-    /// forgotten, so that its report names everybody; then only when the table is half full.
-    pub(super) fn forget(&mut self, keep_from_ms: u64, now_ms: u64, is_idle: bool) {
+    /// Forgets sessions that left and whose leases have certainly run out. While a barrier waits nobody is forgotten, so
+    /// that its report names everybody, unless the table is half full.
+    pub(super) fn forget(&mut self, now_ms: u64, bound_ms: u64, is_idle: bool) {
         if !is_idle && self.rows.len() < SESSIONS_MAX / 2 {
             return;
         }
         self.rows.retain(|_, row| {
-            let keep_from_ms = match row.is_pausable {
-                true => now_ms.saturating_sub(PAUSED_KEPT_MS).min(keep_from_ms),
-                false => keep_from_ms,
-            };
-            row.is_connected || row.last_pong_ms.is_some_and(|sent| sent >= keep_from_ms)
+            let kept_ms = if row.is_pausable { PAUSED_KEPT_MS.max(bound_ms) } else { bound_ms };
+            row.is_connected || row.last_pong_ms.is_some_and(|sent| now_ms < sent.saturating_add(kept_ms))
         });
     }
 

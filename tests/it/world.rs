@@ -115,6 +115,15 @@ impl World {
         self.running.take().unwrap().stop().await;
     }
 
+    /// Waits until the certificate index reflects every record.
+    pub(crate) async fn settle_views(&self) {
+        let app = self.running().app();
+        while app.certificates().applied_seq() < app.journal().head().seq {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) fn running(&self) -> &Running {
         self.running.as_ref().unwrap()
     }

@@ -114,11 +114,9 @@ impl Barrier {
         for (id, participant) in participants {
             let list = if participant.acked >= self.at.seq {
                 if participant.is_weak { &mut report.weak } else { &mut report.acked }
-            } else if participant.is_weak && (bound_passed || participant.last_pong_ms.is_none()) {
-                // A clock that may have paused cannot prove that its lease has run out.
-                &mut report.weak
             } else if bound_passed || self.lease_has_run_out(participant, boot_ms) {
-                &mut report.lease_expired
+                // A clock that may have paused cannot prove that its lease has run out.
+                if participant.is_weak { &mut report.weak } else { &mut report.lease_expired }
             } else {
                 &mut report.pending
             };

@@ -28,6 +28,9 @@ use crate::domain::time::{Now, Timestamp};
 pub(crate) const GENESIS_AT: &str = "2026-06-01T09:00:00Z";
 /// A day in milliseconds.
 pub(crate) const DAY_MS: i64 = 86_400_000;
+pub(crate) const EMPLOYEE: Relation = Relation::Employee;
+pub(crate) const US: PersonStatus = PersonStatus::UsPerson;
+pub(crate) const FOREIGN: PersonStatus = PersonStatus::ForeignPerson;
 
 pub(crate) struct World {
     pub(crate) state: State,
