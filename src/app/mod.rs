@@ -33,7 +33,7 @@ use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
 use crate::ca::{Issuer, Signer};
-use crate::domain::certificate::{AuthorityKind, BLOCK_LEN};
+use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
 use crate::domain::decision::{LOGIC_VERSION, StateFault};
 use crate::domain::enforce::Position;
@@ -192,12 +192,14 @@ impl App {
     /// # Errors
     /// The record cannot be written, or the clock is not trusted. The service stays closed and can be tried again.
     pub async fn begin(&self) -> Result<Position, Error> {
-        let is_first_run = self.state().position.seq == Seq(1);
+        let state = self.state();
         let event = Event::ServerStarted { boot: self.boot, logic_version: LOGIC_VERSION };
         let committed = self.record(Caller::default().entry(event)).await?;
-        if is_first_run {
-            // No gateway has ever heard of this journal, so nobody need be waited for.
+        if state.principals.values().all(|principal| principal.kind != PrincipalKind::Gateway) {
+            // Nobody who could hold a lease has ever been registered, so nobody of an earlier run need be waited for.
             self.feed.begin_first_run();
+        }
+        if state.enforcement.ceiling == Ordinal::default() {
             let first = Ordinal(BLOCK_LEN);
             self.record(Caller::default().entry(Event::CeilingAnnounced(first))).await?;
             self.record(Caller::default().entry(Event::BlockOpened(first))).await?;

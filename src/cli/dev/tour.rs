@@ -305,14 +305,11 @@ fn decide(gate: &Gate, leaf: &[u8], model: &str) -> (String, u64) {
     let took_us = SystemClock.steady_us().saturating_sub(begin);
     let decision = decided.decision;
     let mut said = format!("{} {} {}", decision.access, decision.legal, decision.rule);
-    for word in
-        decision.denials.iter().map(|denial| denial.as_str()).chain(decision.policy.map(|p| p.as_str()))
-    {
-        // A revoked certificate says nothing about policy.
-        if decision.denials.is_empty() || word.starts_with("CREDENTIAL") {
-            said.push(' ');
-            said.push_str(word);
-        }
+    let denials = decision.denials.iter().map(|denial| denial.as_str());
+    let credential = denials.filter(|code| code.starts_with("CREDENTIAL"));
+    for word in credential.chain(decision.policy.map(|rule| rule.as_str())) {
+        said.push(' ');
+        said.push_str(word);
     }
     (said, took_us)
 }
