@@ -6,7 +6,7 @@ use crate::domain::bundle::Bundle;
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
-use crate::domain::id::{EntityId, Ordinal};
+use crate::domain::id::{Digest, EntityId, Ordinal};
 use crate::domain::principal::Role;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
@@ -211,7 +211,8 @@ fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
             why: "a P-256 or P-384 public key is needed".to_owned(),
         });
     }
-    if state.principals.values().any(|principal| principal.key == new.key) {
+    let is_used = state.principals.values().any(|principal| principal.key == new.key);
+    if is_used || state.keys.contains_key(&Digest::of(&new.key)) {
         return Err(Reject::Exists("key"));
     }
     Ok(())
