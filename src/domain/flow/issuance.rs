@@ -38,6 +38,13 @@ pub fn certifiable(
     let subject = state.subjects.get(&subject).ok_or(Reject::NotFound("subject"))?;
     let entity = state.entities.get(&subject.entity).ok_or(Reject::NotFound("entity"))?;
     let judged = Now::with_margin(now);
+    if state.authority(AuthorityKind::Access).is_none() {
+        return Err(Reject::WrongState {
+            what: "issuing authority",
+            have: "revoked".to_owned(),
+            need: "an active authority",
+        });
+    }
     check_standing(state, entity, subject, judged)?;
     let models = models(state, entity, subject, judged)?;
     let membership = entity.card.membership(None, judged);
@@ -154,7 +161,8 @@ fn models(state: &State, entity: &Entity, subject: &Subject, now: Now) -> Result
                 StopScope::Entity(id) => *id == entity.card.id,
                 StopScope::Subject(id) => *id == subject.id,
                 StopScope::All => true,
-                StopScope::Model(_) | StopScope::Issuer(_) => false,
+                StopScope::Issuer(id) => state.authority(AuthorityKind::Access).is_some_and(|a| a.id == *id),
+                StopScope::Model(_) => false,
             });
         let decision = judge_grant(state, entity, subject, family, now);
         if stopped {
@@ -270,15 +278,8 @@ fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timest
             let same_key = token
                 .redeemed
                 .is_none_or(|(key, lineage)| key == intent.key && lineage == facts.step.lineage);
-            if token.subject != facts.subject || !same_key {
+            if token.subject != facts.subject || !same_key || token.expires_at <= now {
                 return Err(Reject::NotFound("token"));
-            }
-            if token.expires_at <= now {
-                return Err(Reject::WrongState {
-                    what: "token",
-                    have: "expired".to_owned(),
-                    need: "a new token",
-                });
             }
             check_key(state, intent.key)
         }
