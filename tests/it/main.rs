@@ -1,13 +1,23 @@
 //! The one integration-test binary. `tests/run` sets up what it needs, such as the real Envoy, and runs it.
 
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
+mod credential;
+#[cfg(test)]
+mod enroll;
+#[cfg(test)]
 mod envoy;
 #[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
+mod forge;
+#[cfg(test)]
 mod gateway_envoy;
 #[cfg(test)]
 mod path;
+#[cfg(test)]
+mod renew;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
