@@ -62,7 +62,7 @@ impl App {
     /// Redeems a token. Again with the same key: the same certificate.
     ///
     /// # Errors
-    /// One answer for a token that is unknown, has another secret or was redeemed with another key.
+    /// One answer for a token that is unknown, has another secret, expired or was redeemed with another key.
     pub async fn enroll(&self, token: &str, csr: &[u8]) -> Result<Issuance, Error> {
         let token: TokenText = token.parse().map_err(|()| Error::NotFound("token"))?;
         let key = RequestedKey::from_csr(csr)?;
@@ -76,6 +76,8 @@ impl App {
             let lineage = match row.redeemed {
                 Some((redeemer, _)) if redeemer != digest => return Err(Error::NotFound("token")),
                 Some((_, lineage)) => lineage,
+                // Before any rule is asked, so that an old token tells nothing about its subject.
+                None if row.expires_at <= self.clock.now() => return Err(Error::NotFound("token")),
                 None => fresh,
             };
             if let Some(issued) = state.lineages.get(&lineage) {

@@ -5,14 +5,23 @@ use std::sync::{Arc, Mutex};
 
 use super::App;
 use super::error::Error;
-use crate::domain::certificate::{Certificate, Facts};
-use crate::domain::decision::{CredentialFault, Decision};
-use crate::domain::enforce::{Position, Request, decide};
+use crate::domain::certificate::{Certificate, Facts, SystemFacts};
+use crate::domain::decision::{CredentialFault, Decision, Denial, StateFault};
+use crate::domain::enforce::{Chain, Position, Request, decide};
 use crate::domain::id::Digest;
+<<<<<<< HEAD
 use crate::domain::state::State;
 use crate::domain::time::{Now, Timestamp};
 use crate::feed::Guard;
 use crate::x509::{CertificateFault, chain};
+=======
+use crate::domain::model::AccessForm;
+use crate::domain::policy::Place;
+use crate::domain::state::State;
+use crate::domain::time::{Now, Timestamp};
+use crate::feed::InFlightGuard;
+use crate::x509::{CertificateFault, chain, check_validity};
+>>>>>>> faults
 
 /// How long a permit may be used before asking again: 250 ms, as "enforced at T" promises.
 pub const PERMIT_USE_MS: i64 = 250;
@@ -101,10 +110,7 @@ impl App {
         let fault = parsed.as_ref().err().copied();
         let credential = match &parsed {
             Err(_) => Err(CredentialFault::Invalid),
-            Ok(certificate) if is_unissued(certificate, state.last_ordinal.0) => {
-                Err(CredentialFault::NotIssued)
-            }
-            Ok(certificate) => Ok(certificate.as_ref()),
+            Ok(certificate) => issued(&state, certificate),
         };
         let decision = decide(state.as_ref(), self.state_fault(), credential, request, Now::with_margin(now));
         let expires = parsed.as_ref().map_or(now, |certificate| certificate.not_after);
@@ -125,38 +131,35 @@ impl App {
         let state = self.state();
         is_fresh(&state, at_least)?;
         let as_of = state.position;
+        let now = self.clock.now();
         let fault = match self.read_certificate(certificate) {
             Err(fault) => Some((fault.code(), fault.to_string())),
-            Ok(certificate) => {
-                let request = Request {
-                    model: "",
-                    form: crate::domain::model::AccessForm::Inference,
-                    place: crate::domain::policy::Place::Us,
-                    serving: crate::domain::policy::Place::Us,
-                    purpose: None,
-                    chain: crate::domain::enforce::Chain::default(),
-                };
-                let now = Now::with_margin(self.clock.now());
-                let decision = decide(state.as_ref(), self.state_fault(), Ok(&certificate), &request, now);
-                let credential = decision.denials.into_iter().find(|denial| {
-                    denial.as_str().starts_with("CREDENTIAL_")
-                        && *denial != crate::domain::decision::Denial::CredentialWrongKind
-                });
-                credential.map(|denial| (denial.as_str(), denial.explain().to_owned()))
-            }
+            Ok(certificate) => match &certificate.facts {
+                Facts::Access(_) => access_fault(&state, &certificate, now),
+                Facts::System(facts) => system_fault(&state, &certificate, facts, now),
+            },
         };
+        // Who cannot believe the clock or the record does not know whether anything is good now.
+        let fault = fault.or_else(|| {
+            let denial = match self.state_fault()? {
+                StateFault::Unavailable | StateFault::StaleView => Denial::StateUnavailable,
+                StateFault::ClockUntrusted => Denial::ClockUntrusted,
+            };
+            Some((denial.as_str(), denial.explain().to_owned()))
+        });
         Ok(Verification { fault, as_of })
     }
 }
 
-/// An ordinal that no intent ever took: the signature is ours, so somebody else holds the key.
-fn is_unissued(certificate: &Certificate, last_ordinal: u64) -> bool {
+/// The certificate, if it is one that this service issued.
+fn issued<'a>(state: &State, certificate: &'a Certificate) -> Result<&'a Certificate, CredentialFault> {
     match certificate.facts {
-        Facts::Access(_) => certificate.ordinal.0 > last_ordinal,
-        Facts::System(_) => false,
+        Facts::Access(_) if !state.is_issued(certificate) => Err(CredentialFault::NotIssued),
+        Facts::Access(_) | Facts::System(_) => Ok(certificate),
     }
 }
 
+<<<<<<< HEAD
 /// Answers as of at least this position, or not at all.
 fn is_fresh(state: &State, at_least: Option<Position>) -> Result<(), Error> {
     match at_least {
@@ -166,4 +169,34 @@ fn is_fresh(state: &State, at_least: Option<Position>) -> Result<(), Error> {
         ))),
         Some(_) | None => Ok(()),
     }
+=======
+/// What gate G2 finds in the certificate of a person or workload.
+fn access_fault(state: &State, certificate: &Certificate, now: Timestamp) -> Option<(&'static str, String)> {
+    let request = Request {
+        model: "",
+        form: AccessForm::Inference,
+        place: Place::Us,
+        serving: Place::Us,
+        purpose: None,
+        chain: Chain::default(),
+    };
+    let decision = decide(state, None, issued(state, certificate), &request, Now::with_margin(now));
+    let denial = decision.denials.into_iter().find(|denial| denial.as_str().starts_with("CREDENTIAL_"))?;
+    Some((denial.as_str(), denial.explain().to_owned()))
+}
+
+fn system_fault(
+    state: &State,
+    certificate: &Certificate,
+    facts: &SystemFacts,
+    now: Timestamp,
+) -> Option<(&'static str, String)> {
+    if let Err(fault) = check_validity(certificate, now) {
+        return Some((fault.code(), fault.to_string()));
+    }
+    let denial = Denial::CredentialRevoked;
+    (!state.is_current(certificate, facts)).then(|| {
+        (denial.as_str(), "it is not the certificate of a registered principal with its key".to_owned())
+    })
+>>>>>>> faults
 }

@@ -132,7 +132,9 @@ impl App {
         let arc = state.settings.arc.parse().map_err(|e| internal("arc of genesis", &e))?;
         let profile = Profile::new(trust_domain, arc, Some(crl_base));
         let issuer = |kind, signer| -> Result<Issuer, Error> {
-            let authority = state.authority(kind).ok_or(Error::NotFound("authority"))?;
+            // A revoked authority issues nothing, and the service still starts, to deny what it issued.
+            let of_kind = || state.authorities.values().find(|authority| authority.kind == kind);
+            let authority = state.authority(kind).or_else(of_kind).ok_or(Error::NotFound("authority"))?;
             let authority =
                 Authority::from_der(&authority.certificate).map_err(|e| internal("authority", &e))?;
             Issuer::new(authority, profile.clone(), signer).map_err(|e| internal("authority key", &e))

@@ -57,12 +57,7 @@ fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
             None => Ok(Who::Subject(certificate)),
         },
         Facts::System(facts) => {
-            let principal = state.principal(&facts.principal).ok_or_else(unregistered)?;
-            let current = principal.kind == facts.kind
-                && facts.kind != PrincipalKind::Server
-                && principal.key_digest() == certificate.key
-                && !state.enforcement.issuers.contains(&certificate.issuer);
-            match current {
+            match facts.kind != PrincipalKind::Server && state.is_current(&certificate, facts) {
                 true => Ok(Who::Principal(facts.principal.clone())),
                 false => Err(unregistered()),
             }

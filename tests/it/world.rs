@@ -23,7 +23,7 @@ use countersign::env::{Clock, Entropy, ManualClock, SystemEntropy};
 use countersign::journal::file::Options;
 use countersign::pb;
 use countersign::rpc::Rate;
-use countersign::server::{self, Running, Settings};
+use countersign::server::{self, Running, ServerError, Settings};
 use countersign::x509::{ClientKey, Curve, ServerName, bundle::certificate_pem};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName as TlsName};
 use tonic::Status;
@@ -72,6 +72,7 @@ pub(crate) struct World {
     pub(crate) alice: Officer,
     pub(crate) bob: Officer,
     pub(crate) provider: EntityId,
+    pub(crate) settings: Settings,
     running: Option<Running>,
     channels: Vec<Channel>,
 }
@@ -89,13 +90,22 @@ impl World {
         let (alice, bob) = (Officer::new("alice"), Officer::new("bob"));
         let provider = EntityId::from_parts(clock.now(), SystemEntropy.bytes16());
         found(dir.path(), clock.now(), provider, &[&alice, &bob]);
-        let mut world = Self { dir, clock, alice, bob, provider, running: None, channels: Vec::new() };
+        let settings = settings(dir.path());
+        let mut world =
+            Self { dir, clock, alice, bob, provider, settings, running: None, channels: Vec::new() };
         world.open().await;
         world
     }
 
+    /// Tries to start a service on the directory.
+    pub(crate) async fn launch(&self) -> Result<Running, ServerError> {
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        server::start(self.settings.clone(), clock, Arc::new(SystemEntropy)).await
+    }
+
     /// Starts the service again on the same directory.
     pub(crate) async fn open(&mut self) {
+<<<<<<< HEAD
         self.open_at(0).await;
     }
 
@@ -106,6 +116,9 @@ impl World {
         settings.listen.set_port(port);
         let running = server::start(settings, clock, Arc::new(SystemEntropy)).await.unwrap();
         self.running = Some(running);
+=======
+        self.running = Some(self.launch().await.unwrap());
+>>>>>>> faults
         let mut channels = Vec::new();
         for officer in [&self.alice, &self.bob] {
             let app = self.running().app();

@@ -46,6 +46,13 @@ pub fn certifiable(
         need: "ACTIVE",
     })?;
     let judged = Now::with_margin(now);
+    if state.authority(AuthorityKind::Access).is_none() {
+        return Err(Reject::WrongState {
+            what: "issuing authority",
+            have: "revoked".to_owned(),
+            need: "an active authority",
+        });
+    }
     check_standing(state, entity, subject, judged)?;
     let models = models(state, entity, subject, judged)?;
     let membership = entity.card.membership(None, judged);
@@ -194,6 +201,10 @@ fn models(state: &State, entity: &Entity, subject: &Subject, now: Now) -> Result
                 StopScope::Subject(id) => *id == subject.id,
                 StopScope::Issuer(id) => state.authority(AuthorityKind::Access).is_some_and(|a| a.id == *id),
                 StopScope::All => true,
+<<<<<<< HEAD
+=======
+                StopScope::Issuer(id) => state.authority(AuthorityKind::Access).is_some_and(|a| a.id == *id),
+>>>>>>> faults
                 StopScope::Model(_) => false,
             });
         let decision = judge_grant(state, entity, subject, family, now);
@@ -306,15 +317,8 @@ fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timest
             let same_key = token
                 .redeemed
                 .is_none_or(|(key, lineage)| key == intent.key && lineage == facts.step.lineage);
-            if token.subject != facts.subject || !same_key {
+            if token.subject != facts.subject || !same_key || token.expires_at <= now {
                 return Err(Reject::NotFound("token"));
-            }
-            if token.expires_at <= now {
-                return Err(Reject::WrongState {
-                    what: "token",
-                    have: "expired".to_owned(),
-                    need: "a new token",
-                });
             }
             check_key(state, intent.key)
         }

@@ -13,7 +13,7 @@ use minicbor::{Decode, Encode};
 
 use super::authority::{Authority, AuthorityState};
 use super::bundle::Bundle;
-use super::certificate::AuthorityKind;
+use super::certificate::{AuthorityKind, Certificate, PrincipalKind, SystemFacts};
 use super::codec::{map, rows, set, shared};
 use super::command::ObjectRef;
 use super::enforce::{CardLookup, EnforcementSet, Position, SubjectLookup, View};
@@ -157,6 +157,28 @@ impl State {
     /// The principal of this name, unless removed.
     pub fn principal(&self, id: &PrincipalId) -> Option<&Arc<Principal>> {
         self.principals.get(id).filter(|principal| !principal.is_removed)
+    }
+
+    /// Is this the certificate of a registered principal, with the key that is registered for it? The server's own is
+    /// the last one that was issued.
+    pub fn is_current(&self, certificate: &Certificate, facts: &SystemFacts) -> bool {
+        let current = match facts.kind {
+            PrincipalKind::Server => self
+                .system_certificates
+                .get(&facts.principal)
+                .is_some_and(|issued| issued.hash == certificate.hash),
+            PrincipalKind::Officer | PrincipalKind::Gateway | PrincipalKind::Partner => self
+                .principal(&facts.principal)
+                .is_some_and(|p| p.kind == facts.kind && p.key_digest() == certificate.key),
+        };
+        current && !self.enforcement.issuers.contains(&certificate.issuer)
+    }
+
+    /// Was this certificate of a person or workload issued? An ordinal that nobody took, or that was only intended,
+    /// shows that somebody else holds the key.
+    pub fn is_issued(&self, certificate: &Certificate) -> bool {
+        let ordinal = certificate.ordinal;
+        ordinal <= self.last_ordinal && !self.gaps.contains(&ordinal) && !self.intents.contains_key(&ordinal)
     }
 
     /// Licences of an entity.
