@@ -9,19 +9,12 @@ use crate::domain::certificate::{Certificate, Facts, SystemFacts};
 use crate::domain::decision::{CredentialFault, Decision, Denial, StateFault};
 use crate::domain::enforce::{Chain, Position, Request, decide};
 use crate::domain::id::Digest;
-<<<<<<< HEAD
-use crate::domain::state::State;
-use crate::domain::time::{Now, Timestamp};
-use crate::feed::Guard;
-use crate::x509::{CertificateFault, chain};
-=======
 use crate::domain::model::AccessForm;
 use crate::domain::policy::Place;
 use crate::domain::state::State;
 use crate::domain::time::{Now, Timestamp};
-use crate::feed::InFlightGuard;
+use crate::feed::Guard;
 use crate::x509::{CertificateFault, chain, check_validity};
->>>>>>> faults
 
 /// How long a permit may be used before asking again: 250 ms, as "enforced at T" promises.
 pub const PERMIT_USE_MS: i64 = 250;
@@ -159,7 +152,6 @@ fn issued<'a>(state: &State, certificate: &'a Certificate) -> Result<&'a Certifi
     }
 }
 
-<<<<<<< HEAD
 /// Answers as of at least this position, or not at all.
 fn is_fresh(state: &State, at_least: Option<Position>) -> Result<(), Error> {
     match at_least {
@@ -169,7 +161,8 @@ fn is_fresh(state: &State, at_least: Option<Position>) -> Result<(), Error> {
         ))),
         Some(_) | None => Ok(()),
     }
-=======
+}
+
 /// What gate G2 finds in the certificate of a person or workload.
 fn access_fault(state: &State, certificate: &Certificate, now: Timestamp) -> Option<(&'static str, String)> {
     let request = Request {
@@ -198,5 +191,4 @@ fn system_fault(
     (!state.is_current(certificate, facts)).then(|| {
         (denial.as_str(), "it is not the certificate of a registered principal with its key".to_owned())
     })
->>>>>>> faults
 }

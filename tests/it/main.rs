@@ -1,27 +1,23 @@
 //! The one integration-test binary. `tests/run` sets up what it needs, such as the real Envoy, and runs it.
 
 #[cfg(test)]
-<<<<<<< HEAD
+mod calls;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod cli_served;
-=======
-mod calls;
 #[cfg(test)]
 mod credential;
 #[cfg(test)]
 mod enroll;
->>>>>>> faults
 #[cfg(test)]
 mod envoy;
 #[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
-<<<<<<< HEAD
-mod gate;
-=======
 mod forge;
->>>>>>> faults
+#[cfg(test)]
+mod gate;
 #[cfg(test)]
 mod gateway_envoy;
 #[cfg(test)]

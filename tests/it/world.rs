@@ -105,20 +105,13 @@ impl World {
 
     /// Starts the service again on the same directory.
     pub(crate) async fn open(&mut self) {
-<<<<<<< HEAD
         self.open_at(0).await;
     }
 
     /// The same on this port; 0: a free one.
     pub(crate) async fn open_at(&mut self, port: u16) {
-        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let mut settings = settings(self.dir.path());
-        settings.listen.set_port(port);
-        let running = server::start(settings, clock, Arc::new(SystemEntropy)).await.unwrap();
-        self.running = Some(running);
-=======
+        self.settings.listen.set_port(port);
         self.running = Some(self.launch().await.unwrap());
->>>>>>> faults
         let mut channels = Vec::new();
         for officer in [&self.alice, &self.bob] {
             let app = self.running().app();

@@ -201,10 +201,7 @@ fn models(state: &State, entity: &Entity, subject: &Subject, now: Now) -> Result
                 StopScope::Subject(id) => *id == subject.id,
                 StopScope::Issuer(id) => state.authority(AuthorityKind::Access).is_some_and(|a| a.id == *id),
                 StopScope::All => true,
-<<<<<<< HEAD
-=======
                 StopScope::Issuer(id) => state.authority(AuthorityKind::Access).is_some_and(|a| a.id == *id),
->>>>>>> faults
                 StopScope::Model(_) => false,
             });
         let decision = judge_grant(state, entity, subject, family, now);

@@ -6,11 +6,7 @@ use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
-<<<<<<< HEAD
 use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal};
-=======
-use crate::domain::id::{Digest, EntityId, Ordinal};
->>>>>>> faults
 use crate::domain::principal::Role;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
@@ -221,13 +217,8 @@ fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
             why: "a P-256 or P-384 public key is needed".to_owned(),
         });
     }
-<<<<<<< HEAD
-    let is_certified = state.keys.contains_key(&Digest::of(&new.key));
-    if is_certified || state.principals.values().any(|principal| principal.key == new.key) {
-=======
     let is_used = state.principals.values().any(|principal| principal.key == new.key);
     if is_used || state.keys.contains_key(&Digest::of(&new.key)) {
->>>>>>> faults
         return Err(Reject::Exists("key"));
     }
     Ok(())
