@@ -77,8 +77,7 @@ pub fn decide(
         let stopped = set.is_stopped(family, Some((certificate, facts)));
         let known = fault.unwrap_or(CredentialFault::Stale);
         let mut decision = judge(bundle, &nobody(state, known, stopped, family, request), now);
-        let hopeless = state.is_some() || fault.is_some() || stopped || family.is_none();
-        decision.ask_server = matches!(card, CardLookup::NotHere) && !hopeless;
+        decision.ask_server = matches!(card, CardLookup::NotHere) && state.is_none();
         return decision;
     };
     let subject = view.subject(facts.subject);
@@ -86,6 +85,11 @@ pub fn decide(
         .or_else(|| set.credential_fault(certificate, facts))
         .or_else(|| stale_fault(facts, card, subject, now));
     let lift = family.and_then(|family| bundle.regime(family, now).lifted_by);
+    let at_gateway = matches!(subject, SubjectLookup::ByCertificate);
+    // A credential that is refused is judged by what it states, and speaks for nobody: what only the record knows, of
+    // its subject, its licences and its chain, is not looked up. So a gateway refuses it without asking anybody.
+    let subject = if fault.is_some() { SubjectLookup::ByCertificate } else { subject };
+    let hops = if fault.is_some() { &[] } else { request.chain.hops.as_slice() };
     let operators = operators(view, subject, now);
     let case = Case {
         state,
@@ -102,7 +106,7 @@ pub fn decide(
         serving: request.serving,
         seat: card.seat,
         mi_flag: card.mi_flag,
-        license: family.and_then(|family| {
+        license: family.filter(|_| fault.is_none()).and_then(|family| {
             let purpose = request.purpose.as_ref();
             view.license(card.id, facts.subject, family, request.place, purpose, now)
         }),
@@ -114,16 +118,14 @@ pub fn decide(
             safeguard_lapsed: card.safeguards_until.is_some_and(|until| now.narrowed_since(until)),
             quota_exhausted: false,
         },
-        screening: screening(view, card, request, now),
-        chain: chain(view, request, now),
+        screening: screening(view, card, hops, now),
+        chain: chain(view, hops, request.chain.end_user_identified, now),
         purpose: request.purpose.as_ref(),
     };
     let mut decision = judge(bundle, &case, now);
-    let at_gateway = matches!(subject, SubjectLookup::ByCertificate);
-    decision.ask_server |= at_gateway && (card.has_licenses || !request.chain.hops.is_empty());
-    // What no answer of the server could turn into a permit need not be asked.
-    let hopeless = state.is_some() || fault.is_some() || case.stopped || family.is_none();
-    decision.ask_server &= at_gateway && !hopeless;
+    // Also under a stop, which leaves the legal answer to the rows: it is recorded as the server would.
+    decision.ask_server |= (card.has_licenses && family.is_some()) || !hops.is_empty();
+    decision.ask_server &= at_gateway && fault.is_none() && state.is_none();
     decision
 }
 
@@ -264,9 +266,9 @@ fn operator(view: &impl View, entity: EntityId, subject: &Subject, now: Now) -> 
 }
 
 /// The worst standing of any party.
-fn screening(view: &impl View, card: &EntityCard, request: &Request<'_>, now: Now) -> ScreeningState {
+fn screening(view: &impl View, card: &EntityCard, hops: &[EntityId], now: Now) -> ScreeningState {
     let fresh_ms = view.enforcement().bundle.parts().posture.screening_fresh_ms;
-    let hops = request.chain.hops.iter().map(|hop| match view.card(*hop) {
+    let hops = hops.iter().map(|hop| match view.card(*hop) {
         CardLookup::Known(card) => card.screening_state(fresh_ms, now),
         CardLookup::Absent | CardLookup::NotHere => ScreeningState::Pending,
     });
@@ -274,17 +276,13 @@ fn screening(view: &impl View, card: &EntityCard, request: &Request<'_>, now: No
 }
 
 /// Question Q12: every hop is the provider or listed, and the end user is identified.
-fn chain(view: &impl View, request: &Request<'_>, now: Now) -> ChainFacts {
-    if request.chain.hops.is_empty() {
+fn chain(view: &impl View, hops: &[EntityId], end_user_identified: bool, now: Now) -> ChainFacts {
+    if hops.is_empty() {
         return ChainFacts::Direct;
     }
-    let listed = request.chain.hops.iter().all(|hop| match view.card(*hop) {
+    let listed = hops.iter().all(|hop| match view.card(*hop) {
         CardLookup::Known(card) => card.class(now) != EntityClass::Unlisted,
         CardLookup::Absent | CardLookup::NotHere => false,
     });
-    if listed && request.chain.end_user_identified {
-        ChainFacts::Identified
-    } else {
-        ChainFacts::Unidentified
-    }
+    if listed && end_user_identified { ChainFacts::Identified } else { ChainFacts::Unidentified }
 }
