@@ -328,7 +328,7 @@ fn check(steps: &[Step], requests: &[Step]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 128, max_shrink_iters: 400, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 96, max_shrink_iters: 400, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn a_gateway_decides_as_the_server_or_asks(
