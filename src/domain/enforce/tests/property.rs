@@ -58,8 +58,8 @@ impl Run {
             let person = run.world.person(entity, status, EMPLOYEE);
             run.subjects.push(person);
         }
-        let job = run.world.workload(member, &run.subjects[..2].to_vec());
-        let own_job = run.world.workload(PROVIDER, &run.subjects[2..3].to_vec());
+        let job = run.world.workload(member, &run.subjects[..2]);
+        let own_job = run.world.workload(PROVIDER, &run.subjects[2..3]);
         run.subjects.extend([job, own_job]);
         for subject in run.subjects.clone() {
             run.certificates.extend(run.world.enroll(subject));
@@ -80,42 +80,43 @@ impl Run {
                 }
             }
             5 | 6 => self.nominate(entity, a, b, c),
-            7 => drop(self.command(Command::ActivateEntity(entity))),
+            7 => self.command(Command::ActivateEntity(entity)),
             8 | 9 => self.attest(subject, a, c),
             10 | 11 => self.decide_subject(subject, a, c),
             12 => {
                 let determination = self.world.amendment(&[entity], &[]);
                 let removal = self.world.amendment(&[], &[entity]);
-                drop(self.command(if c % 2 == 0 { determination } else { removal }));
+                self.command(if c.is_multiple_of(2) { determination } else { removal });
             }
-            13 => drop(self.command(self.suspension(entity, subject, c))),
-            14 => drop(self.command(self.stop(entity, subject, c))),
-            15 => drop(self.command(self.revocation(entity, subject, c))),
-            16 => drop(self.command(self.hold(b, c))),
-            17 => drop(self.command(self.license(entity, subject, b, c))),
-            18 => drop(self.command(self.grant(entity, b, c))),
-            19 => drop(self.command(self.screening(entity, c))),
+            13 => self.command(self.suspension(entity, subject, c)),
+            14 => self.command(self.stop(entity, subject, c)),
+            15 => self.command(self.revocation(entity, subject, c)),
+            16 => self.command(self.hold(b, c)),
+            17 => self.command(self.license(entity, subject, b, c)),
+            18 => self.command(self.grant(entity, b, c)),
+            19 => self.command(self.screening(entity, c)),
             20 => {
                 let until = self.world.now.plus_ms((i64::from(b) - 20) * 600_000);
-                let reverify_due = (c % 3 == 0).then_some(until);
-                drop(self.command(Command::RecordSafeguards { entity, until, reverify_due }));
+                let reverify_due = (c.is_multiple_of(3)).then_some(until);
+                self.command(Command::RecordSafeguards { entity, until, reverify_due });
             }
-            21 if c % 8 == 0 => drop(self.command(Command::RemoveEntity { entity, reason: REASON })),
+            21 if c.is_multiple_of(8) => self.command(Command::RemoveEntity { entity, reason: REASON }),
             22 => {
-                let parts = if c % 2 == 0 { sample_parts() } else { rescinded_parts() };
-                drop(self.command(Command::AdoptPolicy(Box::new(parts))));
+                let parts = if c.is_multiple_of(2) { sample_parts() } else { rescinded_parts() };
+                self.command(Command::AdoptPolicy(Box::new(parts)));
             }
             _ => self.world.now = self.world.now.plus_ms(i64::from(c) * 900_000),
         }
     }
 
-    fn command(&mut self, command: Command) -> bool {
-        self.world.try_go(command).is_ok()
+    /// The record may refuse it.
+    fn command(&mut self, command: Command) {
+        let _ = self.world.try_go(command);
     }
 
     fn nominate(&mut self, entity: EntityId, a: u8, b: u8, c: u8) {
         let of_entity = |id: &&SubjectId| self.world.state.subjects[*id].entity == entity;
-        let body = if c % 3 == 0 {
+        let body = if c.is_multiple_of(3) {
             let people = self.subjects.iter().filter(of_entity);
             let people = people.filter(|id| self.world.state.subjects[*id].employment().is_some());
             let operators: Vec<_> = people.copied().skip(usize::from(b) % 2).take(2).collect();
@@ -141,7 +142,7 @@ impl Run {
 
     fn attest(&mut self, subject: SubjectId, a: u8, c: u8) {
         let relation = pick(&[EMPLOYEE, EMPLOYEE, Relation::Contractor, Relation::None], a).unwrap();
-        let until = (c % 2 == 0).then(|| self.world.now.plus_ms(i64::from(c) * 300_000));
+        let until = (c.is_multiple_of(2)).then(|| self.world.now.plus_ms(i64::from(c) * 300_000));
         let event = crate::domain::event::Event::RelationAttested { subject, relation, until };
         let _ = self.world.record(entry(event));
     }
@@ -150,7 +151,7 @@ impl Run {
         let is_human = self.world.state.subjects[&subject].employment().is_some();
         let status = pick(PersonStatus::ALL, a).unwrap();
         let vetting = is_human.then(|| self.world.vetting(status));
-        let reverify_due = (c % 4 == 0).then(|| self.world.now.plus_ms(i64::from(c) * 600_000));
+        let reverify_due = (c.is_multiple_of(4)).then(|| self.world.now.plus_ms(i64::from(c) * 600_000));
         let decision = match c % 7 {
             6 => SubjectDecision::Refuse,
             _ => SubjectDecision::Approve { vetting, reverify_due },
@@ -169,7 +170,7 @@ impl Run {
 
     fn stop(&self, entity: EntityId, subject: SubjectId, c: u8) -> Command {
         let engaged: Vec<_> = self.world.state.enforcement.stops.iter().cloned().collect();
-        if c % 2 == 0
+        if c.is_multiple_of(2)
             && let Some(scope) = engaged.first()
         {
             return Command::ReleaseStop(scope.clone());
@@ -199,38 +200,42 @@ impl Run {
 
     fn hold(&self, b: u8, c: u8) -> Command {
         let ordinal = Ordinal(u64::from(b % 16));
-        if c % 2 == 0 { Command::Hold { ordinal, reason: REASON } } else { Command::ReleaseHold(ordinal) }
+        if c.is_multiple_of(2) {
+            Command::Hold { ordinal, reason: REASON }
+        } else {
+            Command::ReleaseHold(ordinal)
+        }
     }
 
     fn license(&self, holder: EntityId, subject: SubjectId, b: u8, c: u8) -> Command {
-        let until = (c % 2 == 0).then(|| self.world.now.plus_ms(i64::from(b) * 600_000));
+        let until = (c.is_multiple_of(2)).then(|| self.world.now.plus_ms(i64::from(b) * 600_000));
         let id: LicenseId = format!("d{}", b % 3).parse().unwrap();
         Command::RegisterLicense(License {
             id,
             holder,
-            subjects: if c % 3 == 0 { vec![subject] } else { Vec::new() },
+            subjects: if c.is_multiple_of(3) { vec![subject] } else { Vec::new() },
             models: vec![model("mythos-5")],
             countries: vec![country("FR")],
-            purposes: if c % 5 == 0 { vec!["cyber-defense".parse().unwrap()] } else { Vec::new() },
+            purposes: if c.is_multiple_of(5) { vec!["cyber-defense".parse().unwrap()] } else { Vec::new() },
             interval: Interval { from: self.world.now, until },
-            provisos_met: c % 7 != 0,
+            provisos_met: !c.is_multiple_of(7),
         })
     }
 
     fn grant(&self, entity: EntityId, b: u8, c: u8) -> Command {
         let held = &self.world.state.entities[&entity].card.grants;
-        if c % 3 == 0
+        if c.is_multiple_of(3)
             && let Some(held) = held.get(usize::from(b) % held.len().max(1))
         {
             return Command::EndGrant { entity, grant: held.id };
         }
-        let until = (c % 4 == 0).then(|| self.world.now.plus_ms(i64::from(b) * 600_000));
+        let until = (c.is_multiple_of(4)).then(|| self.world.now.plus_ms(i64::from(b) * 600_000));
         let grant = Grant {
             id: GrantId::from_bytes([b; 16]),
             interval: Interval { from: self.world.now, until },
-            forms: if c % 2 == 0 { vec![AccessForm::Weights] } else { Vec::new() },
-            countries: if c % 5 != 0 { vec![country("FR")] } else { Vec::new() },
-            purposes: if c % 7 == 0 { vec!["cyber-defense".parse().unwrap()] } else { Vec::new() },
+            forms: if c.is_multiple_of(2) { vec![AccessForm::Weights] } else { Vec::new() },
+            countries: if !c.is_multiple_of(5) { vec![country("FR")] } else { Vec::new() },
+            purposes: if c.is_multiple_of(7) { vec!["cyber-defense".parse().unwrap()] } else { Vec::new() },
             ..grant(0, MODELS[usize::from(b) % 4])
         };
         Command::GrantModel { entity, grant }
@@ -258,16 +263,16 @@ fn request(run: &Run, (a, b, c, d): Step) -> Request<'static> {
     };
     let hops = match b % 6 {
         0 => pick(&run.entities, d).into_iter().collect(),
-        1 if d % 8 == 0 => vec![EntityId::from_bytes([0xee; 16])],
+        1 if d.is_multiple_of(8) => vec![EntityId::from_bytes([0xee; 16])],
         _ => Vec::new(),
     };
     Request {
         model: MODELS[usize::from(c) % MODELS.len()],
-        form: if d % 9 == 0 { AccessForm::Weights } else { AccessForm::Inference },
+        form: if d.is_multiple_of(9) { AccessForm::Weights } else { AccessForm::Inference },
         place,
-        serving: if a % 11 == 0 { place } else { Place::Us },
-        purpose: (d % 3 == 0).then(|| "cyber-defense".parse().unwrap()),
-        chain: Chain { hops, end_user_identified: c % 2 == 0 },
+        serving: if a.is_multiple_of(11) { place } else { Place::Us },
+        purpose: (d.is_multiple_of(3)).then(|| "cyber-defense".parse().unwrap()),
+        chain: Chain { hops, end_user_identified: c.is_multiple_of(2) },
     }
 }
 
