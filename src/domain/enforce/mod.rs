@@ -6,6 +6,7 @@ mod barrier;
 mod decide;
 mod event;
 mod lease;
+pub mod message;
 mod ordinals;
 mod set;
 #[cfg(test)]

@@ -1,0 +1,307 @@
+//! The gate: what a program in front of a model holds. Decides at once on what it has, and fails closed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+use super::cache::Cache;
+use super::link::{Keeper, TICK_MS};
+use super::published::{Published, Standing};
+use super::replica::{Replica, ReplicaConfig};
+use super::transport::{Identity, Target, TransportFault};
+use crate::domain::certificate::Certificate;
+use crate::domain::decision::{
+    Access, CredentialFault, Decision, Denial, Gate as GateNumber, Legal, LegalReason, Rule, StateFault,
+};
+use crate::domain::enforce::message::Strength;
+use crate::domain::enforce::{Position, Request, decide};
+use crate::domain::head::PUBLIC_KEY_LEN;
+use crate::domain::id::{BootId, Digest, EntityId};
+use crate::domain::time::{Now, Timestamp};
+use crate::env::{Clock, Entropy};
+use crate::x509::{CertificateFault, Profile, TrustBundle, chain};
+
+/// Entities that may wait to be asked for. When it is full the next decision about an entity asks again.
+const WANTS_WAITING_MAX: usize = 1_024;
+/// How often a decision is made again because the view was replaced under it. Then nothing is permitted.
+const ROUNDS_MAX: usize = 4;
+
+/// What a gate needs to know.
+#[derive(Clone)]
+pub struct GateConfig {
+    /// Where the server is, and how it proves itself.
+    pub target: Target,
+    /// How this gateway proves itself.
+    pub identity: Identity,
+    /// Trust domain and arc of the certificates that it will judge.
+    pub profile: Profile,
+    /// The public key that signs heads: Ed25519, from the operator's records, not from the server.
+    pub log_key: [u8; PUBLIC_KEY_LEN],
+    /// What this gateway can promise.
+    pub strength: Strength,
+    /// Its clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Its randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// A gate with lease was not there in time.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the gate has no lease yet: {0}")]
+pub struct NotReady(pub String);
+
+/// The authorities that are trusted now, and certificates that were verified under them.
+pub(super) struct Trust {
+    pub(super) digest: Digest,
+    pub(super) bundle: TrustBundle,
+    pub(super) cache: Cache,
+}
+
+pub(super) struct Shared {
+    pub(super) published: Arc<Published>,
+    pub(super) trust: ArcSwapOption<Trust>,
+    pub(super) channel: ArcSwapOption<Channel>,
+    pub(super) last_fault: Mutex<String>,
+    pub(super) clock: Arc<dyn Clock>,
+    profile: Profile,
+    wants: mpsc::Sender<EntityId>,
+}
+
+/// A decision at a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateDecision {
+    /// The decision.
+    pub decision: Decision,
+    /// The state of the world that was judged.
+    pub as_of: Position,
+    /// For a permit: when it ends at the latest, on this machine's boot clock. It is to be used within 250 ms or asked
+    /// again all the same.
+    pub good_until_boot_ms: Option<u64>,
+    /// The same on the wall clock.
+    pub good_until: Option<Timestamp>,
+    /// Why the certificate was not accepted, in detail for the log.
+    pub certificate_fault: Option<CertificateFault>,
+    /// The entity of the certificate, if it has one.
+    pub entity: Option<EntityId>,
+}
+
+impl GateDecision {
+    /// Permitted?
+    pub fn is_permit(&self) -> bool {
+        self.decision.is_permit()
+    }
+
+    fn closed(denial: Denial, as_of: Position) -> Self {
+        let decision = Decision {
+            legal: Legal::Indeterminate,
+            rule: Rule::Gate(GateNumber::G1),
+            reason: LegalReason::NotJudged,
+            clause: "",
+            determination: None,
+            license: None,
+            access: Access::Deny,
+            denials: vec![denial],
+            policy: None,
+            ask_server: false,
+        };
+        Self {
+            decision,
+            as_of,
+            good_until_boot_ms: None,
+            good_until: None,
+            certificate_fault: None,
+            entity: None,
+        }
+    }
+}
+
+/// How the gate stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateStatus {
+    /// Up to which record it is.
+    pub position: Position,
+    /// Why nothing is permitted now, if so.
+    pub fault: Option<StateFault>,
+    /// How long the lease still is.
+    pub lease_left_ms: u64,
+    /// What went wrong last; empty: nothing yet.
+    pub last_fault: String,
+}
+
+/// A gate. One task keeps its subscription; [`Gate::shutdown`] joins it, and dropping the gate ends it.
+pub struct Gate {
+    pub(super) shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Gate {
+    /// Begins to subscribe, and returns at once: until the first lease everything is denied.
+    ///
+    /// # Errors
+    /// The configuration cannot work: identity, bundle or address are not in their form.
+    #[expect(clippy::unused_async, reason = "it spawns: it must be called inside a runtime")]
+    pub async fn connect(config: GateConfig) -> Result<Self, TransportFault> {
+        config.target.check(Some(&config.identity), &config.clock)?;
+        let (wants, wants_waiting) = mpsc::channel(WANTS_WAITING_MAX);
+        let (stop, stopped) = watch::channel(false);
+        let published = Arc::new(Published::default());
+        let shared = Arc::new(Shared {
+            published: Arc::clone(&published),
+            trust: ArcSwapOption::empty(),
+            channel: ArcSwapOption::empty(),
+            last_fault: Mutex::default(),
+            clock: Arc::clone(&config.clock),
+            profile: config.profile.clone(),
+            wants,
+        });
+        let replica = ReplicaConfig {
+            boot: BootId::from_bytes(config.entropy.bytes16()),
+            strength: config.strength,
+            log_key: config.log_key,
+        };
+        let replica = Replica::new(replica, published);
+        let keeper = Keeper::new(config, replica, Arc::clone(&shared), wants_waiting, stopped);
+        let task = Some(tokio::spawn(keeper.run()));
+        Ok(Self { shared, stop, task })
+    }
+
+    /// Waits until there is a lease.
+    ///
+    /// # Errors
+    /// It took longer than `timeout`; the gate goes on trying.
+    pub async fn ready(&self, timeout: Duration) -> Result<(), NotReady> {
+        let until_ready = async {
+            while self.status().fault.is_some() || self.shared.trust.load().is_none() {
+                tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+            }
+        };
+        let not_ready = |_| NotReady(self.status().last_fault);
+        tokio::time::timeout(timeout, until_ready).await.map_err(not_ready)
+    }
+
+    /// Decides, on what is known here. Takes about a microsecond for a certificate that was seen before, and one
+    /// signature check for another.
+    pub fn decide(&self, leaf_der: &[u8], request: &Request<'_>) -> GateDecision {
+        self.shared.decide(leaf_der, request)
+    }
+
+    /// Asks for the card of an entity before it is needed.
+    pub fn want(&self, entity: EntityId) {
+        self.shared.want(entity);
+    }
+
+    /// How the gate stands.
+    pub fn status(&self) -> GateStatus {
+        let shared = &self.shared;
+        let (boot_ms, now) = (shared.clock.boot_ms(), shared.clock.now());
+        let standing = shared.published.load();
+        GateStatus {
+            position: standing.view.as_ref().map(|view| view.position).unwrap_or_default(),
+            fault: shared.published.fault(&standing, boot_ms, now),
+            lease_left_ms: standing.lease_until_ms.map_or(0, |until| until.saturating_sub(boot_ms)),
+            last_fault: shared.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Ends the subscription and waits for its task. Decisions are denied once the lease has run out.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take() {
+            // A task that panicked has nothing more to end.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn decide(&self, leaf_der: &[u8], request: &Request<'_>) -> GateDecision {
+        let certificate = self.certificate(leaf_der);
+        for _ in 0..ROUNDS_MAX {
+            let standing = self.published.load();
+            let decided = self.decide_on(&standing, certificate.as_ref(), request);
+            // A permit counts as computed here: if the view was replaced meanwhile, and perhaps acknowledged, it is
+            // computed again on the new one.
+            if !decided.is_permit() || Arc::ptr_eq(&standing, &self.published.load()) {
+                return decided;
+            }
+        }
+        GateDecision::closed(Denial::StaleView, Position::default())
+    }
+
+    fn decide_on(
+        &self,
+        standing: &Standing,
+        certificate: Result<&Arc<Certificate>, &Option<CertificateFault>>,
+        request: &Request<'_>,
+    ) -> GateDecision {
+        let (boot_ms, now) = (self.clock.boot_ms(), self.clock.now());
+        let fault = self.published.fault(standing, boot_ms, now);
+        let Some(view) = &standing.view else {
+            return GateDecision::closed(Denial::StaleView, Position::default());
+        };
+        let credential = certificate.map(AsRef::as_ref).map_err(|_| CredentialFault::Invalid);
+        let decision = decide(view.as_ref(), fault, credential, request, Now::with_margin(now));
+        let good_until_boot_ms = standing.lease_until_ms.filter(|_| decision.is_permit());
+        let left_ms = |until: u64| i64::try_from(until.saturating_sub(boot_ms)).unwrap_or(0);
+        GateDecision {
+            decision,
+            as_of: view.position,
+            good_until_boot_ms,
+            good_until: good_until_boot_ms.map(|until| now.plus_ms(left_ms(until))),
+            certificate_fault: certificate.err().copied().flatten(),
+            entity: certificate.ok().and_then(|certificate| entity_of(certificate)),
+        }
+    }
+
+    /// The verified certificate; `Err(None)` when no authorities are known yet.
+    fn certificate(&self, leaf_der: &[u8]) -> Result<Arc<Certificate>, Option<CertificateFault>> {
+        let trust = self.trust.load();
+        let trust = trust.as_ref().ok_or(None)?;
+        // Before hashing: nobody makes this process hash megabytes.
+        if leaf_der.len() > LEAF_LEN_MAX {
+            return Err(Some(CertificateFault::TooLarge));
+        }
+        let hash = Digest::of(leaf_der);
+        if let Some(certificate) = trust.cache.get(&hash) {
+            return Ok(certificate);
+        }
+        let certificate = Arc::new(chain::read(leaf_der, &self.profile, &trust.bundle).map_err(Some)?);
+        trust.cache.put(hash, Arc::clone(&certificate));
+        Ok(certificate)
+    }
+
+    pub(super) fn want(&self, entity: EntityId) {
+        // Full: the next decision about the entity asks again.
+        let _ = self.wants.try_send(entity);
+    }
+
+    pub(super) fn note_fault(&self, fault: String) {
+        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+}
+
+/// The longest leaf that is looked at; the parser has the same limit.
+const LEAF_LEN_MAX: usize = 4_096;
+
+fn entity_of(certificate: &Certificate) -> Option<EntityId> {
+    use crate::domain::certificate::Facts;
+    match &certificate.facts {
+        Facts::Access(facts) => Some(facts.entity.entity),
+        Facts::System(_) => None,
+    }
+}

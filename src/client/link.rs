@@ -1,0 +1,269 @@
+//! The task that keeps a gate's subscription: connects, pings, applies, acknowledges, and begins again after a while.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use super::cache::Cache;
+use super::gate::{GateConfig, Shared, Trust};
+use super::replica::{Refusal, Replica, Taken};
+use super::transport::channel;
+use crate::domain::enforce::message::{FromGateway, MESSAGE_LEN_MAX, NackCode, ToGateway};
+use crate::domain::id::EntityId;
+use crate::pb;
+use crate::pb::attestation_service_client::AttestationServiceClient;
+use crate::pb::enforcement_service_client::EnforcementServiceClient;
+use crate::x509::TrustBundle;
+
+/// How often the lease, the clock and the Ping are looked at: the shortest ping interval.
+pub(super) const TICK_MS: u64 = 100;
+/// How long one call may take before the connection counts as lost.
+const CALL_TIMEOUT_MS: u64 = 5_000;
+/// How often the trusted authorities are fetched again.
+const TRUST_REFRESH_MS: u64 = 60_000;
+/// The first pause after a lost connection, and the longest: it doubles, and half of it is random.
+const PAUSE_MIN_MS: u64 = 250;
+const PAUSE_MAX_MS: u64 = 10_000;
+/// The longest pause that a server can ask for.
+const DRAIN_MAX_MS: u64 = 60_000;
+/// Messages that may wait for the transport. When it is full the server does not read: the connection is ended.
+const UP_MAX: usize = 256;
+/// How long the end of a refused stream is waited for, so that the refusal is not cut off.
+const FAREWELL_MS: u64 = 1_000;
+
+type Fetch = Pin<Box<dyn Future<Output = Result<TrustBundle, String>> + Send>>;
+
+/// How a connection ended.
+#[derive(Debug, Default)]
+struct Ended {
+    why: String,
+    had_lease: bool,
+    drain: Option<(u32, u32)>,
+}
+
+/// What the task owns.
+pub(super) struct Keeper {
+    config: GateConfig,
+    replica: Replica,
+    shared: Arc<Shared>,
+    wants: mpsc::Receiver<EntityId>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Keeper {
+    pub(super) const fn new(
+        config: GateConfig,
+        replica: Replica,
+        shared: Arc<Shared>,
+        wants: mpsc::Receiver<EntityId>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
+        Self { config, replica, shared, wants, stopped }
+    }
+
+    /// Runs until it is stopped.
+    pub(super) async fn run(mut self) {
+        let mut pause_ms = PAUSE_MIN_MS;
+        loop {
+            let ended = self.connection().await;
+            self.replica.close();
+            self.shared.channel.store(None);
+            let Some(ended) = ended else { return };
+            tracing::warn!(why = %ended.why, "the subscription ended");
+            self.shared.note_fault(ended.why);
+            pause_ms = if ended.had_lease { PAUSE_MIN_MS } else { (pause_ms * 2).min(PAUSE_MAX_MS) };
+            let wait_ms = match ended.drain {
+                Some((after, jitter)) => u64::from(after) + self.random_below(u64::from(jitter)),
+                None => pause_ms / 2 + self.random_below(pause_ms / 2),
+            };
+            let sleep = tokio::time::sleep(Duration::from_millis(wait_ms.min(DRAIN_MAX_MS)));
+            if self.with_ticks(sleep).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn random_below(&self, bound: u64) -> u64 {
+        let [a, b, c, d, ..] = self.config.entropy.bytes16();
+        u64::from(u32::from_le_bytes([a, b, c, d])) % bound.max(1)
+    }
+
+    fn tick(&mut self) -> Option<FromGateway> {
+        self.replica.tick(self.shared.clock.boot_ms(), self.shared.clock.now())
+    }
+
+    /// Awaits something while the lease is kept under watch; none when the gate is shut down.
+    async fn with_ticks<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(future);
+        let mut stopped = self.stopped.clone();
+        let mut ticks = ticks();
+        loop {
+            tokio::select! {
+                biased;
+                () = told_to_stop(&mut stopped) => return None,
+                out = &mut future => return Some(out),
+                _ = ticks.tick() => drop(self.tick()),
+            }
+        }
+    }
+
+    /// One connection, to its end; none when the gate is shut down.
+    async fn connection(&mut self) -> Option<Ended> {
+        let ended = |why: String| Some(Ended { why, ..Ended::default() });
+        let (target, identity) = (self.config.target.clone(), self.config.identity.clone());
+        let clock = Arc::clone(&self.config.clock);
+        let connecting = async move { channel(&target, Some(&identity), &clock).await };
+        let connected = match self.with_ticks(connecting).await? {
+            Ok(connected) => connected,
+            Err(fault) => return ended(fault.to_string()),
+        };
+        match self.with_ticks(fetch_trust(connected.clone())).await? {
+            Ok(bundle) => self.trust(bundle),
+            Err(why) => return ended(why),
+        }
+        self.shared.channel.store(Some(Arc::new(connected.clone())));
+        let (up, waiting) = mpsc::channel(UP_MAX);
+        // The channel is new and has room.
+        let _ = up.try_send(FromGateway::Open(self.replica.open()).into());
+        let mut client =
+            EnforcementServiceClient::new(connected.clone()).max_decoding_message_size(MESSAGE_LEN_MAX);
+        let subscribing = async move {
+            let stream = client.subscribe(ReceiverStream::new(waiting));
+            timeout(Duration::from_millis(CALL_TIMEOUT_MS), stream).await
+        };
+        let down = match self.with_ticks(subscribing).await? {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return ended(status.to_string()),
+            Err(_) => return ended("the server did not accept the stream in time".to_owned()),
+        };
+        self.stream(connected, up, down).await
+    }
+
+    async fn stream(
+        &mut self,
+        connected: Channel,
+        up: mpsc::Sender<pb::SubscribeRequest>,
+        mut down: Streaming<pb::SubscribeResponse>,
+    ) -> Option<Ended> {
+        let mut ended = Ended::default();
+        let mut stopped = self.stopped.clone();
+        let mut ticks = ticks();
+        let mut refresh = interval(Duration::from_millis(TRUST_REFRESH_MS));
+        refresh.reset();
+        let mut fetching: Option<Fetch> = None;
+        loop {
+            let (mut send, mut refused) = (Vec::new(), None);
+            tokio::select! {
+                () = told_to_stop(&mut stopped) => return None,
+                message = down.message() => match self.take(message) {
+                    Ok(taken) => {
+                        ended.had_lease |= taken.has_lease;
+                        ended.drain = taken.drain;
+                        send = taken.send;
+                    }
+                    Err(End::Lost(why)) => return Some(Ended { why, ..ended }),
+                    Err(End::Refused(refusal)) => refused = Some(refusal),
+                },
+                Some(entity) = self.wants.recv() => send.extend(self.replica.want(entity)),
+                _ = ticks.tick() => send.extend(self.tick()),
+                _ = refresh.tick() => fetching = Some(Box::pin(fetch_trust(connected.clone()))),
+                fetched = arrived(&mut fetching) => {
+                    fetching = None;
+                    match fetched {
+                        Ok(bundle) => self.trust(bundle),
+                        Err(why) => tracing::warn!(why, "the authorities could not be fetched again"),
+                    }
+                }
+            }
+            if let Some(refusal) = refused {
+                return self.farewell(refusal, up, down).await.map(|why| Ended { why, ..ended });
+            }
+            if ended.drain.is_some() {
+                return Some(Ended { why: "the server asked to connect again".to_owned(), ..ended });
+            }
+            for message in send {
+                if up.try_send(message.into()).is_err() {
+                    return Some(Ended { why: "the server does not read".to_owned(), ..ended });
+                }
+            }
+        }
+    }
+
+    /// Sends the refusal and waits a little for the end of the stream, so that it is not cut off. Gives the reason.
+    async fn farewell(
+        &mut self,
+        refusal: Refusal,
+        up: mpsc::Sender<pb::SubscribeRequest>,
+        mut down: Streaming<pb::SubscribeResponse>,
+    ) -> Option<String> {
+        // Full or closed: the server learns by the next Open.
+        let Refusal(nack) = refusal;
+        let why = format!("{}: {}", nack.code, nack.detail);
+        let _ = up.try_send(FromGateway::Nack(nack).into());
+        drop(up);
+        let until_end = async { while let Ok(Some(_)) = down.message().await {} };
+        let _ = self.with_ticks(timeout(Duration::from_millis(FAREWELL_MS), until_end)).await?;
+        Some(why)
+    }
+
+    fn take(&mut self, message: Result<Option<pb::SubscribeResponse>, tonic::Status>) -> Result<Taken, End> {
+        let message = match message {
+            Ok(Some(message)) => message,
+            Ok(None) => return Err(End::Lost("the server ended the stream".to_owned())),
+            Err(status) => return Err(End::Lost(status.to_string())),
+        };
+        let (boot_ms, now) = (self.shared.clock.boot_ms(), self.shared.clock.now());
+        let taken = match ToGateway::try_from(message) {
+            Ok(message) => self.replica.take(message, boot_ms, now),
+            Err(error) => Err(self.replica.refuse(NackCode::Undecodable, error.to_string())),
+        };
+        taken.map_err(End::Refused)
+    }
+
+    fn trust(&self, bundle: TrustBundle) {
+        let digest = bundle.digest();
+        if self.shared.trust.load().as_ref().is_some_and(|trust| trust.digest == digest) {
+            return;
+        }
+        self.shared.trust.store(Some(Arc::new(Trust { digest, bundle, cache: Cache::new() })));
+    }
+}
+
+enum End {
+    Lost(String),
+    Refused(Refusal),
+}
+
+/// Returns when the gate is shut down; its sender is gone only when the gate is.
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = interval(Duration::from_millis(TICK_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn arrived(fetching: &mut Option<Fetch>) -> Result<TrustBundle, String> {
+    match fetching {
+        Some(fetch) => fetch.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn fetch_trust(channel: Channel) -> Result<TrustBundle, String> {
+    let mut client = AttestationServiceClient::new(channel);
+    let call = client.get_trust_bundle(pb::GetTrustBundleRequest {});
+    let answer = timeout(Duration::from_millis(CALL_TIMEOUT_MS), call).await;
+    let answer = answer.map_err(|_| "the authorities did not arrive in time".to_owned())?;
+    let answer = answer.map_err(|status| status.to_string())?.into_inner();
+    TrustBundle::from_pem(&answer.access_pem).map_err(|fault| fault.to_string())
+}

@@ -1,0 +1,312 @@
+//! The server's side of the feed: what every gateway is told, who has acknowledged what, who may hold a lease, and when
+//! a record is enforced everywhere (design section 4).
+//!
+//! The engine publishes; sessions are cursors into one shared log; barriers wait. Nothing here touches a disk, a socket
+//! or the API's messages. A session is never skipped: what it missed it gets, merged forward or as a snapshot. Callers:
+//! app, server.
+
+mod barrier;
+mod claim;
+mod image;
+mod inflight;
+mod log;
+mod session;
+mod table;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::domain::enforce::message::Open;
+use crate::domain::enforce::{EnforcementEvent, Position, bound_ms};
+use crate::domain::head::SignedHead;
+use crate::domain::id::{Digest, EntityId, PrincipalId, Seq};
+use crate::domain::state::State;
+use crate::env::Clock;
+
+pub use inflight::{Guard, InFlight};
+pub use session::{Closed, Session, SessionFault};
+pub use table::SessionStatus;
+
+use image::Image;
+use log::Log;
+use table::Table;
+
+/// Cards that all sessions together may ask for: two million, a few hundred MiB of bookkeeping.
+const WANTS_TOTAL_MAX: usize = 2_000_000;
+
+/// What the feed asks of the journal and the log key.
+pub trait Heads: Send + Sync + 'static {
+    /// The committed head, read now: called after a Ping arrived, and its answer is what the Pong carries.
+    fn committed_head(&self) -> Position;
+    /// The last signed head as canonical CBOR. May sign again when the head moved; called for each Pong.
+    fn signed_head(&self) -> Bytes;
+    /// Did our own log key, now or before a rotation, sign this?
+    fn verify(&self, head: &SignedHead) -> bool;
+    /// The tree hash over records 1 to `seq` of this epoch, if it can be told.
+    fn root_at(&self, seq: Seq) -> Option<Digest>;
+}
+
+/// What a durable record changed for gateways.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PublishedRecord {
+    /// Which record.
+    pub seq: Seq,
+    /// Events for every gateway.
+    pub events: Vec<EnforcementEvent>,
+    /// Entities whose card changed.
+    pub cards: Vec<EntityId>,
+}
+
+/// Why a gateway's Open is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum OpenFault {
+    /// Not a registered gateway.
+    #[error("{0} is not a registered gateway")]
+    NotAGateway(PrincipalId),
+    /// The claim contradicts the record and nothing proves it.
+    #[error("the gateway claims a state that this server never had, without a signed head that shows it")]
+    BadClaim,
+    /// The gateway showed a head that this server signed and does not have: history was lost.
+    #[error("history was lost: {0}")]
+    RolledBack(String),
+    /// Too many sessions, of all gateways or of this one.
+    #[error("there are too many sessions")]
+    TooManySessions,
+}
+
+/// How often something happened since the start, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeedCounts {
+    /// Sessions opened.
+    pub opened: u64,
+    /// Claims refused.
+    pub bad_claims: u64,
+    /// Nacks received.
+    pub nacks: u64,
+    /// Snapshots begun.
+    pub snapshots: u64,
+    /// Pongs granted.
+    pub pongs: u64,
+    /// Pings that got no Pong.
+    pub refused_pings: u64,
+}
+
+/// The feed. Clones share it.
+#[derive(Clone)]
+pub struct Feed {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    heads: Arc<dyn Heads>,
+    in_flight: Arc<InFlight>,
+    inner: Mutex<Inner>,
+    image: Mutex<Option<Arc<Image>>>,
+    wants: AtomicUsize,
+    /// Wakes sessions: something to send may be there.
+    news: watch::Sender<u64>,
+    /// Wakes barriers: somebody may have acknowledged. Held by `in_flight` as well.
+    acks: Arc<watch::Sender<u64>>,
+}
+
+struct Inner {
+    state: Arc<State>,
+    log: Log,
+    table: Table,
+    barriers: BTreeMap<u64, Seq>,
+    next_barrier: u64,
+    started_ms: u64,
+    is_first_run: bool,
+    lease_ms_max: u32,
+    may_grant: bool,
+    closed: Option<String>,
+    rolled_back: Option<String>,
+    drain: Option<(u32, u32)>,
+    counts: FeedCounts,
+}
+
+impl Inner {
+    /// May leases be granted at all?
+    const fn grants(&self) -> bool {
+        self.may_grant && self.closed.is_none() && self.rolled_back.is_none()
+    }
+
+    /// How long after an instant every lease granted until then has run out.
+    const fn bound_ms(&self) -> u64 {
+        bound_ms(self.lease_ms_max)
+    }
+
+    fn forget(&mut self, now_ms: u64) {
+        let (bound_ms, is_idle) = (self.bound_ms(), self.barriers.is_empty());
+        self.table.forget(now_ms, bound_ms, is_idle);
+    }
+}
+
+impl Feed {
+    /// The feed at a state, of a process that started at `started_boot_ms`. It grants no lease until
+    /// [`Feed::start_granting`].
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        heads: Arc<dyn Heads>,
+        state: Arc<State>,
+        started_boot_ms: u64,
+    ) -> Self {
+        let acks = Arc::new(watch::Sender::new(0));
+        let inner = Inner {
+            log: Log::new(&state),
+            table: Table::default(),
+            barriers: BTreeMap::new(),
+            next_barrier: 1,
+            started_ms: started_boot_ms,
+            is_first_run: false,
+            lease_ms_max: state.enforcement.lease_ms,
+            may_grant: false,
+            closed: None,
+            rolled_back: None,
+            drain: None,
+            counts: FeedCounts::default(),
+            state,
+        };
+        let shared = Shared {
+            clock,
+            heads,
+            in_flight: Arc::new(InFlight::new(Arc::clone(&acks))),
+            inner: Mutex::new(inner),
+            image: Mutex::new(None),
+            wants: AtomicUsize::new(0),
+            news: watch::Sender::new(0),
+            acks,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Tells the gateways of durable records, in order, each once. `state` is the state after the last of them and is
+    /// already what new decisions read. Never waits for a subscriber.
+    pub fn publish(&self, state: Arc<State>, records: Vec<PublishedRecord>) {
+        let at_ms = self.shared.clock.boot_ms();
+        let mut inner = self.shared.lock();
+        let fits = inner.log.push(&state, records, at_ms);
+        if !fits {
+            // Gateways would acknowledge something else than what was decided: better nobody gets a lease.
+            tracing::error!(
+                seq = state.position.seq.0,
+                "records and state do not fit together; no more leases"
+            );
+            inner.closed = Some("records and state do not fit together".to_owned());
+        }
+        inner.lease_ms_max = inner.lease_ms_max.max(state.enforcement.lease_ms);
+        inner.state = state;
+        inner.forget(at_ms);
+        drop(inner);
+        self.shared.wake();
+    }
+
+    /// From now on leases may be granted: the process has durably appended its own start.
+    pub fn start_granting(&self) {
+        self.shared.lock().may_grant = true;
+        self.shared.wake();
+    }
+
+    /// No run before this one ever granted a lease: the journal is new, so barriers need not wait for leases of before.
+    pub fn begin_first_run(&self) {
+        self.shared.lock().is_first_run = true;
+    }
+
+    /// No lease for anybody until [`Feed::reopen`]: what is enforced cannot be written down.
+    pub fn close(&self, reason: &str) {
+        self.shared.lock().closed = Some(reason.to_owned());
+        self.shared.wake();
+    }
+
+    /// Leases may be granted again.
+    pub fn reopen(&self) {
+        self.shared.lock().closed = None;
+        self.shared.wake();
+    }
+
+    /// Why no lease is granted, if none is.
+    pub fn closed(&self) -> Option<String> {
+        let inner = self.shared.lock();
+        let not_started = (!inner.may_grant).then(|| "the start is not on record yet".to_owned());
+        inner.rolled_back.clone().or_else(|| inner.closed.clone()).or(not_started)
+    }
+
+    /// Why this server must not loosen anything any more: a gateway showed history that it lost.
+    pub fn rollback(&self) -> Option<String> {
+        self.shared.lock().rolled_back.clone()
+    }
+
+    /// Tells every session, now and later, to reconnect elsewhere.
+    pub fn drain(&self, reconnect_after_ms: u32, jitter_ms: u32) {
+        self.shared.lock().drain = Some((reconnect_after_ms, jitter_ms));
+        self.shared.wake();
+    }
+
+    /// Begins the session of a gateway, which is named by its verified certificate.
+    ///
+    /// # Errors
+    /// Why the Open is not accepted; the stream is then ended.
+    pub fn open(&self, gateway: PrincipalId, open: Open) -> Result<Session, OpenFault> {
+        Session::open(Arc::clone(&self.shared), gateway, open)
+    }
+
+    /// Every session that is connected or may still hold a lease.
+    pub fn sessions(&self) -> Vec<SessionStatus> {
+        let now_ms = self.shared.clock.boot_ms();
+        let inner = self.shared.lock();
+        inner.table.statuses(inner.state.position.seq, now_ms, inner.bound_ms())
+    }
+
+    /// Answers of the server's own decisions that are on their way.
+    pub fn in_flight(&self) -> &Arc<InFlight> {
+        &self.shared.in_flight
+    }
+
+    /// Counters since the start.
+    pub fn counts(&self) -> FeedCounts {
+        self.shared.lock().counts
+    }
+
+    /// Lets barriers look at the clock again. They do so by themselves; a test that moves a clock calls this.
+    pub fn tick(&self) {
+        self.shared.wake_barriers();
+    }
+}
+
+impl Shared {
+    /// Short sections only: nothing under this lock waits, signs or compresses.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake_barriers();
+    }
+
+    fn wake_barriers(&self) {
+        self.acks.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Takes room for cards to be asked for; false when there is none.
+    fn take_wants(&self, count: usize) -> bool {
+        let taken = self.wants.fetch_add(count, Ordering::Relaxed);
+        if taken + count > WANTS_TOTAL_MAX {
+            self.wants.fetch_sub(count, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    fn give_wants(&self, count: usize) {
+        self.wants.fetch_sub(count, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,3 @@
+mod barrier;
+mod session;
+pub(crate) mod world;
