@@ -1,6 +1,7 @@
 //! `decide`: gathers a case from a view and a certificate and judges it. Pure and total, and the same function on the
 //! server and in the gateway library.
 
+use super::set::EnforcementSet;
 use super::view::{CardLookup, SubjectLookup, View};
 use crate::domain::certificate::{AccessFacts, Certificate, Facts};
 use crate::domain::decision::{
@@ -71,60 +72,95 @@ pub fn decide(
             return judge(bundle, &nobody(state, fault, stopped, family, request), now);
         }
     };
+    let shown = Shown { certificate, facts, family };
     let card = view.card(facts.entity.entity);
     let CardLookup::Known(card) = card else {
-        let fault = validity_fault(certificate, now).or_else(|| set.credential_fault(certificate, facts));
+        let known = shown.fault(set, now).unwrap_or(CredentialFault::Stale);
         let stopped = set.is_stopped(family, Some((certificate, facts)));
-        let known = fault.unwrap_or(CredentialFault::Stale);
         let mut decision = judge(bundle, &nobody(state, known, stopped, family, request), now);
-        let hopeless = state.is_some() || fault.is_some() || stopped || family.is_none();
-        decision.ask_server = matches!(card, CardLookup::NotHere) && !hopeless;
+        decision.ask_server = matches!(card, CardLookup::NotHere) && state.is_none();
         return decision;
     };
     let subject = view.subject(facts.subject);
-    let fault = validity_fault(certificate, now)
-        .or_else(|| set.credential_fault(certificate, facts))
-        .or_else(|| stale_fault(facts, card, subject, now));
-    let lift = family.and_then(|family| bundle.regime(family, now).lifted_by);
+    let fault = shown.fault(set, now).or_else(|| stale_fault(facts, card, subject, now));
+    let at_gateway = matches!(subject, SubjectLookup::ByCertificate);
+    // A credential that is refused is judged by what it states, and speaks for nobody: what only the record knows, of
+    // its subject, its licences and its chain, is not looked up. So a gateway refuses it without asking anybody.
+    let subject = if fault.is_some() { SubjectLookup::ByCertificate } else { subject };
+    let hops = if fault.is_some() { &[] } else { request.chain.hops.as_slice() };
+    let license = family.filter(|_| fault.is_none()).and_then(|family| {
+        view.license(card.id, facts.subject, family, request.place, request.purpose.as_ref(), now)
+    });
     let operators = operators(view, subject, now);
     let case = Case {
         state,
         credential: fault,
-        stopped: set.is_stopped(family, Some((certificate, facts))),
-        family,
-        model_not_listed: !family
-            .is_some_and(|family| facts.models.iter().any(|model| family.contains(model))),
-        form: request.form,
         who: who(facts, operators.as_deref()),
-        class: card.class_under(lift, now),
-        org: card.org,
-        place: request.place,
-        serving: request.serving,
-        seat: card.seat,
-        mi_flag: card.mi_flag,
-        license: family.and_then(|family| {
-            let purpose = request.purpose.as_ref();
-            view.license(card.id, facts.subject, family, request.place, purpose, now)
-        }),
-        grant: family.and_then(|family| card.grant(family, now)),
-        standing: Standing {
-            provisioned: card.is_active && is_on_roster(subject),
-            suspended: set.is_suspended(card.id, facts.subject),
-            reverify_overdue: card.reverify_due.is_some_and(|due| now.narrowed_since(due)),
-            safeguard_lapsed: card.safeguards_until.is_some_and(|until| now.narrowed_since(until)),
-            quota_exhausted: false,
-        },
-        screening: screening(view, card, request, now),
-        chain: chain(view, request, now),
-        purpose: request.purpose.as_ref(),
+        license,
+        standing: standing(set, card, facts, subject, now),
+        screening: screening(view, card, hops, now),
+        chain: chain(view, hops, request.chain.end_user_identified, now),
+        ..shown.case(set, card, request, now)
     };
     let mut decision = judge(bundle, &case, now);
-    let at_gateway = matches!(subject, SubjectLookup::ByCertificate);
-    decision.ask_server |= at_gateway && (card.has_licenses || !request.chain.hops.is_empty());
-    // What no answer of the server could turn into a permit need not be asked.
-    let hopeless = state.is_some() || fault.is_some() || case.stopped || family.is_none();
-    decision.ask_server &= at_gateway && !hopeless;
+    // Also under a stop, which leaves the legal answer to the rows: it is recorded as the server would.
+    decision.ask_server |= (card.has_licenses && family.is_some()) || !hops.is_empty();
+    decision.ask_server &= at_gateway && fault.is_none() && state.is_none();
     decision
+}
+
+/// A certificate that was shown, and the model that was asked for.
+struct Shown<'a> {
+    certificate: &'a Certificate,
+    facts: &'a AccessFacts,
+    family: Option<&'a [ModelId]>,
+}
+
+impl<'a> Shown<'a> {
+    /// What is wrong with the certificate by itself and by the revocation set.
+    fn fault(&self, set: &EnforcementSet, now: Now) -> Option<CredentialFault> {
+        validity_fault(self.certificate, now).or_else(|| set.credential_fault(self.certificate, self.facts))
+    }
+
+    /// What certificate, card and request say, the same at the server and at every gateway.
+    fn case(
+        &self,
+        set: &'a EnforcementSet,
+        card: &'a EntityCard,
+        request: &'a Request<'_>,
+        now: Now,
+    ) -> Case<'a> {
+        let lift = self.family.and_then(|family| set.bundle.regime(family, now).lifted_by);
+        let lists = |family: &[ModelId]| self.facts.models.iter().any(|model| family.contains(model));
+        let stopped = set.is_stopped(self.family, Some((self.certificate, self.facts)));
+        Case {
+            model_not_listed: !self.family.is_some_and(lists),
+            class: card.class_under(lift, now),
+            org: card.org,
+            seat: card.seat,
+            mi_flag: card.mi_flag,
+            grant: self.family.and_then(|family| card.grant(family, now)),
+            purpose: request.purpose.as_ref(),
+            ..nobody(None, CredentialFault::Stale, stopped, self.family, request)
+        }
+    }
+}
+
+/// Where entity and subject stand with the operator.
+fn standing(
+    set: &EnforcementSet,
+    card: &EntityCard,
+    facts: &AccessFacts,
+    subject: SubjectLookup<'_>,
+    now: Now,
+) -> Standing {
+    Standing {
+        provisioned: card.is_active && is_on_roster(subject),
+        suspended: set.is_suspended(card.id, facts.subject),
+        reverify_overdue: card.reverify_due.is_some_and(|due| now.narrowed_since(due)),
+        safeguard_lapsed: card.safeguards_until.is_some_and(|until| now.narrowed_since(until)),
+        quota_exhausted: false,
+    }
 }
 
 /// A case in which nothing is known of whoever asks.
@@ -133,7 +169,7 @@ const fn nobody<'a>(
     fault: CredentialFault,
     stopped: bool,
     family: Option<&'a [ModelId]>,
-    request: &Request<'a>,
+    request: &Request<'_>,
 ) -> Case<'a> {
     Case {
         state,
@@ -264,9 +300,9 @@ fn operator(view: &impl View, entity: EntityId, subject: &Subject, now: Now) -> 
 }
 
 /// The worst standing of any party.
-fn screening(view: &impl View, card: &EntityCard, request: &Request<'_>, now: Now) -> ScreeningState {
+fn screening(view: &impl View, card: &EntityCard, hops: &[EntityId], now: Now) -> ScreeningState {
     let fresh_ms = view.enforcement().bundle.parts().posture.screening_fresh_ms;
-    let hops = request.chain.hops.iter().map(|hop| match view.card(*hop) {
+    let hops = hops.iter().map(|hop| match view.card(*hop) {
         CardLookup::Known(card) => card.screening_state(fresh_ms, now),
         CardLookup::Absent | CardLookup::NotHere => ScreeningState::Pending,
     });
@@ -274,17 +310,13 @@ fn screening(view: &impl View, card: &EntityCard, request: &Request<'_>, now: No
 }
 
 /// Question Q12: every hop is the provider or listed, and the end user is identified.
-fn chain(view: &impl View, request: &Request<'_>, now: Now) -> ChainFacts {
-    if request.chain.hops.is_empty() {
+fn chain(view: &impl View, hops: &[EntityId], end_user_identified: bool, now: Now) -> ChainFacts {
+    if hops.is_empty() {
         return ChainFacts::Direct;
     }
-    let listed = request.chain.hops.iter().all(|hop| match view.card(*hop) {
+    let listed = hops.iter().all(|hop| match view.card(*hop) {
         CardLookup::Known(card) => card.class(now) != EntityClass::Unlisted,
         CardLookup::Absent | CardLookup::NotHere => false,
     });
-    if listed && request.chain.end_user_identified {
-        ChainFacts::Identified
-    } else {
-        ChainFacts::Unidentified
-    }
+    if listed && end_user_identified { ChainFacts::Identified } else { ChainFacts::Unidentified }
 }

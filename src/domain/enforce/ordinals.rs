@@ -29,7 +29,7 @@ impl OrdinalSet {
     /// Puts the ordinal into the set.
     pub fn insert(&mut self, ordinal: Ordinal) {
         let (shard, low) = Self::split(ordinal);
-        let bitmap = self.shards.entry(shard).or_insert_with(Arc::default);
+        let bitmap = self.shards.entry(shard).or_default();
         Arc::make_mut(bitmap).insert(low);
     }
 

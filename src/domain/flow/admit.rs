@@ -53,16 +53,7 @@ pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject>
         Event::SubjectNominated { id, entity, body } => {
             check_nomination(state, *id, *entity, body, entry.by.as_ref())
         }
-        Event::RelationAttested { subject, .. } => {
-            let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
-            check_acts_for(state, entry.by.as_ref(), subject.entity)?;
-            match subject.body {
-                SubjectBody::Human(_) => Ok(()),
-                SubjectBody::Workload(_) => {
-                    Err(Reject::Invalid { field: "subject", why: "a workload has no relation".to_owned() })
-                }
-            }
-        }
+        Event::RelationAttested { subject, .. } => check_attestation(state, *subject, entry.by.as_ref()),
         Event::TokenCreated { id, subject, expires_at, .. } => {
             let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
             check_acts_for(state, entry.by.as_ref(), subject.entity)?;
@@ -157,6 +148,17 @@ fn check_nomination(
                     why: "owner and operators must be people of the same entity".to_owned(),
                 }),
             }
+        }
+    }
+}
+
+fn check_attestation(state: &State, id: SubjectId, by: Option<&PrincipalId>) -> Result<(), Reject> {
+    let subject = state.subjects.get(&id).ok_or(Reject::NotFound("subject"))?;
+    check_acts_for(state, by, subject.entity)?;
+    match subject.body {
+        SubjectBody::Human(_) => Ok(()),
+        SubjectBody::Workload(_) => {
+            Err(Reject::Invalid { field: "subject", why: "a workload has no relation".to_owned() })
         }
     }
 }

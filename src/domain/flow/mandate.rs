@@ -6,7 +6,7 @@ use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
-use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal};
+use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId};
 use crate::domain::principal::Role;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
@@ -61,18 +61,7 @@ fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), R
 fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
-        Command::RemovePrincipal(id) => {
-            let principal = state.principal(id).ok_or(Reject::NotFound("principal"))?;
-            let approvers = state.principals.values().filter(|p| p.has(Role::Approver)).count();
-            if principal.has(Role::Approver) && approvers <= 2 {
-                return Err(Reject::WrongState {
-                    what: "number of approvers",
-                    have: approvers.to_string(),
-                    need: "three, so that two remain",
-                });
-            }
-            Ok(())
-        }
+        Command::RemovePrincipal(id) => check_removal(state, id),
         Command::ActivateEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
         Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
         Command::RemoveEntity { entity: id, .. } => {
@@ -220,6 +209,20 @@ fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
     let is_used = state.principals.values().any(|principal| principal.key == new.key);
     if is_used || state.keys.contains_key(&Digest::of(&new.key)) {
         return Err(Reject::Exists("key"));
+    }
+    Ok(())
+}
+
+/// Two officers remain who can each approve what the other proposed.
+fn check_removal(state: &State, id: &PrincipalId) -> Result<(), Reject> {
+    let principal = state.principal(id).ok_or(Reject::NotFound("principal"))?;
+    let approvers = state.principals.values().filter(|p| p.has(Role::Approver)).count();
+    if principal.has(Role::Approver) && approvers <= 2 {
+        return Err(Reject::WrongState {
+            what: "number of approvers",
+            have: approvers.to_string(),
+            need: "three, so that two remain",
+        });
     }
     Ok(())
 }

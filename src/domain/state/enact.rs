@@ -11,7 +11,7 @@ use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::decision::Operator;
 use crate::domain::enforce::{EnforcementEvent, operators_of};
 use crate::domain::entity::{Entity, EntityStatus, Membership};
-use crate::domain::id::{DeterminationId, EntityId, Seq, SubjectId};
+use crate::domain::id::{DeterminationId, EntityId, GrantId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::revocation::{RevocationScope, SuspensionTarget};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
@@ -24,12 +24,7 @@ impl State {
         }
         match command {
             Command::RegisterPrincipal(new) => self.put_principal(new.clone(), seq),
-            Command::RemovePrincipal(id) => {
-                let principal = self.principals.get_mut(id).ok_or("no such principal")?;
-                let principal = Arc::make_mut(principal);
-                principal.is_removed = true;
-                principal.revision = seq;
-            }
+            Command::RemovePrincipal(id) => self.remove_principal(id, seq)?,
             Command::ActivateEntity(id) => {
                 return self.change_entity(*id, seq, |entity| {
                     entity.status = EntityStatus::Active;
@@ -42,15 +37,7 @@ impl State {
                     entity.card.is_active = false;
                 });
             }
-            Command::RemoveEntity { entity, .. } => {
-                let mut applied = self.change_entity(*entity, seq, |entity| {
-                    entity.status = EntityStatus::Removed;
-                    entity.card.is_active = false;
-                    end_memberships(entity, None, time);
-                })?;
-                applied.events.push(self.cut_entity(*entity));
-                return Ok(applied);
-            }
+            Command::RemoveEntity { entity, .. } => return self.remove_entity(*entity, seq, time),
             Command::AmendAnnex { determination, revision, add, remove } => {
                 return self.amend_annex(seq, time, (determination, *revision), add, remove);
             }
@@ -58,11 +45,7 @@ impl State {
                 return self.change_entity(*entity, seq, |entity| entity.card.grants.push(grant.clone()));
             }
             Command::EndGrant { entity, grant } => {
-                return self.change_entity(*entity, seq, |entity| {
-                    for held in entity.card.grants.iter_mut().filter(|held| held.id == *grant) {
-                        held.interval.until = Some(held.interval.until.map_or(time, |until| until.min(time)));
-                    }
-                });
+                return self.change_entity(*entity, seq, |entity| end_grant(entity, *grant, time));
             }
             Command::RegisterLicense(license) => {
                 self.licenses.insert(license.id.clone(), Arc::new(license.clone()));
@@ -79,16 +62,7 @@ impl State {
             Command::ReleaseStop(scope) => {
                 return Ok(Applied::event(EnforcementEvent::StopReleased(scope.clone())));
             }
-            Command::Suspend { target, .. } => {
-                let mut applied = Applied::event(EnforcementEvent::Suspended(*target));
-                applied.events.extend(match target {
-                    SuspensionTarget::Entity(_) => None,
-                    // The operators of a workload that is exempt are all in good standing, and only a cut-off says
-                    // to a gateway that one no longer is.
-                    SuspensionTarget::Subject(id) => self.cut_subjects(self.operated_by(*id)),
-                });
-                return Ok(applied);
-            }
+            Command::Suspend { target, .. } => return Ok(self.suspend(*target)),
             Command::Unsuspend(target) => return Ok(Applied::event(EnforcementEvent::Unsuspended(*target))),
             Command::Hold { ordinal, .. } => return Ok(Applied::event(EnforcementEvent::Held(*ordinal))),
             Command::ReleaseHold(ordinal) => {
@@ -110,6 +84,34 @@ impl State {
             Command::AcceptClock(_) => {}
         }
         Ok(Applied::default())
+    }
+
+    fn remove_principal(&mut self, id: &PrincipalId, seq: Seq) -> Result<(), String> {
+        let principal = Arc::make_mut(self.principals.get_mut(id).ok_or("no such principal")?);
+        principal.is_removed = true;
+        principal.revision = seq;
+        Ok(())
+    }
+
+    fn remove_entity(&mut self, id: EntityId, seq: Seq, time: Timestamp) -> Result<Applied, String> {
+        let mut applied = self.change_entity(id, seq, |entity| {
+            entity.status = EntityStatus::Removed;
+            entity.card.is_active = false;
+            end_memberships(entity, None, time);
+        })?;
+        applied.events.push(self.cut_entity(id));
+        Ok(applied)
+    }
+
+    fn suspend(&self, target: SuspensionTarget) -> Applied {
+        let mut applied = Applied::event(EnforcementEvent::Suspended(target));
+        applied.events.extend(match target {
+            SuspensionTarget::Entity(_) => None,
+            // The operators of a workload that is exempt are all in good standing, and only a cut-off says to a
+            // gateway that one no longer is.
+            SuspensionTarget::Subject(id) => self.cut_subjects(self.operated_by(id)),
+        });
+        applied
     }
 
     fn change_entity(
@@ -282,6 +284,13 @@ fn compared(subject: &Subject) -> Compared {
             (approved, Some(employment.relation), employment.vetting.as_ref().map(|vetting| vetting.status))
         }
         SubjectBody::Workload(_) => (approved, None, None),
+    }
+}
+
+/// Ends a grant now; one that ended before keeps its end.
+fn end_grant(entity: &mut Entity, id: GrantId, now: Timestamp) {
+    for held in entity.card.grants.iter_mut().filter(|held| held.id == id) {
+        held.interval.until = Some(held.interval.until.map_or(now, |until| until.min(now)));
     }
 }
 

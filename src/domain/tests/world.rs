@@ -14,8 +14,7 @@ use crate::domain::event::{Cause, Entry, Event, Intent};
 use crate::domain::flow::{Reject, admit, certifiable, mandate_for};
 use crate::domain::grant::Grant;
 use crate::domain::id::{
-    Digest, EntityId, Epoch, GrantId, LineageId, Ordinal, PersonId, PrincipalId, ProposalId, Seq, SubjectId,
-    TokenId,
+    Digest, EntityId, Epoch, GrantId, LineageId, Ordinal, PersonId, ProposalId, Seq, SubjectId, TokenId,
 };
 use crate::domain::model::AccessForm;
 use crate::domain::person::{Assurance, EvidenceKind, PersonStatus, Relation};
@@ -335,10 +334,6 @@ impl World {
     /// The same at the gateway that follows.
     pub(crate) fn decide_at_gate(&self, certificate: &Certificate, request: &Request<'_>) -> Decision {
         decide(&self.gate, None, Ok(certificate), request, Now::exactly(self.now))
-    }
-
-    pub(crate) fn principal_id(name: &str) -> PrincipalId {
-        name.parse().unwrap()
     }
 }
 

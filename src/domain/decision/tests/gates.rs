@@ -12,7 +12,9 @@ use crate::domain::time::Now;
 type Spoil = fn(&mut Case<'_>);
 
 /// A way in which a gate fails, what is recorded, and what replaces the legal outcome of the rows.
-const WAYS: &[(Spoil, Denial, Option<(Legal, Gate)>)] = &[
+type Way = (Spoil, Denial, Option<(Legal, Gate)>);
+
+const WAYS: &[Way] = &[
     (
         |c| c.state = Some(StateFault::Unavailable),
         Denial::StateUnavailable,

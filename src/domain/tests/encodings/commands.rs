@@ -1,0 +1,174 @@
+use super::{assert_lines, spelled};
+use crate::domain::command::{Command, ObjectRef, SubjectDecision};
+use crate::domain::entity::{Screening, ScreeningResult};
+use crate::domain::grant::Grant;
+use crate::domain::id::{
+    AuthorityId, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId, SubjectId,
+};
+use crate::domain::license::License;
+use crate::domain::model::AccessForm;
+use crate::domain::person::{Assurance, EvidenceKind, PersonStatus};
+use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use crate::domain::subject::Vetting;
+use crate::domain::tests::fixtures::*;
+use crate::domain::time::{Interval, Timestamp};
+
+const AT: Timestamp = Timestamp::from_millis(1_782_518_400_000);
+const ENTITY: EntityId = EntityId::from_bytes([1; 16]);
+const SUBJECT: SubjectId = SubjectId::from_bytes([2; 16]);
+const REASON: RevocationReason = RevocationReason::GovernmentOrder;
+
+fn officer() -> PrincipalId {
+    "alice".parse().unwrap()
+}
+
+fn license() -> License {
+    License {
+        id: "d123456".parse().unwrap(),
+        holder: ENTITY,
+        subjects: vec![SUBJECT],
+        models: vec![model("mythos-5")],
+        countries: vec![country("GB")],
+        purposes: vec!["cyber-defense".parse().unwrap()],
+        interval: Interval { from: AT, until: Some(AT) },
+        provisos_met: true,
+    }
+}
+
+fn loosening() -> Vec<Command> {
+    let mut new = alice().principal();
+    new.key = vec![0xee; 91];
+    let grant = Grant {
+        forms: vec![AccessForm::Weights],
+        countries: vec![country("FR")],
+        purposes: vec!["cyber-defense".parse().unwrap()],
+        ..grant(5, "mythos-5")
+    };
+    vec![
+        Command::RegisterPrincipal(new),
+        Command::RemovePrincipal(officer()),
+        Command::ActivateEntity(ENTITY),
+        Command::GrantModel { entity: ENTITY, grant },
+        Command::RegisterLicense(license()),
+        Command::AdoptPolicy(Box::new(sample_parts())),
+        Command::ReleaseStop(StopScope::All),
+        Command::Unsuspend(SuspensionTarget::Subject(SUBJECT)),
+        Command::ReleaseHold(Ordinal(7)),
+        Command::AcceptClock(AT),
+        Command::AmendAnnex {
+            determination: determination(LIFT),
+            revision: 2,
+            add: vec![ENTITY],
+            remove: vec![],
+        },
+    ]
+}
+
+fn restricting() -> Vec<Command> {
+    let revoke = |scope| Command::Revoke { scope, reason: REASON };
+    vec![
+        Command::RejectEntity(ENTITY),
+        Command::RemoveEntity { entity: ENTITY, reason: REASON },
+        Command::EndGrant { entity: ENTITY, grant: GrantId::from_bytes([5; 16]) },
+        revoke(RevocationScope::Certificate(Ordinal(7))),
+        revoke(RevocationScope::Lineage(LineageId::from_bytes([3; 16]))),
+        revoke(RevocationScope::Subject(SUBJECT)),
+        revoke(RevocationScope::Person(PersonId::from_bytes([4; 16]))),
+        revoke(RevocationScope::Entity(ENTITY)),
+        revoke(RevocationScope::Issuer(AuthorityId::from_bytes([5; 16]))),
+        Command::Stop { scope: StopScope::Model(model("mythos-5")), reason: REASON },
+        Command::Suspend { target: SuspensionTarget::Entity(ENTITY), reason: REASON },
+        Command::Hold { ordinal: Ordinal(7), reason: REASON },
+    ]
+}
+
+fn vetting() -> Vec<Command> {
+    let vetting = Vetting {
+        status: PersonStatus::UsPerson,
+        evidence: EvidenceKind::ProtectedIndividual,
+        verified_on: AT.day(),
+        assurance: Assurance::Ial3,
+    };
+    let approve = SubjectDecision::Approve { vetting: Some(vetting), reverify_due: Some(AT) };
+    let screening =
+        Screening { list_version: "csl-1".to_owned(), list_date: AT, result: ScreeningResult::Confirmed };
+    vec![
+        Command::DecideSubject { subject: SUBJECT, decision: approve },
+        Command::DecideSubject { subject: SUBJECT, decision: SubjectDecision::Refuse },
+        Command::RecordScreening { entity: ENTITY, screening, reason: "a match".to_owned() },
+        Command::RecordSafeguards { entity: ENTITY, until: AT, reverify_due: None },
+    ]
+}
+
+#[test]
+fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
+    let commands = [loosening(), restricting(), vetting()].concat();
+    let line =
+        |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
+    let lines: Vec<_> = commands.iter().map(line).collect();
+    assert_lines(&lines, "
+        REGISTER_PRINCIPAL 2 sha256 fafd9f059ac72cdcd94d23761553033e2eb90099c38c3c8cc17aca6588d9c6e3
+        REMOVE_PRINCIPAL 2 82018165616c696365
+        ACTIVATE_ENTITY 2 8202815001010101010101010101010101010101
+        GRANT_MODEL 2 8206825001010101010101010101010101010101865005050505050505050505050505050505686d7974686f732d358100810181624652816d63796265722d646566656e7365
+        REGISTER_LICENSE 2 820881886764313233343536500101010101010101010101010101010181500202020202020202020202020202020281686d7974686f732d3581624742816d63796265722d646566656e7365821b0000019f066044001b0000019f06604400f5
+        ADOPT_POLICY 2 sha256 9d2bd4d5b6668adfaf78c29ea3019b67e5ce6c094d7ba8c5ab4e9987c9e91c47
+        RELEASE_STOP 2 820c81820080
+        UNSUSPEND 2 820e818201815002020202020202020202020202020202
+        RELEASE_HOLD 2 82108107
+        ACCEPT_CLOCK 2 8214811b0000019f06604400
+        AMEND_ANNEX 2 8205846f323032362d30362d32362d6c6966740281500101010101010101010101010101010180
+        REJECT_ENTITY 1 8203815001010101010101010101010101010101
+        REMOVE_ENTITY 1 82048250010101010101010101010101010101010d
+        END_GRANT 1 82078250010101010101010101010101010101015005050505050505050505050505050505
+        REVOKE 1 820a82820081070d
+        REVOKE 1 820a8282018150030303030303030303030303030303030d
+        REVOKE 1 820a8282028150020202020202020202020202020202020d
+        REVOKE 1 820a8282038150040404040404040404040404040404040d
+        REVOKE 1 820a8282048150010101010101010101010101010101010d
+        REVOKE 1 820a8282058150050505050505050505050505050505050d
+        STOP 1 820b82820181686d7974686f732d350d
+        SUSPEND 1 820d8282008150010101010101010101010101010101010d
+        HOLD 1 820f82070d
+        DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820082840002195097031b0000019f06604400
+        DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820180
+        RECORD_SCREENING 1 8212835001010101010101010101010101010101836563736c2d311b0000019f06604400026761206d61746368
+        RECORD_SAFEGUARDS 1 82138250010101010101010101010101010101011b0000019f06604400
+        ");
+    let mut names: Vec<_> = commands.iter().map(Command::name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 21, "one of each");
+}
+
+#[test]
+fn every_reference_to_an_object_keeps_its_encoding() {
+    let objects = [
+        ObjectRef::Principal(officer()),
+        ObjectRef::Entity(ENTITY),
+        ObjectRef::Subject(SUBJECT),
+        ObjectRef::Annex(determination(LIFT)),
+        ObjectRef::License("d123456".parse().unwrap()),
+        ObjectRef::Policy,
+        ObjectRef::Stop(StopScope::Subject(SUBJECT)),
+        ObjectRef::Suspension(SuspensionTarget::Entity(ENTITY)),
+        ObjectRef::Hold(Ordinal(7)),
+        ObjectRef::Clock,
+    ];
+    let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
+    assert_lines(
+        &lines,
+        "
+        82008165616c696365 principal alice
+        8201815001010101010101010101010101010101 entity ent_01040G2081040G2081040G2081
+        8202815002020202020202020202020202020202 subject sub_02081040G2081040G2081040G2
+        8203816f323032362d30362d32362d6c696674 annex of 2026-06-26-lift
+        8204816764313233343536 licence d123456
+        820580 policy
+        8206818203815002020202020202020202020202020202 stop of subject sub_02081040G2081040G2081040G2
+        8207818200815001010101010101010101010101010101 suspension of entity ent_01040G2081040G2081040G2081
+        82088107 hold on certificate 7
+        820980 clock
+        ",
+    );
+}

@@ -1,0 +1,78 @@
+use std::sync::Arc;
+
+use super::{assert_lines, spelled};
+use crate::domain::codec::to_bytes;
+use crate::domain::enforce::{EnforcementEvent, chain};
+use crate::domain::id::{AuthorityId, Digest, EntityId, LineageId, Ordinal, Seq, SubjectId};
+use crate::domain::revocation::{StopScope, SuspensionTarget};
+use crate::domain::tests::fixtures::{model, sample};
+
+const ENTITY: EntityId = EntityId::from_bytes([1; 16]);
+const SUBJECT: SubjectId = SubjectId::from_bytes([2; 16]);
+const ISSUER: AuthorityId = AuthorityId::from_bytes([3; 16]);
+
+#[test]
+fn every_event_of_the_feed_keeps_its_encoding() {
+    let lineage = LineageId::from_bytes([4; 16]);
+    let (small, large) = (Ordinal(7), Ordinal(1 << 40));
+    let stops = [
+        StopScope::All,
+        StopScope::Model(model("mythos-5")),
+        StopScope::Entity(ENTITY),
+        StopScope::Subject(SUBJECT),
+        StopScope::Issuer(ISSUER),
+    ];
+    let events = [
+        EnforcementEvent::CertificateRevoked(small),
+        EnforcementEvent::LineageLocked(lineage),
+        EnforcementEvent::SubjectsCut { subjects: vec![SUBJECT, SUBJECT], cutoff: small },
+        EnforcementEvent::EntityCut { entity: ENTITY, cutoff: large },
+        EnforcementEvent::IssuerRevoked(ISSUER),
+        EnforcementEvent::StopReleased(StopScope::All),
+        EnforcementEvent::Suspended(SuspensionTarget::Entity(ENTITY)),
+        EnforcementEvent::Suspended(SuspensionTarget::Subject(SUBJECT)),
+        EnforcementEvent::Unsuspended(SuspensionTarget::Entity(ENTITY)),
+        EnforcementEvent::Held(small),
+        EnforcementEvent::HoldReleased(small),
+        EnforcementEvent::CeilingRaised(large),
+        EnforcementEvent::PolicyAdopted(Arc::new(sample())),
+    ];
+    let stops = stops.into_iter().map(EnforcementEvent::Stopped);
+    let lines: Vec<_> = events.into_iter().chain(stops).map(|event| spelled(&event)).collect();
+    assert_lines(
+        &lines,
+        "
+        82008107
+        8201815004040404040404040404040404040404
+        820282825002020202020202020202020202020202500202020202020202020202020202020207
+        82038250010101010101010101010101010101011b0000010000000000
+        8204815003030303030303030303030303030303
+        820681820080
+        8207818200815001010101010101010101010101010101
+        8207818201815002020202020202020202020202020202
+        8208818200815001010101010101010101010101010101
+        82098107
+        820a8107
+        820b811b0000010000000000
+        sha256 a549ace7cc41ae2f2c5ec5492b0eaf54704071cdd9fca54e64b23e6eb2a674c2
+        820581820080
+        820581820181686d7974686f732d35
+        8205818202815001010101010101010101010101010101
+        8205818203815002020202020202020202020202020202
+        8205818204815003030303030303030303030303030303
+        ",
+    );
+}
+
+#[test]
+fn an_entity_is_cut_off_in_less_than_60_bytes() {
+    let event = EnforcementEvent::EntityCut { entity: ENTITY, cutoff: Ordinal(u64::MAX) };
+    assert!(to_bytes(&event).len() < 60, "{} bytes", to_bytes(&event).len());
+}
+
+#[test]
+fn the_digest_of_the_feed_is_chained_over_record_and_event() {
+    let event = EnforcementEvent::Held(Ordinal(7));
+    let by_hand = [[9; 32].as_slice(), &5_u64.to_be_bytes(), &to_bytes(&event)].concat();
+    assert_eq!(chain(Digest([9; 32]), Seq(5), &event), Digest::of(&by_hand));
+}
