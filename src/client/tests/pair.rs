@@ -103,15 +103,15 @@ impl Run {
         let world = &mut self.world;
         let node = &mut self.nodes[usize::from(arg % GATEWAYS)];
         match choice % 32 {
-            0 if arg % 4 == 0 => {
+            0 if arg.is_multiple_of(4) => {
                 let n = arg / 4 % LINEAGES;
                 let committed_ms = world.clock.boot_ms();
                 self.locks.push((n, world.lock(n), committed_ms));
             }
             1 => drop(world.commit(Vec::new(), &[entity(arg % 3)])),
             2 => drop(world.silent()),
-            3 if arg % 5 == 0 => node.cut(),
-            4 if arg % 60 == 0 => {
+            3 if arg.is_multiple_of(5) => node.cut(),
+            4 if arg.is_multiple_of(60) => {
                 let heads = Arc::<FakeHeads>::clone(&world.heads);
                 let now_ms = world.clock.boot_ms();
                 world.feed = Feed::new(world.clock.clone(), heads, Arc::clone(&world.state), now_ms);
@@ -128,9 +128,6 @@ impl Run {
             19..=25 => node.gateway_takes(world),
             26.. => node.server_takes(),
             _ => {}
-        }
-        if node_is_offline(&self.nodes, arg) {
-            self.nodes[usize::from(arg % GATEWAYS)].up.clear();
         }
     }
 
@@ -184,10 +181,6 @@ impl Run {
             }
         }
     }
-}
-
-fn node_is_offline(nodes: &[Node], arg: u8) -> bool {
-    nodes[usize::from(arg % GATEWAYS)].session.is_none()
 }
 
 #[test]
