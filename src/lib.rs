@@ -1,12 +1,20 @@
 //! Countersign decides, proves and enforces who may use an export-controlled AI model.
 #[cfg(feature = "server")]
+pub mod app;
+#[cfg(feature = "server")]
 pub mod ca;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "server")]
+pub mod config;
 pub mod domain;
 pub mod env;
+#[cfg(feature = "server")]
+pub mod envoy;
+#[cfg(feature = "server")]
+mod faults;
 #[cfg(feature = "server")]
 pub mod feed;
 #[cfg(feature = "server")]
@@ -14,6 +22,14 @@ pub mod journal;
 pub mod pb;
 #[cfg(feature = "server")]
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod rpc;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod views;
 #[cfg(feature = "client")]
 pub mod wire;
 pub mod x509;

@@ -3,14 +3,38 @@
 //! Exit codes: 0 done, 1 failed, 2 denied, 64 wrong usage. Only `init`, `restore` and offline verification touch files
 //! of a server; everything else is a client of its API.
 
+mod audit;
+mod certificate;
+mod enroll;
+mod entity;
+mod evaluate;
+mod files;
+mod identity;
+mod init;
+mod mandate;
+mod officer;
 mod output;
 mod policy;
+mod principal;
+mod proposal;
+mod records;
+mod remote;
+mod restrict;
+mod serve;
+mod subject;
+mod words;
 
+use std::future::Future;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use serde_json::json;
 
 pub(crate) use output::{Failure, Outcome, Output};
+
+use self::mandate::Check;
+use self::remote::Connection;
+use crate::pb;
 
 /// Exit code for wrong usage (sysexits.h EX_USAGE); clap's own would be 2, which means denied here.
 const USAGE: u8 = 64;
@@ -19,21 +43,120 @@ const USAGE: u8 = 64;
 #[command(
     name = "countersign",
     version,
-    about = "Decides, proves and enforces who may use an export-controlled AI model"
+    about = "Decides, proves and enforces who may use an export-controlled AI model",
+    after_help = "Exit codes: 0 done, 1 failed, 2 denied, 64 wrong usage.\n\
+                  What widens or destroys is only checked until --commit is given.\n\
+                  Examples:\n  countersign init --help\n  countersign entity list --identity alice"
 )]
 struct Arguments {
     /// Print JSON instead of text.
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
     #[command(subcommand)]
     verb: Verb,
 }
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Check and test policy bundles.
+    Init(Box<init::Arguments>),
+    Serve(serve::Arguments),
+    /// Make an officer's key and sign genesis, on the officer's own machine.
+    #[command(subcommand)]
+    Officer(officer::Verb),
+    /// Partners: register, activate, suspend, remove.
+    #[command(subcommand)]
+    Entity(entity::Verb),
+    /// The annex of a determination.
+    #[command(subcommand)]
+    Annex(entity::AnnexVerb),
+    /// The operator's permission for an entity to use a model.
+    #[command(subcommand)]
+    Grant(entity::GrantVerb),
+    /// Specific licences.
+    #[command(subcommand)]
+    License(entity::LicenseVerb),
+    /// People who act for a partner.
+    #[command(subcommand)]
+    Person(subject::PersonVerb),
+    /// Machine identities of a partner.
+    #[command(subcommand)]
+    Workload(subject::WorkloadVerb),
+    /// Screening results.
+    #[command(subcommand)]
+    Screening(records::ScreeningVerb),
+    /// Attested safeguards.
+    #[command(subcommand)]
+    Safeguards(records::SafeguardsVerb),
+    /// One-time enrollment tokens.
+    #[command(subcommand)]
+    Token(subject::TokenVerb),
+    Enroll(enroll::EnrollArguments),
+    Renew(enroll::RenewArguments),
+    /// Certificates: read, verify, revoke, hold.
+    #[command(subcommand)]
+    Cert(certificate::Verb),
+    Evaluate(evaluate::Arguments),
+    /// Revoke, for good: one record, however many certificates.
+    #[command(subcommand)]
+    Revoke(restrict::RevokeVerb),
+    /// Emergency stops.
+    #[command(subcommand)]
+    Stop(restrict::StopVerb),
+    /// Check, test and adopt policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),
+    /// Commands that wait for signatures.
+    #[command(subcommand)]
+    Proposal(proposal::Verb),
+    /// Officers and partners' administrators.
+    #[command(subcommand)]
+    Principal(principal::Verb),
+    /// Gateways in front of models.
+    #[command(subcommand)]
+    Gateway(principal::GatewayVerb),
+    /// The record, from the server.
+    #[command(subcommand)]
+    Audit(audit::Verb),
+    /// The record, on disk.
+    #[command(subcommand)]
+    Journal(audit::JournalVerb),
+    /// The server's clock.
+    #[command(subcommand)]
+    Clock(records::ClockVerb),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  countersign completions bash > /etc/bash_completion.d/countersign")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a verb needs: where to print, and whom to ask as whom.
+struct Context<'a> {
+    output: &'a Output,
+    connection: &'a Connection,
+}
+
+impl Context<'_> {
+    /// Prints what was recorded, or that it could be.
+    fn recorded(
+        &self,
+        check: Check,
+        (kind, id): (&str, String),
+        position: Option<pb::Position>,
+    ) -> Result<Outcome, Failure> {
+        let seq = position.unwrap_or_default().seq;
+        if check.dry_run {
+            let text = "It can be done. Nothing changed; leave out --dry-run to do it.";
+            self.output.print(&json!({ "checked": true, "committed": false }), text);
+        } else {
+            let text = format!("{kind} {id}\ndone at record {seq}");
+            self.output.print(&json!({ "id": id, "committed": true, "record": seq }), &text);
+        }
+        Ok(Outcome::Done)
+    }
 }
 
 /// Runs the command that the process was started with.
@@ -48,8 +171,57 @@ pub fn run() -> ExitCode {
         }
     };
     let output = Output::new(arguments.json);
+    let context = Context { output: &output, connection: &arguments.connection };
     let outcome = match arguments.verb {
-        Verb::Policy(verb) => policy::run(&verb, &output),
+        Verb::Init(arguments) => init::run(&arguments, &output),
+        Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::Officer(verb) => officer::run(&verb, &output),
+        Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, &output),
+        Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, &output),
+        Verb::Journal(verb) => audit::journal(&verb, &output),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "countersign", &mut std::io::stdout());
+            Ok(Outcome::Done)
+        }
+        verb => block_on(ask(verb, &context)),
     };
     output.finish(outcome)
+}
+
+/// The verbs that ask the server.
+async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
+    match verb {
+        Verb::Entity(verb) => entity::run(verb, context).await,
+        Verb::Annex(verb) => entity::annex(verb, context).await,
+        Verb::Grant(verb) => entity::grant(verb, context).await,
+        Verb::License(verb) => entity::license(verb, context).await,
+        Verb::Person(verb) => subject::person(verb, context).await,
+        Verb::Workload(verb) => subject::workload(verb, context).await,
+        Verb::Screening(verb) => records::screening(verb, context).await,
+        Verb::Safeguards(verb) => records::safeguards(verb, context).await,
+        Verb::Token(verb) => subject::token(verb, context).await,
+        Verb::Enroll(arguments) => enroll::enroll(&arguments, context).await,
+        Verb::Renew(arguments) => enroll::renew(&arguments, context).await,
+        Verb::Cert(certificate::Verb::Remote(verb)) => certificate::remote(verb, context).await,
+        Verb::Evaluate(arguments) => evaluate::run(arguments, context).await,
+        Verb::Revoke(verb) => restrict::revoke(verb, context).await,
+        Verb::Stop(verb) => restrict::stop(verb, context).await,
+        Verb::Policy(policy::Verb::Remote(verb)) => policy::remote(&verb, context).await,
+        Verb::Proposal(verb) => proposal::run(verb, context).await,
+        Verb::Principal(verb) => principal::run(verb, context).await,
+        Verb::Gateway(verb) => principal::gateway(verb, context).await,
+        Verb::Audit(verb) => audit::run(&verb, context).await,
+        Verb::Clock(verb) => records::clock(verb, context).await,
+        Verb::Init(_)
+        | Verb::Serve(_)
+        | Verb::Officer(_)
+        | Verb::Policy(policy::Verb::Local(_))
+        | Verb::Cert(certificate::Verb::Local(_))
+        | Verb::Journal(_)
+        | Verb::Completions { .. } => Err(Failure("this verb needs no server".to_owned())),
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

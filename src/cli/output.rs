@@ -1,5 +1,7 @@
 //! How a command tells its outcome: text or JSON on standard output, errors on standard error, one exit code.
 
+use std::fmt::Write as _;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -69,4 +71,66 @@ impl Output {
             }
         }
     }
+}
+
+/// Asks on the terminal; without one, only `--yes` answers.
+pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure("nobody is there to ask; add --yes when you have read the above".to_owned()));
+    }
+    eprint!("{question} [yes/no] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() == "yes" { Ok(()) } else { Err(Failure("not done: the answer was not yes".to_owned())) }
+}
+
+/// Columns for people: a header and rows, each as wide as its longest cell.
+pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    if rows.is_empty() {
+        return "none".to_owned();
+    }
+    let mut widths = header.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let mut line = |cells: [&str; N]| {
+        let mut out = String::new();
+        for (cell, width) in cells.into_iter().zip(widths) {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{cell:<width$}  ");
+        }
+        text.push_str(out.trim_end());
+        text.push('\n');
+    };
+    line(header);
+    for row in rows {
+        line(row.each_ref().map(String::as_str));
+    }
+    text
+}
+
+/// The most pages that are asked for: a million rows; a list that never ends is a fault of the server.
+const PAGES_MAX: usize = 10_000;
+
+/// Every row of a paged list.
+pub(super) async fn every_page<T>(
+    fetch: impl AsyncFn(String) -> Result<(Vec<T>, String), Failure>,
+) -> Result<Vec<T>, Failure> {
+    let (mut rows, mut token) = (Vec::new(), String::new());
+    for _ in 0..PAGES_MAX {
+        let (page, next) = fetch(token).await?;
+        rows.extend(page);
+        if next.is_empty() {
+            return Ok(rows);
+        }
+        token = next;
+    }
+    Err(Failure("the server's list does not end".to_owned()))
 }

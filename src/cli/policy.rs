@@ -1,4 +1,4 @@
-//! `countersign policy`: check and test bundles. Works on files; needs no server.
+//! `countersign policy`: check and test bundles, on files; adopt one, with two officers' signatures.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Failure, Outcome, Output};
+use super::mandate::{Commit, Wait, carry_out};
+use super::{Context, Failure, Outcome, Output};
+use crate::domain::command::Command;
 use crate::domain::id::DeterminationId;
 use crate::policy;
 
@@ -16,6 +18,26 @@ const MISMATCHES_SHOWN: usize = 20;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
+    #[command(flatten)]
+    Local(LocalVerb),
+    #[command(flatten)]
+    Remote(RemoteVerb),
+}
+
+#[derive(Subcommand)]
+pub(super) enum RemoteVerb {
+    /// Put a bundle in force. Two officers sign its content.
+    #[command(after_help = "Example:\n  countersign policy adopt deploy/policy --commit")]
+    Adopt {
+        /// Folder of the bundle.
+        folder: PathBuf,
+        #[command(flatten)]
+        commit: Commit,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum LocalVerb {
     /// Read a bundle strictly and say what is in it.
     #[command(after_help = "Example:\n  countersign policy check deploy/policy")]
     Check {
@@ -38,10 +60,16 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(verb: &Verb, output: &Output) -> Result<Outcome, Failure> {
+pub(super) async fn remote(verb: &RemoteVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
+    let RemoteVerb::Adopt { folder, commit } = verb;
+    let parts = policy::load(folder, &[])?.parts().clone();
+    carry_out(context, Command::AdoptPolicy(Box::new(parts)), *commit, Wait::default()).await
+}
+
+pub(super) fn run(verb: &LocalVerb, output: &Output) -> Result<Outcome, Failure> {
     match verb {
-        Verb::Check { folder } => check(folder, output),
-        Verb::Test { folder, vectors, activate } => test(folder, vectors, activate, output),
+        LocalVerb::Check { folder } => check(folder, output),
+        LocalVerb::Test { folder, vectors, activate } => test(folder, vectors, activate, output),
     }
 }
 

@@ -51,6 +51,47 @@ pub struct Basis {
     pub revision: Seq,
 }
 
+/// Why a mandate does not rest on the state at hand.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BasisFault {
+    /// It does not name the objects of its command, each in its place.
+    #[error("the basis does not name every object")]
+    Incomplete,
+    /// An object has changed since.
+    #[error(
+        "{object} changed since the mandate was made (revision {then} then, {current} now); make it anew"
+    )]
+    Changed {
+        /// Which object.
+        object: ObjectRef,
+        /// Its revision when the mandate was made.
+        then: Seq,
+        /// Its revision now.
+        current: Seq,
+    },
+}
+
+impl Mandate {
+    /// Checks that nothing that the command reads or writes has changed since the mandate was made; carrying it out
+    /// changes each of them, so that it is good once.
+    ///
+    /// # Errors
+    /// The first object that has changed, or a basis that leaves one out.
+    pub fn check_basis(&self, revision: impl Fn(&ObjectRef) -> Seq) -> Result<(), BasisFault> {
+        let objects = self.command.objects();
+        if !self.basis.iter().map(|basis| &basis.object).eq(&objects) {
+            return Err(BasisFault::Incomplete);
+        }
+        for Basis { object, revision: then } in &self.basis {
+            let (object, then, current) = (object.clone(), *then, revision(object));
+            if then != current {
+                return Err(BasisFault::Changed { object, then, current });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// An officer's signature.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Approval {

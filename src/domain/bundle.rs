@@ -78,6 +78,8 @@ pub struct Limbs(u8);
 
 impl Limbs {
     const ALL: Self = Self(u8::MAX);
+    /// The limbs of entities that an annex lists.
+    const LISTED: Self = Self(1 << Limb::AnnexEntities as u8 | 1 << Limb::AnnexForeignEmployees as u8);
 
     /// Is this limb in the set?
     pub const fn contains(self, limb: Limb) -> bool {
@@ -96,7 +98,7 @@ pub struct Regime<'a> {
     pub imposed_by: Option<&'a DeterminationId>,
     /// Limbs that every imposition in force has been lifted for.
     pub limbs: Limbs,
-    /// A lift in force, if any: the determination that beneficiaries cite, and whose annex lists them.
+    /// A lift in force, if any: the determination that beneficiaries cite, and whose annex lists entities.
     pub lifted_by: Option<&'a DeterminationId>,
     /// The rescission that ended the requirement, if one did.
     pub rescinded_by: Option<&'a DeterminationId>,
@@ -190,13 +192,11 @@ impl Bundle {
     }
 
     /// The regime of a model at an instant. The most restrictive imposition decides (question Q20): a limb counts
-    /// only when every imposition in force has been lifted for it.
+    /// only when every imposition in force has been lifted for it. Each lift has an annex of its own, so the limbs of
+    /// listed entities count only from one lift of all of them: the last one, whose annex then lists them.
     pub fn regime(&self, family: &[ModelId], now: Now) -> Regime<'_> {
         let mut regime = Regime { imposed_by: None, limbs: Limbs::ALL, lifted_by: None, rescinded_by: None };
-        for imposition in self.parts.determinations.iter().filter(|d| imposes(d) && d.names(family)) {
-            if !imposition.has_taken_effect(now) {
-                continue;
-            }
+        for imposition in self.impositions(family, now) {
             if let Some(rescission) = self.rescission_of(&imposition.id, |at| now.widened_since(at)) {
                 regime.rescinded_by = Some(&rescission.id);
                 continue;
@@ -209,10 +209,35 @@ impl Bundle {
             }
             regime.limbs.0 &= limbs.0;
         }
-        if regime.imposed_by.is_none() {
-            regime.limbs = Limbs::default();
-        }
+        let Some(imposed_by) = regime.imposed_by else {
+            return Regime { limbs: Limbs::default(), ..regime };
+        };
+        let listing = self.lifts_of(imposed_by, family, now).filter(|lift| {
+            Limbs::of(&lift.beneficiaries).0 & Limbs::LISTED.0 != 0 && self.lifts_all(lift, family, now)
+        });
+        let listing = listing.last();
+        let listed = listing.map_or(Limbs::default(), |lift| Limbs::of(&lift.beneficiaries));
+        regime.limbs.0 &= listed.0 | !Limbs::LISTED.0;
+        regime.lifted_by = listing.map(|lift| &lift.id).or(regime.lifted_by);
         regime
+    }
+
+    /// Impositions on the model that have taken effect, rescinded ones included.
+    fn impositions<'s, 'q>(
+        &'s self,
+        family: &'q [ModelId],
+        now: Now,
+    ) -> impl Iterator<Item = &'s Determination> + use<'s, 'q> {
+        let determinations = self.parts.determinations.iter();
+        determinations.filter(move |d| imposes(d) && d.names(family) && d.has_taken_effect(now))
+    }
+
+    /// Does this lift amend every imposition in force?
+    fn lifts_all(&self, lift: &Determination, family: &[ModelId], now: Now) -> bool {
+        self.impositions(family, now).all(|imposition| {
+            lift.amends.contains(&imposition.id)
+                || self.rescission_of(&imposition.id, |at| now.widened_since(at)).is_some()
+        })
     }
 
     fn lifts_of<'s, 'q>(

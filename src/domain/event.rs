@@ -133,6 +133,16 @@ pub struct Intent {
     pub tbs: Vec<u8>,
 }
 
+impl Intent {
+    /// Does the authority issue certificates with facts of this kind?
+    pub const fn is_coherent(&self) -> bool {
+        matches!(
+            (self.authority, &self.facts),
+            (AuthorityKind::Access, Facts::Access(_)) | (AuthorityKind::System, Facts::System(_))
+        )
+    }
+}
+
 /// Who is in which list of a finished barrier, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct BarrierOutcome {

@@ -24,5 +24,7 @@ pub mod principal;
 pub mod revocation;
 pub mod state;
 pub mod subject;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod time;
 pub(crate) mod word;

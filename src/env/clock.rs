@@ -49,6 +49,11 @@ impl ManualClock {
         self.boot_ms.fetch_add(i64::from(ms), Ordering::SeqCst);
     }
 
+    /// Moves boot time alone: as if the wall time stood still.
+    pub fn tick_boot_ms(&self, ms: u32) {
+        self.boot_ms.fetch_add(i64::from(ms), Ordering::SeqCst);
+    }
+
     /// Sets the wall time alone: a stepped clock.
     pub fn set_wall(&self, now: Timestamp) {
         self.wall_ms.store(now.millis(), Ordering::SeqCst);

@@ -84,7 +84,8 @@ impl Shared {
         let inner = self.lock();
         let barrier = Barrier::new(at, committed_ms, inner.lease_ms_max);
         let complete_at_ms = inner.started_ms.saturating_add(inner.bound_ms());
-        let mut report = barrier.report(&inner.table.participants(), now_ms >= complete_at_ms, now_ms);
+        let is_complete = inner.is_first_run || now_ms >= complete_at_ms;
+        let mut report = barrier.report(&inner.table.participants(), is_complete, now_ms);
         let is_published = inner.state.position >= at;
         if is_published && unsent.is_none_or(|seq| seq >= at.seq) {
             report.acked.push(ParticipantId::Server);

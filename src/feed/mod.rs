@@ -124,6 +124,7 @@ struct Inner {
     barriers: BTreeMap<u64, Seq>,
     next_barrier: u64,
     started_ms: u64,
+    is_first_run: bool,
     lease_ms_max: u32,
     may_grant: bool,
     closed: Option<String>,
@@ -165,6 +166,7 @@ impl Feed {
             barriers: BTreeMap::new(),
             next_barrier: 1,
             started_ms: started_boot_ms,
+            is_first_run: false,
             lease_ms_max: state.enforcement.lease_ms,
             may_grant: false,
             closed: None,
@@ -211,6 +213,11 @@ impl Feed {
     pub fn start_granting(&self) {
         self.shared.lock().may_grant = true;
         self.shared.wake();
+    }
+
+    /// No run before this one ever granted a lease: the journal is new, so barriers need not wait for leases of before.
+    pub fn begin_first_run(&self) {
+        self.shared.lock().is_first_run = true;
     }
 
     /// No lease for anybody until [`Feed::reopen`]: what is enforced cannot be written down.

@@ -101,3 +101,8 @@ fn only_a_draft_can_be_activated() {
     let error = load(shipped(), &[lift]).unwrap_err().to_string();
     assert_eq!(error, "2026-06-26-lift is not a draft determination of this bundle");
 }
+
+#[test]
+fn the_fixture_that_the_domain_tests_use_is_the_shipped_bundle() {
+    assert_eq!(load(shipped(), &[]).unwrap(), crate::domain::tests::fixtures::sample());
+}

@@ -129,6 +129,22 @@ pub enum Ignored {
     More(usize),
 }
 
+impl std::fmt::Display for Ignored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Subject => f.write_str("subject"),
+            Self::AlternativeNames => f.write_str("subjectAltName"),
+            Self::BasicConstraints => f.write_str("basicConstraints"),
+            Self::KeyUsage => f.write_str("keyUsage"),
+            Self::ExtendedKeyUsage => f.write_str("extKeyUsage"),
+            Self::Extension(oid) => write!(f, "extension {oid}"),
+            Self::Attribute(oid) => write!(f, "attribute {oid}"),
+            Self::Unreadable => f.write_str("something unreadable"),
+            Self::More(count) => write!(f, "{count} more"),
+        }
+    }
+}
+
 /// A public key that its sender was shown to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestedKey {

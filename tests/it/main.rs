@@ -5,4 +5,12 @@ mod envoy;
 #[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
+mod gate;
+#[cfg(test)]
+mod gateway_envoy;
+#[cfg(test)]
+mod path;
+#[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod world;

@@ -27,7 +27,7 @@ pub struct Operator {
     pub status: PersonStatus,
     /// The operator's relation to the entity of the workload.
     pub relation: Relation,
-    /// Approved, not suspended, with an attestation that still holds.
+    /// Approved, not suspended, re-verified in time, with an attestation that still holds.
     pub in_good_standing: bool,
 }
 
@@ -43,11 +43,11 @@ impl Operator {
 /// What is known about the people who operate a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operators<'a> {
-    /// Every one is named and an eligible employee of the entity.
+    /// Every one is an eligible employee of the entity, but no row can be asked of each: decision vectors.
     Eligible,
     /// Not known: the worst is assumed.
     Unknown,
-    /// These, of whom at least one is not eligible.
+    /// These, eligible or not.
     Listed(&'a [Operator]),
     /// A gateway: every one was eligible at issuance and a cut-off says when that ends, but who they are only the
     /// server knows.

@@ -347,9 +347,13 @@ fn is_subject(wanted: Subject, case: &Case<'_>) -> bool {
         (Subject::Undetermined, Who::Human { status, .. }) => status == PersonStatus::Undetermined,
         (Subject::ForeignOrUndetermined, Who::Human { status, .. }) => status != PersonStatus::UsPerson,
         (Subject::Workload, Who::Workload(_)) => true,
-        (Subject::EligibleWorkload, Who::Workload(operators)) => {
-            matches!(operators, Operators::Eligible | Operators::EligibleByIssuance)
-        }
+        (Subject::EligibleWorkload, Who::Workload(operators)) => match operators {
+            Operators::Eligible | Operators::EligibleByIssuance => true,
+            Operators::Unknown => false,
+            Operators::Listed(operators) => {
+                !operators.is_empty() && operators.iter().all(Operator::is_eligible)
+            }
+        },
         (Subject::Workload | Subject::EligibleWorkload, Who::Human { .. }) => false,
         (
             Subject::UsPerson

@@ -12,8 +12,9 @@ use crate::domain::id::{EntityId, ModelId, PurposeId, SubjectId};
 use crate::domain::model::AccessForm;
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::policy::Place;
+use crate::domain::revocation::SuspensionTarget;
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
-use crate::domain::time::Now;
+use crate::domain::time::{Now, Timestamp};
 
 /// The intermediaries of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,7 +86,7 @@ pub fn decide(
         .or_else(|| set.credential_fault(certificate, facts))
         .or_else(|| stale_fault(facts, card, subject, now));
     let lift = family.and_then(|family| bundle.regime(family, now).lifted_by);
-    let operators = operators(view, subject);
+    let operators = operators(view, subject, now);
     let case = Case {
         state,
         credential: fault,
@@ -218,41 +219,47 @@ fn who<'a>(facts: &AccessFacts, operators: Option<&'a [Operator]>) -> Who<'a> {
         }
         (None, None) => Who::Workload(Operators::EligibleByIssuance),
         (None, Some([])) => Who::Workload(Operators::Unknown),
-        (None, Some(operators)) => Who::Workload(if operators.iter().all(Operator::is_eligible) {
-            Operators::Eligible
-        } else {
-            Operators::Listed(operators)
-        }),
+        (None, Some(operators)) => Who::Workload(Operators::Listed(operators)),
     }
 }
 
 /// The operators of a workload: none at a gateway, empty when they are not known.
-fn operators(view: &impl View, subject: SubjectLookup<'_>) -> Option<Vec<Operator>> {
+fn operators(view: &impl View, subject: SubjectLookup<'_>, now: Now) -> Option<Vec<Operator>> {
     let SubjectLookup::Known(subject) = subject else { return None };
     let SubjectBody::Workload(workload) = &subject.body else { return None };
-    Some(operators_of(view, subject.entity, &workload.operators))
+    Some(operators_of(view, subject.entity, &workload.operators, now))
 }
 
 /// What is known of these operators of a workload of this entity; empty when one is not known.
-pub(crate) fn operators_of(view: &impl View, entity: EntityId, operators: &[SubjectId]) -> Vec<Operator> {
+pub(crate) fn operators_of(
+    view: &impl View,
+    entity: EntityId,
+    operators: &[SubjectId],
+    now: Now,
+) -> Vec<Operator> {
     if operators.len() > OPERATORS_MAX {
         return Vec::new();
     }
     let known = operators.iter().map(|id| match view.subject(*id) {
-        SubjectLookup::Known(subject) => operator(view, entity, subject),
+        SubjectLookup::Known(subject) => operator(view, entity, subject, now),
         SubjectLookup::Absent | SubjectLookup::ByCertificate => None,
     });
     known.collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
-fn operator(view: &impl View, entity: EntityId, subject: &Subject) -> Option<Operator> {
+fn operator(view: &impl View, entity: EntityId, subject: &Subject, now: Now) -> Option<Operator> {
     let employment = subject.employment()?;
+    let holds = |until: Option<Timestamp>| !until.is_some_and(|until| now.narrowed_since(until));
+    // A suspended entity keeps its operators: its suspension is provider policy and no fact about them.
+    let suspended = view.enforcement().suspended.contains(&SuspensionTarget::Subject(subject.id));
     Some(Operator {
         status: employment.vetting.as_ref().map_or(PersonStatus::Undetermined, |vetting| vetting.status),
         relation: employment.relation,
         in_good_standing: subject.entity == entity
             && subject.status == SubjectStatus::Approved
-            && !view.enforcement().is_suspended(entity, subject.id),
+            && holds(employment.relation_until)
+            && holds(subject.reverify_due)
+            && !suspended,
     })
 }
 

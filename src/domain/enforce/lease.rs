@@ -87,6 +87,6 @@ impl Lease {
 
     /// Is its wall clock near enough to the server's?
     pub const fn clock_is_trusted(&self) -> bool {
-        self.clock_offset_ms.abs() <= CLOCK_OFFSET_MAX_MS
+        self.clock_offset_ms.unsigned_abs() <= CLOCK_OFFSET_MAX_MS.unsigned_abs()
     }
 }

@@ -36,8 +36,11 @@ impl OrdinalSet {
     /// Takes the ordinal out of the set.
     pub fn remove(&mut self, ordinal: Ordinal) {
         let (shard, low) = Self::split(ordinal);
-        if let Some(bitmap) = self.shards.get_mut(&shard) {
-            Arc::make_mut(bitmap).remove(low);
+        let Some(bitmap) = self.shards.get_mut(&shard) else { return };
+        Arc::make_mut(bitmap).remove(low);
+        // An empty shard is not stored, so it must not be kept either: a snapshot is the state.
+        if bitmap.is_empty() {
+            self.shards.remove(&shard);
         }
     }
 
@@ -65,9 +68,8 @@ impl<C> Encode<C> for OrdinalSet {
         e: &mut minicbor::Encoder<W>,
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        let filled: Vec<_> = self.shards.iter().filter(|(_, bitmap)| !bitmap.is_empty()).collect();
-        e.map(filled.len() as u64)?;
-        for (shard, bitmap) in filled {
+        e.map(self.shards.len() as u64)?;
+        for (shard, bitmap) in &self.shards {
             let mut bytes = Vec::with_capacity(bitmap.serialized_size());
             bitmap
                 .serialize_into(&mut bytes)
@@ -86,8 +88,10 @@ impl<'b, C> Decode<'b, C> for OrdinalSet {
             let shard = d.u64()?;
             let bitmap = RoaringBitmap::deserialize_from(d.bytes()?)
                 .map_err(|_| minicbor::decode::Error::message("not a roaring bitmap"))?;
-            if shard > u64::MAX >> 16 || bitmap.max().is_some_and(|max| max > 0xffff) {
-                return Err(minicbor::decode::Error::message("an ordinal is out of its shard"));
+            if shard > u64::MAX >> 16 || bitmap.max().is_none_or(|max| max > 0xffff) {
+                return Err(minicbor::decode::Error::message(
+                    "an ordinal is out of its shard, or a shard is empty",
+                ));
             }
             set.shards.insert(shard, Arc::new(bitmap));
         }

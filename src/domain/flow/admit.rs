@@ -3,8 +3,9 @@
 use super::issuance;
 use super::mandate;
 use super::reject::Reject;
+use crate::domain::approval::SignedMandate;
 use crate::domain::event::{Entry, Event, NewEntity};
-use crate::domain::id::{EntityId, PrincipalId, SubjectId};
+use crate::domain::id::{EntityId, PrincipalId, ProposalId, SubjectId};
 use crate::domain::principal::Role;
 use crate::domain::state::State;
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
@@ -46,10 +47,7 @@ pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject>
         Event::Enacted { signed, proposal } => {
             let mandate = mandate::admit(state, signed, now)?;
             signed.check_count(&mandate.command).map_err(|e| Reject::NeedsApproval(e.to_string()))?;
-            match proposal.is_none_or(|id| state.proposals.contains_key(&id)) {
-                true => Ok(()),
-                false => Err(Reject::NotFound("proposal")),
-            }
+            check_proposal(state, *proposal, signed)
         }
         Event::EntityApplied(new) => check_applicant(state, new),
         Event::SubjectNominated { id, entity, body } => {
@@ -94,6 +92,16 @@ pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject>
     }
 }
 
+/// What is enacted is what was proposed, so that a command cannot use up the proposal of another.
+fn check_proposal(state: &State, proposal: Option<ProposalId>, signed: &SignedMandate) -> Result<(), Reject> {
+    let Some(id) = proposal else { return Ok(()) };
+    let proposal = state.proposals.get(&id).ok_or(Reject::NotFound("proposal"))?;
+    match proposal.signed.bytes == signed.bytes {
+        true => Ok(()),
+        false => Err(Reject::Conflict(format!("{id} proposes another command"))),
+    }
+}
+
 /// A partner acts for its own entity only; a registrar for any. To everybody else, the entity is not there.
 fn check_acts_for(state: &State, by: Option<&PrincipalId>, entity: EntityId) -> Result<(), Reject> {
     let principal = by.and_then(|id| state.principal(id)).ok_or(Reject::NotFound("principal"))?;
@@ -131,6 +139,12 @@ fn check_nomination(
         SubjectBody::Workload(workload) => {
             if workload.operators.len() > OPERATORS_MAX {
                 return Err(Reject::Invalid { field: "operators", why: "at most 64 are allowed".to_owned() });
+            }
+            if !workload.operators.is_empty() && !workload.operators.contains(&workload.owner) {
+                return Err(Reject::Invalid {
+                    field: "operators",
+                    why: "the owner operates it too".to_owned(),
+                });
             }
             let named = std::iter::once(&workload.owner).chain(&workload.operators);
             let known = |id: &SubjectId| {

@@ -2,17 +2,19 @@
 //! record; renewal runs every rule again and copies nothing.
 
 use super::reject::Reject;
+use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::{
     AccessFacts, AuthorityKind, EntityFacts, Facts, LineageStep, PersonFacts, PrincipalKind, SystemFacts,
+    TTL_MAX_S,
 };
 use crate::domain::decision::{
     Case, ChainFacts, Decision, Operator, Operators, ScreeningState, Standing, Who, judge,
 };
-use crate::domain::determination::DeterminationKind;
+use crate::domain::determination::Limb;
 use crate::domain::enforce::{operators_of, states};
 use crate::domain::entity::{Entity, EntityClass};
 use crate::domain::event::{Cause, Intent};
-use crate::domain::id::{Digest, ModelId, Ordinal, SubjectId};
+use crate::domain::id::{DeterminationId, Digest, ModelId, Ordinal, SubjectId};
 use crate::domain::model::AccessForm;
 use crate::domain::person::PersonStatus;
 use crate::domain::policy::Place;
@@ -21,7 +23,8 @@ use crate::domain::state::State;
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::{Now, Timestamp};
 
-/// Instants that a certificate may not outlive.
+/// Instants that a certificate may not outlive: each is the first at which something that it rests on no longer holds,
+/// so its `notAfter`, which is inclusive, lies before all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits(pub Vec<Timestamp>);
 
@@ -37,22 +40,22 @@ pub fn certifiable(
 ) -> Result<(AccessFacts, Limits), Reject> {
     let subject = state.subjects.get(&subject).ok_or(Reject::NotFound("subject"))?;
     let entity = state.entities.get(&subject.entity).ok_or(Reject::NotFound("entity"))?;
+    let authority = state.authority(AuthorityKind::Access).ok_or(Reject::WrongState {
+        what: "access authority",
+        have: AuthorityState::Revoked.to_string(),
+        need: "ACTIVE",
+    })?;
     let judged = Now::with_margin(now);
     check_standing(state, entity, subject, judged)?;
     let models = models(state, entity, subject, judged)?;
     let membership = entity.card.membership(None, judged);
     let class = entity.card.class(judged);
-    let lift = || {
-        state
-            .bundle()
-            .parts()
-            .determinations
-            .iter()
-            .find(|d| d.kind == DeterminationKind::LiftForBeneficiaries && d.has_taken_effect(judged))
-    };
+    if class == EntityClass::AnnexA {
+        check_operators(state, subject, judged)?;
+    }
     let (annex_revision, determination) = match (class, membership) {
         (EntityClass::AnnexA, Some(m)) => (Some(m.revision), Some(m.determination.clone())),
-        (EntityClass::Provider, _) => (None, lift().map(|d| d.id.clone())),
+        (EntityClass::Provider, _) => (None, lift_for_staff(state, &models, judged)),
         (EntityClass::AnnexA | EntityClass::Unlisted, _) => (None, None),
     };
     let facts = AccessFacts {
@@ -63,13 +66,49 @@ pub fn certifiable(
         step,
     };
     let membership_end = membership.and_then(|m| m.interval.until);
-    let relation_end = subject.employment().and_then(|e| e.relation_until);
+    let issuer_end = Some(authority.not_after.plus_ms(1));
     let license_end = state
         .licenses_of(entity.card.id)
         .filter(|license| license.interval.permits(judged))
         .filter_map(|license| license.interval.until);
-    let limits = [membership_end, relation_end, subject.reverify_due, entity.card.reverify_due];
-    Ok((facts, Limits(limits.into_iter().flatten().chain(license_end).collect())))
+    let limits = [membership_end, issuer_end, entity.card.reverify_due].into_iter().flatten();
+    Ok((facts, Limits(limits.chain(subject_limits(state, subject)).chain(license_end).collect())))
+}
+
+/// When the attestations and re-verifications end that a subject rests on: its own and those of its operators.
+fn subject_limits(state: &State, subject: &Subject) -> Vec<Timestamp> {
+    let operators: &[SubjectId] = match &subject.body {
+        SubjectBody::Human(_) => &[],
+        SubjectBody::Workload(workload) => &workload.operators,
+    };
+    let operators = operators.iter().filter_map(|id| state.subjects.get(id)).map(AsRef::as_ref);
+    let ends = |s: &Subject| [s.reverify_due, s.employment().and_then(|e| e.relation_until)];
+    std::iter::once(subject).chain(operators).flat_map(ends).flatten().collect()
+}
+
+/// A listed entity's workload gets a certificate only while its operators are all eligible: a gateway takes that from
+/// the certificate, and a cut-off says when it ends.
+fn check_operators(state: &State, subject: &Subject, now: Now) -> Result<(), Reject> {
+    let SubjectBody::Workload(workload) = &subject.body else { return Ok(()) };
+    let operators = operators_of(state, subject.entity, &workload.operators, now);
+    if operators.is_empty() || !operators.iter().all(Operator::is_eligible) {
+        return Err(Reject::WrongState {
+            what: "workload",
+            have: "not operated by eligible employees alone".to_owned(),
+            need: "operators who are all approved employees of known status",
+        });
+    }
+    Ok(())
+}
+
+/// The lift that names the provider's staff for one of these models.
+fn lift_for_staff(state: &State, models: &[ModelId], now: Now) -> Option<DeterminationId> {
+    let bundle = state.bundle();
+    models.iter().find_map(|model| {
+        let regime = bundle.regime(bundle.registry().resolve(model.as_str())?, now);
+        let named = regime.limbs.contains(Limb::ProviderForeignEmployees);
+        regime.lifted_by.filter(|_| named).cloned()
+    })
 }
 
 fn person(subject: &Subject) -> Result<Option<PersonFacts>, Reject> {
@@ -153,8 +192,9 @@ fn models(state: &State, entity: &Entity, subject: &Subject, now: Now) -> Result
             || state.enforcement.stops.iter().any(|scope| match scope {
                 StopScope::Entity(id) => *id == entity.card.id,
                 StopScope::Subject(id) => *id == subject.id,
+                StopScope::Issuer(id) => state.authority(AuthorityKind::Access).is_some_and(|a| a.id == *id),
                 StopScope::All => true,
-                StopScope::Model(_) | StopScope::Issuer(_) => false,
+                StopScope::Model(_) => false,
             });
         let decision = judge_grant(state, entity, subject, family, now);
         if stopped {
@@ -184,7 +224,7 @@ fn judge_grant(state: &State, entity: &Entity, subject: &Subject, family: &[Mode
     let lift = state.bundle().regime(family, now).lifted_by;
     let operators = match &subject.body {
         SubjectBody::Human(_) => Vec::new(),
-        SubjectBody::Workload(workload) => operators_of(state, entity.card.id, &workload.operators),
+        SubjectBody::Workload(workload) => operators_of(state, entity.card.id, &workload.operators, now),
     };
     let who = match &subject.body {
         SubjectBody::Human(employment) => Who::Human {
@@ -193,9 +233,6 @@ fn judge_grant(state: &State, entity: &Entity, subject: &Subject, family: &[Mode
             assurance: None,
         },
         SubjectBody::Workload(_) if operators.is_empty() => Who::Workload(Operators::Unknown),
-        SubjectBody::Workload(_) if operators.iter().all(Operator::is_eligible) => {
-            Who::Workload(Operators::Eligible)
-        }
         SubjectBody::Workload(_) => Who::Workload(Operators::Listed(&operators)),
     };
     let license = state
@@ -233,6 +270,10 @@ fn judge_grant(state: &State, entity: &Entity, subject: &Subject, family: &[Mode
 
 /// May this intent be recorded? Its facts must be the ones that the record gives now.
 pub(super) fn admit_intent(state: &State, intent: &Intent, now: Timestamp) -> Result<(), Reject> {
+    if !intent.is_coherent() {
+        let why = format!("the {} authority issues no such certificate", intent.authority);
+        return Err(Reject::Invalid { field: "authority", why });
+    }
     match &intent.facts {
         Facts::Access(facts) => {
             if intent.ordinal > state.opened {
@@ -253,17 +294,12 @@ fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timest
     if current != *facts {
         return Err(Reject::Conflict("a fact changed meanwhile".to_owned()));
     }
-    if limits.0.iter().any(|limit| intent.not_after > *limit) {
-        return Err(Reject::Conflict("a limit of its validity changed meanwhile".to_owned()));
+    if intent.not_after > now.plus_ms(i64::from(TTL_MAX_S) * 1_000) {
+        return Err(Reject::Invalid { field: "not_after", why: "it lies more than 7 days ahead".to_owned() });
     }
+    check_limits(intent, &limits)?;
     let lineage = state.lineages.get(&facts.step.lineage);
-    if state.enforcement.locked.contains(&facts.step.lineage) {
-        return Err(Reject::WrongState {
-            what: "lineage",
-            have: "locked".to_owned(),
-            need: "a new enrollment",
-        });
-    }
+    check_lineage(state, facts)?;
     match (&intent.cause, lineage) {
         (Cause::Enroll(id), None) if facts.step.generation == 1 => {
             let token = state.tokens.get(id).ok_or(Reject::NotFound("token"))?;
@@ -298,6 +334,22 @@ fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timest
     }
 }
 
+fn check_limits(intent: &Intent, limits: &Limits) -> Result<(), Reject> {
+    match limits.0.iter().any(|limit| intent.not_after >= *limit) {
+        true => Err(Reject::Conflict("a limit of its validity changed meanwhile".to_owned())),
+        false => Ok(()),
+    }
+}
+
+fn check_lineage(state: &State, facts: &AccessFacts) -> Result<(), Reject> {
+    match state.enforcement.locked.contains(&facts.step.lineage) {
+        true => {
+            Err(Reject::WrongState { what: "lineage", have: "locked".to_owned(), need: "a new enrollment" })
+        }
+        false => Ok(()),
+    }
+}
+
 /// A key is the current one of one lineage at most, and never a principal's.
 fn check_key(state: &State, key: Digest) -> Result<(), Reject> {
     let registered = || state.principals.values().any(|principal| principal.key_digest() == key);
@@ -314,6 +366,10 @@ fn admit_system(state: &State, intent: &Intent, facts: &SystemFacts) -> Result<(
     if intent.ordinal != Ordinal(state.last_system_ordinal.0 + 1) {
         return Err(Reject::Conflict("this ordinal was overtaken".to_owned()));
     }
+    check_principal(state, intent, facts)
+}
+
+fn check_principal(state: &State, intent: &Intent, facts: &SystemFacts) -> Result<(), Reject> {
     if facts.kind == PrincipalKind::Server {
         return Ok(());
     }
@@ -337,7 +393,7 @@ pub(super) fn admit_completion(
     let row = state.intents(authority).get(&ordinal).ok_or(Reject::NotFound("intent"))?;
     let (_, intent) = row.as_ref();
     match &intent.facts {
-        Facts::System(_) => Ok(()),
+        Facts::System(facts) => check_principal(state, intent, facts),
         Facts::Access(facts) => {
             let cut = ordinal <= state.enforcement.cutoff(facts.entity.entity, facts.subject);
             if cut || state.enforcement.revoked.contains(ordinal) {
@@ -347,12 +403,15 @@ pub(super) fn admit_completion(
             if !states(facts, subject) {
                 return Err(Reject::Conflict("a fact changed meanwhile".to_owned()));
             }
-            certifiable(state, facts.subject, facts.step, now)?;
+            let (_, limits) = certifiable(state, facts.subject, facts.step, now)?;
+            check_limits(intent, &limits)?;
+            check_lineage(state, facts)?;
             let last = state.lineages.get(&facts.step.lineage).map_or(0, |lineage| lineage.last.generation);
             if last + 1 != facts.step.generation {
                 return Err(Reject::Conflict("this generation was issued meanwhile".to_owned()));
             }
-            Ok(())
+            // Another lineage's certificate for the same key may have been completed since.
+            check_key(state, intent.key)
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Commands: are they signed, current and sensible?
 
 use super::reject::Reject;
-use crate::domain::approval::{Basis, MANDATE_FRESH_MS, Mandate, SignedMandate};
-use crate::domain::bundle::Bundle;
-use crate::domain::certificate::PrincipalKind;
+use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
+use crate::domain::bundle::{Bundle, BundleParts};
+use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
-use crate::domain::id::{EntityId, Ordinal};
+use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal};
 use crate::domain::principal::Role;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
@@ -48,31 +48,14 @@ pub(super) fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Re
 
 fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
     if now < mandate.made_at.plus_ms(-60_000) || now > mandate.made_at.plus_ms(MANDATE_FRESH_MS) {
-        return Err(Reject::Conflict(format!("the mandate of {} is older than seven days", mandate.made_at)));
+        let why =
+            format!("the mandate of {} lies in the future or is older than seven days", mandate.made_at);
+        return Err(Reject::Conflict(why));
     }
-    let objects = mandate.command.objects();
-    if mandate.basis.len() != objects.len() {
-        return Err(Reject::Invalid {
-            field: "mandate",
-            why: "the basis does not name every object".to_owned(),
-        });
-    }
-    for (basis, object) in mandate.basis.iter().zip(objects) {
-        let current = state.revision(&object);
-        if basis.object != object {
-            return Err(Reject::Invalid {
-                field: "mandate",
-                why: format!("the basis does not name {object}"),
-            });
-        }
-        if basis.revision != current {
-            return Err(Reject::Conflict(format!(
-                "{object} changed since the mandate was made (revision {} then, {current} now); make it anew",
-                basis.revision
-            )));
-        }
-    }
-    Ok(())
+    mandate.check_basis(|object| state.revision(object)).map_err(|fault| match fault {
+        BasisFault::Incomplete => Reject::Invalid { field: "mandate", why: fault.to_string() },
+        BasisFault::Changed { .. } => Reject::Conflict(fault.to_string()),
+    })
 }
 
 fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
@@ -104,9 +87,7 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         }
         Command::GrantModel { entity: id, grant } => {
             let entity = entity(state, *id)?;
-            if state.bundle().registry().resolve(grant.model.as_str()).is_none() {
-                return Err(Reject::NotFound("model"));
-            }
+            check_model(state, &grant.model)?;
             if entity.card.grants.iter().any(|held| held.id == grant.id) {
                 return Err(Reject::Exists("grant"));
             }
@@ -116,10 +97,11 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
             let held = entity(state, *id)?.card.grants.iter().any(|held| held.id == *grant);
             if held { Ok(()) } else { Err(Reject::NotFound("grant")) }
         }
-        Command::RegisterLicense(license) => entity(state, license.holder).map(|_| ()),
-        Command::AdoptPolicy(parts) => Bundle::new(parts.as_ref().clone())
-            .map(|_| ())
-            .map_err(|e| Reject::Invalid { field: "policy", why: e.to_string() }),
+        Command::RegisterLicense(license) => {
+            entity(state, license.holder)?;
+            license.models.iter().try_for_each(|model| check_model(state, model))
+        }
+        Command::AdoptPolicy(parts) => check_policy(state, parts),
         Command::Revoke { scope, .. } => check_scope(state, scope),
         Command::Stop { scope, .. } => check_stop(state, scope),
         Command::ReleaseStop(scope) => found(state.enforcement.stops.contains(scope), "stop"),
@@ -150,6 +132,30 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
 
 fn entity(state: &State, id: EntityId) -> Result<&Entity, Reject> {
     state.entities.get(&id).map(AsRef::as_ref).ok_or(Reject::NotFound("entity"))
+}
+
+/// Grants, licences and stops name a model by its own name: under another name they would reach nothing.
+fn check_model(state: &State, name: &ModelId) -> Result<(), Reject> {
+    match state.bundle().registry().resolve(name.as_str()) {
+        Some([id, ..]) if id == name => Ok(()),
+        Some([id, ..]) => {
+            Err(Reject::Invalid { field: "model", why: format!("{name} is another name of {id}") })
+        }
+        Some([]) | None => Err(Reject::NotFound("model")),
+    }
+}
+
+fn check_policy(state: &State, parts: &BundleParts) -> Result<(), Reject> {
+    Bundle::new(parts.clone()).map_err(|e| Reject::Invalid { field: "policy", why: e.to_string() })?;
+    let is_registered = |id: &ModelId| parts.models.iter().any(|model| model.id == *id);
+    let lost = state.enforcement.stops.iter().find_map(|scope| match scope {
+        StopScope::Model(id) if !is_registered(id) => Some(id),
+        _ => None,
+    });
+    match lost {
+        Some(id) => Err(Reject::Conflict(format!("{id} is stopped, and this policy does not register it"))),
+        None => Ok(()),
+    }
 }
 
 fn found(is: bool, what: &'static str) -> Result<(), Reject> {
@@ -211,7 +217,8 @@ fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
             why: "a P-256 or P-384 public key is needed".to_owned(),
         });
     }
-    if state.principals.values().any(|principal| principal.key == new.key) {
+    let is_certified = state.keys.contains_key(&Digest::of(&new.key));
+    if is_certified || state.principals.values().any(|principal| principal.key == new.key) {
         return Err(Reject::Exists("key"));
     }
     Ok(())
@@ -230,6 +237,11 @@ fn check_annex(
     if add.len() + remove.len() > ANNEX_CHANGES_MAX || add.len() + remove.len() == 0 {
         return Err(Reject::Invalid { field: "add", why: "1 to 10000 entities are needed".to_owned() });
     }
+    let mut named: Vec<_> = add.iter().chain(remove).collect();
+    named.sort_unstable();
+    if named.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+        return Err(Reject::Invalid { field: "add", why: "an entity is named twice".to_owned() });
+    }
     let last = state.annexes.get(determination).copied().unwrap_or_default();
     if revision != last + 1 {
         return Err(Reject::Conflict(format!("the last revision of this annex is {last}")));
@@ -243,7 +255,7 @@ fn check_annex(
         }
     }
     for id in remove {
-        if !member(id)? || add.contains(id) {
+        if !member(id)? {
             return Err(Reject::NotFound("membership"));
         }
     }
@@ -266,14 +278,16 @@ fn check_scope(state: &State, scope: &RevocationScope) -> Result<(), Reject> {
             found(state.subjects.values().any(|s| s.employment().is_some_and(of_person)), "person")
         }
         RevocationScope::Entity(id) => entity(state, *id).map(|_| ()),
-        RevocationScope::Issuer(id) => {
-            let authority = state.authorities.get(id).ok_or(Reject::NotFound("authority"))?;
-            match authority.kind {
-                crate::domain::certificate::AuthorityKind::Access => Ok(()),
-                crate::domain::certificate::AuthorityKind::System => {
-                    Err(Reject::Denied("no model-access scope reaches the system authority".to_owned()))
-                }
-            }
+        RevocationScope::Issuer(id) => check_issuer(state, *id),
+    }
+}
+
+fn check_issuer(state: &State, id: AuthorityId) -> Result<(), Reject> {
+    let authority = state.authorities.get(&id).ok_or(Reject::NotFound("authority"))?;
+    match authority.kind {
+        AuthorityKind::Access => Ok(()),
+        AuthorityKind::System => {
+            Err(Reject::Denied("no model-access scope reaches the system authority".to_owned()))
         }
     }
 }
@@ -284,10 +298,10 @@ fn check_stop(state: &State, scope: &StopScope) -> Result<(), Reject> {
     }
     match scope {
         StopScope::All => Ok(()),
-        StopScope::Model(id) => found(state.bundle().registry().resolve(id.as_str()).is_some(), "model"),
+        StopScope::Model(id) => check_model(state, id),
         StopScope::Entity(id) => entity(state, *id).map(|_| ()),
         StopScope::Subject(id) => found(state.subjects.contains_key(id), "subject"),
-        StopScope::Issuer(id) => found(state.authorities.contains_key(id), "authority"),
+        StopScope::Issuer(id) => check_issuer(state, *id),
     }
 }
 

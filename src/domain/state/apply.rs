@@ -11,14 +11,14 @@ use super::{REQUESTS_MAX, State};
 use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, SignedMandate, verify};
 use crate::domain::authority::AuthorityState;
 use crate::domain::bundle::Bundle;
-use crate::domain::certificate::{AuthorityKind, Facts, PrincipalKind};
+use crate::domain::certificate::{AuthorityKind, Facts, PrincipalKind, TTL_MAX_S};
 use crate::domain::codec::from_bytes;
 use crate::domain::command::{NewPrincipal, ObjectRef};
-use crate::domain::enforce::{EnforcementEvent, EnforcementSet, Position};
+use crate::domain::enforce::{EnforcementEvent, EnforcementSet, LEASE_MAX_MS, Position};
 use crate::domain::entity::{Entity, EntityCard, EntityStatus};
 use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
 use crate::domain::id::{AuthorityId, Digest, EntityId, Epoch, Ordinal, Seq, SubjectId};
-use crate::domain::principal::Principal;
+use crate::domain::principal::{Principal, Role};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::Timestamp;
 
@@ -72,7 +72,7 @@ impl State {
                 return Err(fault(format!("genesis is not signed by {}", officer.id)));
             }
         }
-        check_officers(&genesis.officers).map_err(fault)?;
+        check_genesis(&genesis).map_err(fault)?;
         let bundle = Bundle::new(genesis.bundle.clone()).map_err(|e| fault(e.to_string()))?;
         let mut enforcement = EnforcementSet::new(Arc::new(bundle));
         enforcement.lease_ms = genesis.lease_ms;
@@ -156,6 +156,10 @@ impl State {
             Event::Enacted { signed, proposal } => {
                 let mandate = self.check_signatures(signed).map_err(|e| e.to_string())?;
                 signed.check_count(&mandate.command).map_err(|e| e.to_string())?;
+                // Without this an old approval could be carried out again by whoever can write to the journal.
+                if !mandate.command.is_restricting() {
+                    mandate.check_basis(|object| self.revision(object)).map_err(|e| e.to_string())?;
+                }
                 if let Some(id) = proposal {
                     self.proposals.remove(id);
                 }
@@ -167,7 +171,7 @@ impl State {
             }
             Event::SubjectNominated { id, entity, body } => self.nominate(*id, *entity, body, seq),
             Event::RelationAttested { subject, relation, until } => {
-                let cut = self.change_subject(*subject, seq, |subject| {
+                let cut = self.change_subject(*subject, seq, time, |subject| {
                     if let SubjectBody::Human(employment) = &mut subject.body {
                         employment.relation = *relation;
                         employment.relation_until = *until;
@@ -270,6 +274,9 @@ impl State {
     }
 
     fn intend(&mut self, seq: Seq, intent: &Intent) -> Result<(), String> {
+        if !intent.is_coherent() {
+            return Err("it states what the other authority states".to_owned());
+        }
         let row = Arc::new((seq, intent.clone()));
         match intent.authority {
             AuthorityKind::Access => {
@@ -351,16 +358,35 @@ impl State {
     }
 }
 
-/// Genesis has two officers with different names and keys.
-fn check_officers(officers: &[NewPrincipal]) -> Result<(), String> {
-    match officers {
-        [a, b] if a.id != b.id && a.key != b.key => {
-            if officers.iter().all(|officer| officer.kind == PrincipalKind::Officer) {
-                Ok(())
-            } else {
-                Err("a principal of genesis is not an officer".to_owned())
-            }
-        }
-        _ => Err("genesis needs two officers with different names and keys".to_owned()),
+/// Genesis has two officers with different names and keys, who can each approve what the other proposed, one authority
+/// of each kind, and settings under the ceilings of the code.
+fn check_genesis(genesis: &Genesis) -> Result<(), String> {
+    let [a, b] = genesis.officers.as_slice() else {
+        return Err("genesis needs two officers with different names and keys".to_owned());
+    };
+    if a.id == b.id || a.key == b.key {
+        return Err("genesis needs two officers with different names and keys".to_owned());
     }
+    for officer in [a, b] {
+        if officer.kind != PrincipalKind::Officer {
+            return Err("a principal of genesis is not an officer".to_owned());
+        }
+        if !officer.roles.contains(&Role::Approver) {
+            return Err("an officer of genesis cannot approve".to_owned());
+        }
+    }
+    let count = |kind| genesis.authorities.iter().filter(|authority| authority.kind == kind).count();
+    if (count(AuthorityKind::Access), count(AuthorityKind::System)) != (1, 1) {
+        return Err("genesis needs one access and one system authority".to_owned());
+    }
+    if !(1..=LEASE_MAX_MS).contains(&genesis.lease_ms) {
+        return Err(format!("a lease lasts 1 to {LEASE_MAX_MS} ms"));
+    }
+    if !(1..=TTL_MAX_S).contains(&genesis.ttl_s) {
+        return Err(format!("certificates live 1 to {TTL_MAX_S} s"));
+    }
+    if genesis.log_key.len() != 32 {
+        return Err("the log key is no Ed25519 key of 32 bytes".to_owned());
+    }
+    Ok(())
 }

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use super::State;
 use super::apply::Applied;
 use crate::domain::bundle::Bundle;
+use crate::domain::certificate::TTL_MAX_S;
 use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::decision::Operator;
 use crate::domain::enforce::{EnforcementEvent, operators_of};
 use crate::domain::entity::{Entity, EntityStatus, Membership};
 use crate::domain::id::{DeterminationId, EntityId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
-use crate::domain::revocation::RevocationScope;
+use crate::domain::revocation::{RevocationScope, SuspensionTarget};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
-use crate::domain::time::{Interval, Timestamp};
+use crate::domain::time::{Interval, Now, Timestamp};
 
 impl State {
     pub(super) fn enact(&mut self, seq: Seq, time: Timestamp, command: &Command) -> Result<Applied, String> {
@@ -59,7 +60,7 @@ impl State {
             Command::EndGrant { entity, grant } => {
                 return self.change_entity(*entity, seq, |entity| {
                     for held in entity.card.grants.iter_mut().filter(|held| held.id == *grant) {
-                        held.interval.until = Some(time);
+                        held.interval.until = Some(held.interval.until.map_or(time, |until| until.min(time)));
                     }
                 });
             }
@@ -79,7 +80,14 @@ impl State {
                 return Ok(Applied::event(EnforcementEvent::StopReleased(scope.clone())));
             }
             Command::Suspend { target, .. } => {
-                return Ok(Applied::event(EnforcementEvent::Suspended(*target)));
+                let mut applied = Applied::event(EnforcementEvent::Suspended(*target));
+                applied.events.extend(match target {
+                    SuspensionTarget::Entity(_) => None,
+                    // The operators of a workload that is exempt are all in good standing, and only a cut-off says
+                    // to a gateway that one no longer is.
+                    SuspensionTarget::Subject(id) => self.cut_subjects(self.operated_by(*id)),
+                });
+                return Ok(applied);
             }
             Command::Unsuspend(target) => return Ok(Applied::event(EnforcementEvent::Unsuspended(*target))),
             Command::Hold { ordinal, .. } => return Ok(Applied::event(EnforcementEvent::Held(*ordinal))),
@@ -87,7 +95,7 @@ impl State {
                 return Ok(Applied::event(EnforcementEvent::HoldReleased(*ordinal)));
             }
             Command::DecideSubject { subject, decision } => {
-                return self.decide_subject(seq, *subject, decision);
+                return self.decide_subject(seq, time, *subject, decision);
             }
             Command::RecordScreening { entity, screening, .. } => {
                 return self
@@ -179,10 +187,11 @@ impl State {
     fn decide_subject(
         &mut self,
         seq: Seq,
+        time: Timestamp,
         id: SubjectId,
         decision: &SubjectDecision,
     ) -> Result<Applied, String> {
-        self.change_subject(id, seq, |subject| match decision {
+        self.change_subject(id, seq, time, |subject| match decision {
             SubjectDecision::Approve { vetting, reverify_due } => {
                 subject.status = SubjectStatus::Approved;
                 subject.reverify_due = *reverify_due;
@@ -195,11 +204,13 @@ impl State {
     }
 
     /// Changes a subject and cuts off what the change makes untrue: its own certificates when a compared fact or its
-    /// approval changed, and those of the workloads whose operators are no longer all eligible.
+    /// approval changed, and those of the workloads whose operators are no longer all eligible. And what would outlive
+    /// a limit that now comes sooner: certificates never outlive an attestation or a re-verification.
     pub(super) fn change_subject(
         &mut self,
         id: SubjectId,
         seq: Seq,
+        time: Timestamp,
         change: impl FnOnce(&mut Subject),
     ) -> Result<Applied, String> {
         let row = self.subjects.get_mut(&id).ok_or("no such subject")?;
@@ -209,29 +220,56 @@ impl State {
         subject.revision = seq;
         let after = Arc::clone(row);
         self.touch(ObjectRef::Subject(id), seq);
-        let mut subjects = Vec::new();
         // Before its approval a subject has no certificate, and no workload that it operates has one.
-        if before.status == SubjectStatus::Approved && compared(&before) != compared(&after) {
-            subjects.push(id);
-            subjects.extend(self.ineligible_workloads(after.entity, id));
-        }
-        if subjects.is_empty() {
+        if before.status != SubjectStatus::Approved {
             return Ok(Applied::default());
         }
-        Ok(Applied::event(EnforcementEvent::SubjectsCut { subjects, cutoff: self.last_ordinal }))
+        let is_shortened = is_shortened(&before, &after, time);
+        let mut subjects = Vec::new();
+        if is_shortened || compared(&before) != compared(&after) {
+            subjects.push(id);
+            let ineligible = |workload: &SubjectId| !self.is_operated_by_eligible(*workload, time);
+            subjects.extend(self.operated_by(id).into_iter().filter(|id| is_shortened || ineligible(id)));
+        }
+        Ok(Applied { events: self.cut_subjects(subjects).into_iter().collect(), cards: Vec::new() })
     }
 
-    fn ineligible_workloads(&self, entity: EntityId, operator: SubjectId) -> Vec<SubjectId> {
-        let of_entity = self.subjects.values().filter(|subject| subject.entity == entity);
-        let ineligible = of_entity.filter(|subject| match &subject.body {
+    /// The cut-off of these subjects, if there are any.
+    fn cut_subjects(&self, subjects: Vec<SubjectId>) -> Option<EnforcementEvent> {
+        let cutoff = self.last_ordinal;
+        (!subjects.is_empty()).then_some(EnforcementEvent::SubjectsCut { subjects, cutoff })
+    }
+
+    /// The workloads that a person operates.
+    fn operated_by(&self, operator: SubjectId) -> Vec<SubjectId> {
+        let operated = self.subjects.values().filter(|subject| match &subject.body {
+            SubjectBody::Human(_) => false,
+            SubjectBody::Workload(workload) => workload.operators.contains(&operator),
+        });
+        operated.map(|subject| subject.id).collect()
+    }
+
+    fn is_operated_by_eligible(&self, workload: SubjectId, time: Timestamp) -> bool {
+        let Some(subject) = self.subjects.get(&workload) else { return false };
+        match &subject.body {
             SubjectBody::Human(_) => false,
             SubjectBody::Workload(workload) => {
-                workload.operators.contains(&operator)
-                    && !operators_of(self, entity, &workload.operators).iter().all(Operator::is_eligible)
+                let now = Now::exactly(time);
+                let operators = operators_of(self, subject.entity, &workload.operators, now);
+                !operators.is_empty() && operators.iter().all(Operator::is_eligible)
             }
-        });
-        ineligible.map(|subject| subject.id).collect()
+        }
     }
+}
+
+/// Does a limit of the subject's certificates come sooner than before, and so soon that one could outlive it?
+fn is_shortened(before: &Subject, after: &Subject, time: Timestamp) -> bool {
+    let longest = time.plus_ms(i64::from(TTL_MAX_S) * 1_000);
+    let limits =
+        |subject: &Subject| [subject.reverify_due, subject.employment().and_then(|e| e.relation_until)];
+    limits(before).into_iter().zip(limits(after)).any(|(before, after)| {
+        after.is_some_and(|after| after <= longest && before.is_none_or(|before| after < before))
+    })
 }
 
 /// What certificates state of a subject, and whether they may be issued at all.

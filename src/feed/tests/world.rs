@@ -8,6 +8,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519
 use bytes::Bytes;
 
 use crate::domain::approval::{Approval, GENESIS_PREFIX};
+use crate::domain::authority::{Authority, AuthorityState};
 use crate::domain::bundle::BundleParts;
 use crate::domain::certificate::*;
 use crate::domain::codec::to_bytes;
@@ -273,7 +274,7 @@ fn first_state() -> State {
         arc: "1.3.6.1.4.1.32473".to_owned(),
         bundle: BundleParts { models: vec![model], determinations: Vec::new(), rules: Vec::new(), posture },
         officers: officers.iter().map(|(_, principal)| principal.clone()).collect(),
-        authorities: Vec::new(),
+        authorities: vec![authority(1, AuthorityKind::Access), authority(2, AuthorityKind::System)],
         log_key: vec![0; 32],
         provider,
         lease_ms: 10_000,
@@ -303,4 +304,10 @@ fn first_state() -> State {
         state.principals.insert(gateway(n), Arc::new(principal));
     }
     state
+}
+
+fn authority(number: u8, kind: AuthorityKind) -> Authority {
+    let not_after = NOW.plus_ms(86_400_000);
+    let id = AuthorityId::from_bytes([number; 16]);
+    Authority { id, kind, certificate: vec![number], not_after, state: AuthorityState::Active }
 }

@@ -1,0 +1,399 @@
+//! The one writer: admit (pure) -> append + fsync -> apply (pure) -> publish -> answer.
+//!
+//! A thread of its own takes entries from a bounded mailbox and commits as many as are waiting with one append. Nothing
+//! is visible before it is durable. Restrictions go in a batch of their own, so that a full disk cannot hold them up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::Error;
+use super::trusted_time::TrustedTime;
+use crate::domain::codec::to_bytes;
+use crate::domain::command::Command;
+use crate::domain::enforce::Position;
+use crate::domain::event::{Entry, Event};
+use crate::domain::flow::admit;
+use crate::domain::id::{BootId, Seq};
+use crate::domain::state::State;
+use crate::domain::time::Timestamp;
+use crate::env::Clock;
+use crate::feed::{Feed, PublishedRecord};
+use crate::journal::{Batch, Draft, Journal, Outcome, Refusal};
+
+/// Entries that wait for the writer; when it is full, callers get LIMIT. Two group commits' worth.
+const MAILBOX_LEN: usize = 2_048;
+/// Entries in one group commit: more would only lengthen the wait of the first.
+const GROUP_LEN_MAX: usize = 1_024;
+/// Restrictions that are held in memory because they cannot be written; further ones are refused, while everything is
+/// denied anyway.
+const HELD_MAX: usize = 10_000;
+/// How long a caller should wait when the mailbox is full.
+const RETRY_AFTER_MS: u32 = 100;
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The record, or the last one when it could not be written.
+    pub position: Position,
+    /// When it was durable, in milliseconds of the boot clock.
+    pub boot_ms: u64,
+    /// False: a restriction that could not be written. Until it is, nothing is permitted and no lease is granted.
+    pub durable: bool,
+}
+
+enum Message {
+    Record(Box<Job>),
+    /// Once a second: look at the clock, try again to write what is held.
+    Tick,
+    Stop,
+}
+
+struct Job {
+    entry: Entry,
+    restricting: bool,
+    reply: oneshot::Sender<Result<Committed, Error>>,
+}
+
+/// What the writer shares with everybody else.
+pub struct Shared {
+    /// The state as of the last durable record.
+    pub state: ArcSwap<State>,
+    /// The watch over the clock.
+    pub time: TrustedTime,
+    /// The record cannot be written: nothing is permitted.
+    unwritable: AtomicBool,
+    /// This run has durably begun.
+    started: AtomicBool,
+}
+
+impl Shared {
+    /// Begins from a recovered state.
+    pub fn new(state: State, time: TrustedTime) -> Self {
+        Self {
+            state: ArcSwap::from_pointee(state),
+            time,
+            unwritable: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+        }
+    }
+
+    /// Can the record be written, and has this run durably begun?
+    pub fn is_writable(&self) -> bool {
+        self.started.load(Ordering::SeqCst) && !self.unwritable.load(Ordering::SeqCst)
+    }
+}
+
+/// A handle on the writer.
+pub struct Engine {
+    mailbox: mpsc::Sender<Message>,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the writer works with.
+pub struct Parts {
+    /// Where records go.
+    pub journal: Arc<dyn Journal>,
+    /// Shared with readers.
+    pub shared: Arc<Shared>,
+    /// Who is told of each record.
+    pub feed: Feed,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// This run.
+    pub boot: BootId,
+}
+
+impl Engine {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(parts: Parts) -> std::io::Result<Self> {
+        let (mailbox, inbox) = mpsc::channel(MAILBOX_LEN);
+        let writer = Writer { parts, nonce: 0, held: Vec::new() };
+        let thread =
+            std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(inbox))?;
+        Ok(Self { mailbox, thread: std::sync::Mutex::new(Some(thread)) })
+    }
+
+    /// Records an entry and waits until it is durable.
+    ///
+    /// # Errors
+    /// Why it was not recorded.
+    pub async fn record(&self, entry: Entry, restricting: bool) -> Result<Committed, Error> {
+        let (reply, answer) = oneshot::channel();
+        let job = Message::Record(Box::new(Job { entry, restricting, reply }));
+        match self.mailbox.try_send(job) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(job)) if restricting => {
+                // A restriction waits for its place instead of being refused.
+                self.mailbox.send(job).await.map_err(|_| draining())?;
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return Err(Error::Limit { retry_after_ms: RETRY_AFTER_MS });
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(draining()),
+        }
+        answer.await.map_err(|_| draining())?
+    }
+
+    /// Records an entry that nobody waits for; a full mailbox loses it.
+    pub fn note(&self, entry: Entry) {
+        let (reply, _) = oneshot::channel();
+        drop(self.mailbox.try_send(Message::Record(Box::new(Job { entry, restricting: false, reply }))));
+    }
+
+    /// Has the writer look at the clock and at what it holds.
+    pub fn tick(&self) {
+        // A full mailbox means that the writer is about to look anyway.
+        drop(self.mailbox.try_send(Message::Tick));
+    }
+
+    /// Commits what is waiting and ends the writer.
+    pub async fn stop(&self) {
+        drop(self.mailbox.send(Message::Stop).await);
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
+        {
+            tracing::error!("the writer ended in a panic");
+        }
+    }
+}
+
+fn draining() -> Error {
+    Error::Unavailable("the service is shutting down".to_owned())
+}
+
+struct Writer {
+    parts: Parts,
+    nonce: u64,
+    held: Vec<Entry>,
+}
+
+impl Writer {
+    fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        while let Some(first) = inbox.blocking_recv() {
+            let mut jobs = Vec::new();
+            let mut stopping = false;
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Record(job) => jobs.push(*job),
+                    Message::Tick => self.tick(),
+                    Message::Stop => stopping = true,
+                }
+                next = if jobs.len() < GROUP_LEN_MAX { inbox.try_recv().ok() } else { None };
+            }
+            let (restricting, ordinary): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.restricting);
+            self.commit(restricting, true);
+            self.commit(ordinary, false);
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let clock = &self.parts.clock;
+        // Its outcome is kept in the watch itself and judged by every decision.
+        drop(self.parts.shared.time.check(clock.now(), clock.boot_ms()));
+        if !self.held.is_empty() {
+            self.write_held();
+        }
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>, restricting: bool) {
+        if jobs.is_empty() {
+            return;
+        }
+        let clock = Arc::clone(&self.parts.clock);
+        let (now, boot_ms) = (clock.now(), clock.boot_ms());
+        let clock_fault = self.parts.shared.time.check(now, boot_ms).err();
+        let mut group = Group::new(State::clone(&self.parts.shared.state.load()), now);
+        let mut waiting = Vec::new();
+        for job in jobs {
+            let accepts_clock = accepts_clock(&group.state, &job.entry);
+            if let (Some(why), false, false) = (&clock_fault, restricting, accepts_clock) {
+                drop(job.reply.send(Err(Error::Unavailable(format!("the clock is not trusted: {why}")))));
+                continue;
+            }
+            match group.add(&job.entry) {
+                Ok(()) => {
+                    if accepts_clock {
+                        self.parts.shared.time.accept(now, boot_ms);
+                    }
+                    waiting.push(job);
+                }
+                Err(error) => drop(job.reply.send(Err(error))),
+            }
+        }
+        if group.is_broken {
+            for job in waiting {
+                drop(
+                    job.reply
+                        .send(Err(Error::Internal("another entry of the group does not apply".to_owned()))),
+                );
+            }
+            return;
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        let seqs = group.seqs.clone();
+        match self.append(group, restricting) {
+            Ok(()) => {
+                let boot_ms = clock.boot_ms();
+                let epoch = self.parts.shared.state.load().position.epoch;
+                for (job, seq) in waiting.into_iter().zip(seqs) {
+                    let position = Position { epoch, seq };
+                    drop(job.reply.send(Ok(Committed { position, boot_ms, durable: true })));
+                }
+            }
+            Err(failure) => self.fail(waiting, restricting, &failure),
+        }
+    }
+
+    /// Writes a group, then makes it visible.
+    fn append(&mut self, group: Group, restricting: bool) -> Result<(), AppendFailure> {
+        self.nonce += 1;
+        let Group { state, now, drafts, records, first, .. } = group;
+        let time = now.max(self.parts.shared.state.load().time);
+        let batch = Batch { writer: self.parts.boot, nonce: self.nonce, time, drafts, restricting };
+        match self.parts.journal.append(first, &batch) {
+            Outcome::Done(last) if last == state.position.seq => {
+                self.parts.shared.time.recorded(now);
+                if records.iter().any(|record| record.starts_run) {
+                    self.parts.shared.started.store(true, Ordering::SeqCst);
+                }
+                let state = Arc::new(state);
+                self.parts.shared.state.store(Arc::clone(&state));
+                self.parts.feed.publish(state, records.into_iter().map(|record| record.published).collect());
+                Ok(())
+            }
+            Outcome::Done(last) => {
+                Err(AppendFailure::Closed(format!("the journal is at {last} unexpectedly")))
+            }
+            Outcome::Refused(Refusal::NoSpace(space)) => Err(AppendFailure::NoSpace(space.free)),
+            Outcome::Refused(refusal) => Err(AppendFailure::Closed(refusal.to_string())),
+            Outcome::Unknown(why) => Err(AppendFailure::Closed(why)),
+        }
+    }
+
+    fn fail(&mut self, waiting: Vec<Job>, restricting: bool, failure: &AppendFailure) {
+        let closed = match failure {
+            AppendFailure::NoSpace(_) => false,
+            AppendFailure::Closed(why) => {
+                tracing::error!(why, "the journal cannot be written; nothing is permitted until a restart");
+                true
+            }
+        };
+        if closed || restricting {
+            self.parts.shared.unwritable.store(true, Ordering::SeqCst);
+            self.parts.feed.close("the record cannot be written");
+        }
+        let position = self.parts.shared.state.load().position;
+        let boot_ms = self.parts.clock.boot_ms();
+        for job in waiting {
+            let answer = if restricting && self.held.len() < HELD_MAX {
+                self.held.push(job.entry);
+                Ok(Committed { position, boot_ms, durable: false })
+            } else {
+                Err(match failure {
+                    AppendFailure::NoSpace(free) => Error::ReadOnly(format!(
+                        "the disk is almost full ({free} bytes free); only restrictions are recorded"
+                    )),
+                    AppendFailure::Closed(why) => {
+                        Error::Unavailable(format!("the record cannot be written: {why}"))
+                    }
+                })
+            };
+            drop(job.reply.send(answer));
+        }
+    }
+
+    /// Rung 2 of a stop: what could not be written is tried again every second; until then everything is denied.
+    fn write_held(&mut self) {
+        let now = self.parts.clock.now();
+        let mut group = Group::new(State::clone(&self.parts.shared.state.load()), now);
+        for entry in &self.held {
+            // Refused now only when the same restriction is on record already.
+            drop(group.add(entry));
+        }
+        if !group.is_broken && (group.drafts.is_empty() || self.append(group, true).is_ok()) {
+            self.held.clear();
+            self.parts.shared.unwritable.store(false, Ordering::SeqCst);
+            self.parts.feed.reopen();
+            tracing::warn!("restrictions that were held in memory are durable now");
+        }
+    }
+}
+
+enum AppendFailure {
+    NoSpace(u64),
+    Closed(String),
+}
+
+struct GroupRecord {
+    published: PublishedRecord,
+    starts_run: bool,
+}
+
+/// Entries that will become records together.
+struct Group {
+    state: State,
+    now: Timestamp,
+    first: Seq,
+    drafts: Vec<Draft>,
+    records: Vec<GroupRecord>,
+    seqs: Vec<Seq>,
+    is_broken: bool,
+}
+
+impl Group {
+    fn new(state: State, now: Timestamp) -> Self {
+        let first = state.position.seq.next();
+        Self {
+            state,
+            now,
+            first,
+            drafts: Vec::new(),
+            records: Vec::new(),
+            seqs: Vec::new(),
+            is_broken: false,
+        }
+    }
+
+    fn add(&mut self, entry: &Entry) -> Result<(), Error> {
+        if self.is_broken {
+            return Err(Error::Internal("another entry of the group does not apply".to_owned()));
+        }
+        admit(&self.state, entry, self.now)?;
+        let seq = self.state.position.seq.next();
+        let time = self.now.max(self.state.time);
+        let applied = self.state.apply(seq, time, entry).map_err(|fault| {
+            // The state may be half changed: nothing of this group is written.
+            self.is_broken = true;
+            Error::Internal(format!("an admitted entry does not apply: {fault}"))
+        })?;
+        self.drafts.push(Draft { kind: entry.event.number(), body: to_bytes(entry) });
+        let starts_run = matches!(entry.event, Event::ServerStarted { .. });
+        let published = PublishedRecord { seq, events: applied.events, cards: applied.cards };
+        self.records.push(GroupRecord { published, starts_run });
+        self.seqs.push(seq);
+        Ok(())
+    }
+}
+
+fn accepts_clock(state: &State, entry: &Entry) -> bool {
+    match &entry.event {
+        Event::Enacted { signed, .. } | Event::Proposed { signed, .. } => signed
+            .mandate(&state.settings.trust_domain)
+            .is_ok_and(|mandate| matches!(mandate.command, Command::AcceptClock(_))),
+        _ => false,
+    }
+}

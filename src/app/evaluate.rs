@@ -1,0 +1,169 @@
+//! Evaluate and Verify: no writer, no disk. One state is read, and the same `decide` runs as at a gateway.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::App;
+use super::error::Error;
+use crate::domain::certificate::{Certificate, Facts};
+use crate::domain::decision::{CredentialFault, Decision};
+use crate::domain::enforce::{Position, Request, decide};
+use crate::domain::id::Digest;
+use crate::domain::state::State;
+use crate::domain::time::{Now, Timestamp};
+use crate::feed::Guard;
+use crate::x509::{CertificateFault, chain};
+
+/// How long a permit may be used before asking again: 250 ms, as "enforced at T" promises.
+pub const PERMIT_USE_MS: i64 = 250;
+/// Certificates whose signature was verified and whose facts were parsed; about 1 KiB each.
+const CACHE_LEN_MAX: usize = 50_000;
+
+/// A decision with its circumstances. Dropping it says that the answer has left.
+pub struct Evaluation {
+    /// The decision.
+    pub answer: Answer,
+    /// Held until the answer is handed to the transport: barriers wait for it.
+    pub in_flight: Guard,
+}
+
+/// A decision with the state that it was made on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The decision.
+    pub decision: Decision,
+    /// The state that was judged.
+    pub as_of: Position,
+    /// Until when a permit may be used.
+    pub good_until: Timestamp,
+    /// What is wrong with the certificate in detail, when the parser says.
+    pub certificate_fault: Option<CertificateFault>,
+}
+
+/// What a certificate is worth now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// What is wrong with it; none: it is good.
+    pub fault: Option<(&'static str, String)>,
+    /// The state that was judged.
+    pub as_of: Position,
+}
+
+/// Verified certificates by the hash of their exact bytes. Only facts that cannot change are kept; time, stops and
+/// revocation are judged on every call.
+#[derive(Default)]
+pub(super) struct CertificateCache(Mutex<HashMap<Digest, Arc<Certificate>>>);
+
+impl CertificateCache {
+    fn get(&self, hash: &Digest) -> Option<Arc<Certificate>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(hash).cloned()
+    }
+
+    fn put(&self, certificate: &Arc<Certificate>) {
+        let mut cache = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if cache.len() >= CACHE_LEN_MAX {
+            cache.clear();
+        }
+        cache.insert(certificate.hash, Arc::clone(certificate));
+    }
+}
+
+impl App {
+    /// Reads a certificate strictly and verifies its signature. Says nothing of time or revocation.
+    ///
+    /// # Errors
+    /// Why it is not a certificate of this service.
+    pub fn read_certificate(&self, der: &[u8]) -> Result<Arc<Certificate>, CertificateFault> {
+        let hash = Digest::of(der);
+        if let Some(certificate) = self.verified.get(&hash) {
+            return Ok(certificate);
+        }
+        let certificate = Arc::new(chain::read(der, &self.profile, &self.bundle)?);
+        self.verified.put(&certificate);
+        Ok(certificate)
+    }
+
+    /// Decides an access.
+    ///
+    /// # Errors
+    /// Only when this server has not reached the position that was asked for.
+    pub fn evaluate(
+        &self,
+        certificate: &[u8],
+        request: &Request<'_>,
+        at_least: Option<Position>,
+    ) -> Result<Evaluation, Error> {
+        let parsed = self.read_certificate(certificate);
+        // Entered as the state is read, so that a barrier at a later record waits for this answer.
+        let (state, in_flight) = self.feed.in_flight().enter(|| self.state());
+        is_fresh(&state, at_least)?;
+        let now = self.clock.now();
+        let fault = parsed.as_ref().err().copied();
+        let credential = match &parsed {
+            Err(_) => Err(CredentialFault::Invalid),
+            Ok(certificate) if is_unissued(certificate, state.last_ordinal.0) => {
+                Err(CredentialFault::NotIssued)
+            }
+            Ok(certificate) => Ok(certificate.as_ref()),
+        };
+        let decision = decide(state.as_ref(), self.state_fault(), credential, request, Now::with_margin(now));
+        let expires = parsed.as_ref().map_or(now, |certificate| certificate.not_after);
+        let answer = Answer {
+            decision,
+            as_of: state.position,
+            good_until: now.plus_ms(PERMIT_USE_MS).min(expires),
+            certificate_fault: fault,
+        };
+        Ok(Evaluation { answer, in_flight })
+    }
+
+    /// Says whether a certificate is good now, whatever it would be used for.
+    ///
+    /// # Errors
+    /// Only when this server has not reached the position that was asked for.
+    pub fn verify(&self, certificate: &[u8], at_least: Option<Position>) -> Result<Verification, Error> {
+        let state = self.state();
+        is_fresh(&state, at_least)?;
+        let as_of = state.position;
+        let fault = match self.read_certificate(certificate) {
+            Err(fault) => Some((fault.code(), fault.to_string())),
+            Ok(certificate) => {
+                let request = Request {
+                    model: "",
+                    form: crate::domain::model::AccessForm::Inference,
+                    place: crate::domain::policy::Place::Us,
+                    serving: crate::domain::policy::Place::Us,
+                    purpose: None,
+                    chain: crate::domain::enforce::Chain::default(),
+                };
+                let now = Now::with_margin(self.clock.now());
+                let decision = decide(state.as_ref(), self.state_fault(), Ok(&certificate), &request, now);
+                let credential = decision.denials.into_iter().find(|denial| {
+                    denial.as_str().starts_with("CREDENTIAL_")
+                        && *denial != crate::domain::decision::Denial::CredentialWrongKind
+                });
+                credential.map(|denial| (denial.as_str(), denial.explain().to_owned()))
+            }
+        };
+        Ok(Verification { fault, as_of })
+    }
+}
+
+/// An ordinal that no intent ever took: the signature is ours, so somebody else holds the key.
+fn is_unissued(certificate: &Certificate, last_ordinal: u64) -> bool {
+    match certificate.facts {
+        Facts::Access(_) => certificate.ordinal.0 > last_ordinal,
+        Facts::System(_) => false,
+    }
+}
+
+/// Answers as of at least this position, or not at all.
+fn is_fresh(state: &State, at_least: Option<Position>) -> Result<(), Error> {
+    match at_least {
+        Some(wanted) if wanted > state.position => Err(Error::Unavailable(format!(
+            "this server is at record {} and not at {} yet",
+            state.position.seq, wanted.seq
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}

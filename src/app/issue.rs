@@ -1,0 +1,255 @@
+//! Issuance: take ordinal and serial -> build and lint -> record the intent -> sign once -> read again -> record the
+//! signature, everything re-checked at commit -> release. A crash anywhere leaves a record that can be revoked and no
+//! certificate that can be used.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::engine::Committed;
+use super::enroll::Issuance;
+use super::error::Error;
+use super::{App, Caller};
+use crate::ca::lifetime::{LimitKind, Ttl, Validity, validity};
+use crate::ca::{Issuer, Order, Prepared, assemble};
+use crate::domain::certificate::{AuthorityKind, Facts, LineageStep, PrincipalKind, Serial, SystemFacts};
+use crate::domain::enforce::Position;
+use crate::domain::event::{Cause, Event, Intent};
+use crate::domain::flow::certifiable;
+use crate::domain::id::{Ordinal, PrincipalId, SubjectId};
+use crate::domain::state::Issued;
+use crate::domain::time::Timestamp;
+use crate::faults::kill_point;
+use crate::x509::{Content, RequestedKey, ServerName};
+
+/// How often an issuance starts again when something changed under it.
+pub(super) const TRIES_MAX: u32 = 5;
+/// How long an issuance waits for a block of ordinals to open: longer than the longest lease bound by default.
+const BLOCK_WAIT_MS: u64 = 15_000;
+/// How long certificates of the system authority live: 30 days. Renewal by the registered key is for later.
+pub(super) const SYSTEM_TTL_S: u32 = 30 * 86_400;
+
+/// Hands out ordinals of the access authority, each once.
+#[derive(Debug)]
+pub(super) struct Ordinals(AtomicU64);
+
+impl Ordinals {
+    pub(super) const fn after(last: Ordinal) -> Self {
+        Self(AtomicU64::new(last.0 + 1))
+    }
+
+    /// The next ordinal, if it is not above what is open.
+    fn take(&self, opened: Ordinal) -> Option<Ordinal> {
+        let taken = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| (next <= opened.0).then(|| next + 1));
+        taken.ok().map(Ordinal)
+    }
+
+    /// The next ordinal, without taking it.
+    pub(super) fn next(&self) -> Ordinal {
+        Ordinal(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// What one issuance is for.
+pub(super) struct Purpose {
+    pub(super) cause: Cause,
+    pub(super) subject: SubjectId,
+    pub(super) step: LineageStep,
+}
+
+impl App {
+    /// Issues an access certificate. A conflict means that the caller should look at the record again.
+    pub(super) async fn issue(&self, purpose: Purpose, key: RequestedKey) -> Result<Issuance, Error> {
+        let ignored = key.ignored().iter().map(ToString::to_string).collect();
+        // Refused before it takes an ordinal; what changes until the commit is found there.
+        certifiable(&self.state(), purpose.subject, purpose.step, self.clock.now())?;
+        let ordinal = self.take_ordinal().await?;
+        let now = self.clock.now();
+        let state = self.state();
+        let (facts, limits) = certifiable(&state, purpose.subject, purpose.step, now)?;
+        let limits = limits.0.into_iter().map(|at| (LimitKind::Membership, at));
+        let issuer_end = (LimitKind::Issuer, self.access.authority().not_after());
+        let limits: Vec<_> = limits.chain(std::iter::once(issuer_end)).collect();
+        let [random, ..] = *self.entropy.bytes16().as_chunks::<8>().0 else {
+            return Err(Error::Internal("no randomness".to_owned()));
+        };
+        let Validity { not_before, not_after } =
+            validity(now, Ttl::access(state.settings.ttl_s), &limits, random)?;
+        let content = Content {
+            serial: Serial::from_random(self.entropy.bytes16()),
+            ordinal,
+            not_before,
+            not_after,
+            facts: Facts::Access(facts),
+            names: Vec::new(),
+        };
+        let order = Order { content, key };
+        let prepared = self.access.prepare(&order, now)?;
+        let intent = intent(AuthorityKind::Access, &order, &prepared, purpose.cause);
+        let (der, committed) = self.sign_and_record(&self.access, intent, prepared).await?;
+        Ok(Issuance { certificate: der, ignored, position: committed.position })
+    }
+
+    async fn sign_and_record(
+        &self,
+        issuer: &Issuer,
+        intent: Intent,
+        prepared: Prepared,
+    ) -> Result<(Vec<u8>, Committed), Error> {
+        let (authority, ordinal) = (intent.authority, intent.ordinal);
+        kill_point("issue.before_intent");
+        self.record(Caller::default().entry(Event::IssuanceIntended(Box::new(intent)))).await?;
+        kill_point("issue.after_intent");
+        let issued = issuer.sign(prepared)?;
+        kill_point("issue.after_sign");
+        let event =
+            Event::CertificateIssued { authority, ordinal, signature: issued.signature, hash: issued.hash };
+        let committed = self.record(Caller::default().entry(event)).await?;
+        kill_point("issue.after_record");
+        tracing::info!(cert.ordinal = ordinal.0, cert.authority = %authority, "certificate issued");
+        Ok((issued.der, committed))
+    }
+
+    async fn take_ordinal(&self) -> Result<Ordinal, Error> {
+        if let Some(ordinal) = self.ordinals.take(self.shared.state.load().opened) {
+            return Ok(ordinal);
+        }
+        // The block is used up and the next one waits for the gateways: wait with it, for a while.
+        let mut head = self.journal.watch();
+        let opened = async {
+            loop {
+                if let Some(ordinal) = self.ordinals.take(self.shared.state.load().opened) {
+                    return Some(ordinal);
+                }
+                head.changed().await.ok()?;
+                tokio::task::yield_now().await;
+            }
+        };
+        let wait = std::time::Duration::from_millis(BLOCK_WAIT_MS);
+        let none =
+            || Error::Unavailable("no ordinals are open for issuance; retry in some seconds".to_owned());
+        tokio::time::timeout(wait, opened).await.map_err(|_| none())?.ok_or_else(none)
+    }
+
+    /// Issues a certificate of the system authority to a registered principal, for its registered key.
+    ///
+    /// # Errors
+    /// The principal is not registered, or the request is for another key.
+    pub async fn issue_principal(&self, principal: &PrincipalId, csr: &[u8]) -> Result<Issuance, Error> {
+        let key = RequestedKey::from_csr(csr)?;
+        let state = self.state();
+        let kind = state.principal(principal).ok_or(Error::NotFound("principal"))?.kind;
+        let last = state.system_certificates.get(principal).copied();
+        // The same key again: the same certificate, as long as half of its life is left.
+        let fresh_until = self.clock.now().plus_ms(i64::from(SYSTEM_TTL_S) * 500);
+        if let Some(issued) =
+            last.filter(|issued| issued.key == key.key().digest() && issued.not_after > fresh_until)
+        {
+            return self.stored(AuthorityKind::System, &issued).await;
+        }
+        self.issue_system(SystemFacts { kind, principal: principal.clone() }, key, Vec::new()).await
+    }
+
+    /// Issues the server's own certificate.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub async fn issue_server(
+        &self,
+        name: &PrincipalId,
+        key: crate::x509::PublicKey,
+        names: Vec<ServerName>,
+    ) -> Result<Issuance, Error> {
+        let facts = SystemFacts { kind: PrincipalKind::Server, principal: name.clone() };
+        self.issue_system(facts, RequestedKey::own(key), names).await
+    }
+
+    async fn issue_system(
+        &self,
+        facts: SystemFacts,
+        key: RequestedKey,
+        names: Vec<ServerName>,
+    ) -> Result<Issuance, Error> {
+        let ignored: Vec<String> = key.ignored().iter().map(ToString::to_string).collect();
+        let mut last = Error::Deadline;
+        for _ in 0..TRIES_MAX {
+            match self.try_issue_system(&facts, key.clone(), names.clone()).await {
+                Ok((certificate, position)) => return Ok(Issuance { certificate, ignored, position }),
+                Err(Error::Conflict(why)) => last = Error::Conflict(why),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    async fn try_issue_system(
+        &self,
+        facts: &SystemFacts,
+        key: RequestedKey,
+        names: Vec<ServerName>,
+    ) -> Result<(Vec<u8>, Position), Error> {
+        let now = self.clock.now();
+        let limits = [(LimitKind::Issuer, self.system.authority().not_after())];
+        let Validity { not_before, not_after } = validity(now, Ttl::system(SYSTEM_TTL_S), &limits, [0; 8])?;
+        let content = Content {
+            serial: Serial::from_random(self.entropy.bytes16()),
+            ordinal: Ordinal(self.state().last_system_ordinal.0 + 1),
+            not_before,
+            not_after,
+            facts: Facts::System(facts.clone()),
+            names,
+        };
+        let order = Order { content, key };
+        let prepared = self.system.prepare(&order, now)?;
+        let cause = Cause::Register(facts.principal.clone());
+        let intent = intent(AuthorityKind::System, &order, &prepared, cause);
+        let (der, committed) = self.sign_and_record(&self.system, intent, prepared).await?;
+        Ok((der, committed.position))
+    }
+
+    /// A certificate that was issued before, from its two records.
+    pub(super) async fn stored(&self, kind: AuthorityKind, issued: &Issued) -> Result<Issuance, Error> {
+        let journal = std::sync::Arc::clone(&self.journal);
+        let (intended, completed) = (issued.intended, issued.issued);
+        let read = tokio::task::spawn_blocking(move || {
+            Ok::<_, crate::journal::JournalError>((journal.read(intended, 1)?, journal.read(completed, 1)?))
+        });
+        let (intent, signature) = read.await.map_err(|e| Error::Internal(e.to_string()))??;
+        let entry = |records: &[crate::journal::Record]| {
+            let record = records.first().ok_or_else(|| Error::Internal("a record is missing".to_owned()))?;
+            super::store::entry_of(record).map_err(|e| Error::Internal(e.to_string()))
+        };
+        match (entry(&intent)?.event, entry(&signature)?.event) {
+            (Event::IssuanceIntended(intent), Event::CertificateIssued { signature, .. }) => {
+                let issuer = match kind {
+                    AuthorityKind::Access => &self.access,
+                    AuthorityKind::System => &self.system,
+                };
+                let curve = issuer.authority().key().curve();
+                let certificate = assemble(&intent.tbs, curve, &signature);
+                let position = Position { epoch: self.state().position.epoch, seq: completed };
+                Ok(Issuance { certificate, ignored: Vec::new(), position })
+            }
+            _ => Err(Error::Internal("the records of a certificate are not those of an issuance".to_owned())),
+        }
+    }
+}
+
+fn intent(authority: AuthorityKind, order: &Order, prepared: &Prepared, cause: Cause) -> Intent {
+    Intent {
+        authority,
+        ordinal: prepared.ordinal(),
+        serial: prepared.serial(),
+        facts: order.content.facts.clone(),
+        key: prepared.key(),
+        not_before: order.content.not_before,
+        not_after: prepared.not_after(),
+        cause,
+        tbs: prepared.tbs().to_vec(),
+    }
+}
+
+/// Is a certificate with this end still worth handing out again?
+pub(super) fn is_alive(issued: &Issued, now: Timestamp) -> bool {
+    now < issued.not_after
+}

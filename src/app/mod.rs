@@ -1,0 +1,364 @@
+//! The service itself, without a transport: the one writer and the workflows that orchestrate. Each request reads the
+//! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
+
+mod engine;
+mod enroll;
+mod error;
+mod evaluate;
+mod issue;
+mod mandates;
+mod provision;
+mod restrict;
+pub mod store;
+#[cfg(test)]
+mod tests;
+mod trusted_time;
+mod upkeep;
+mod view;
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+pub use engine::Committed;
+pub use enroll::{Issuance, TokenText};
+pub use error::Error;
+pub use evaluate::{Answer, Evaluation, Verification};
+pub use mandates::Submitted;
+pub use provision::{NewToken, Nomination};
+pub use restrict::{Restriction, Wait};
+pub use trusted_time::TrustedTime;
+pub use upkeep::Upkeep;
+
+use self::engine::{Engine, Parts, Shared};
+use self::evaluate::CertificateCache;
+use self::issue::Ordinals;
+use crate::ca::{Issuer, Signer};
+use crate::domain::certificate::{AuthorityKind, BLOCK_LEN};
+use crate::domain::codec::to_bytes;
+use crate::domain::decision::{LOGIC_VERSION, StateFault};
+use crate::domain::enforce::Position;
+use crate::domain::event::{Entry, Event};
+use crate::domain::head::{HeadError, HeadSigner, PUBLIC_KEY_LEN, SIGNATURE_LEN, SignedHead};
+use crate::domain::id::{BootId, Digest, Ordinal, PrincipalId, RequestId, Seq};
+use crate::domain::state::State;
+use crate::domain::time::Timestamp;
+use crate::env::{Clock, Entropy};
+use crate::feed::{self, Feed};
+use crate::journal::Journal;
+use crate::journal::merkle::Frontier;
+use crate::journal::snapshot::SnapshotStore;
+use crate::views::CertificateIndex;
+use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
+
+/// The keys that a service signs with.
+pub struct Keys {
+    /// Signs certificates of people and workloads.
+    pub access: Arc<dyn Signer>,
+    /// Signs certificates of principals.
+    pub system: Arc<dyn Signer>,
+    /// Signs heads: Ed25519.
+    pub log: Arc<dyn Signer>,
+}
+
+/// What a service is made of.
+pub struct Ingredients {
+    /// The opened data directory.
+    pub store: store::Store,
+    /// The keys.
+    pub keys: Keys,
+    /// Where CRLs will be found; in every leaf.
+    pub crl_base: CrlBase,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// The service.
+pub struct App {
+    shared: Arc<Shared>,
+    engine: Engine,
+    journal: Arc<dyn Journal>,
+    snapshots: SnapshotStore,
+    feed: Feed,
+    heads: Arc<Heads>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    profile: Profile,
+    bundle: TrustBundle,
+    access: Issuer,
+    system: Issuer,
+    ordinals: Ordinals,
+    verified: CertificateCache,
+    certificates: Arc<dyn CertificateIndex>,
+    boot: BootId,
+}
+
+/// Who asks, and by which request.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// The registered principal; none: a subject with its own certificate, or a person with a token.
+    pub principal: Option<PrincipalId>,
+    /// The caller's request, for idempotent retries.
+    pub request: Option<RequestId>,
+}
+
+impl Caller {
+    fn entry(&self, event: Event) -> Entry {
+        Entry { event, by: self.principal.clone(), request: self.request }
+    }
+}
+
+/// Whether a change is made or only checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Make it.
+    Commit,
+    /// Say whether it could be made.
+    ValidateOnly,
+}
+
+impl App {
+    /// Starts the service on an opened data directory. It grants nothing before [`begin`](Self::begin).
+    ///
+    /// # Errors
+    /// Keys that do not fit the record, or a system without threads.
+    pub fn start(ingredients: Ingredients) -> Result<Arc<Self>, Error> {
+        let Ingredients { store, keys, crl_base, clock, entropy } = ingredients;
+        let state = store.state;
+        let internal = |what: &str, e: &dyn std::fmt::Display| Error::Internal(format!("{what}: {e}"));
+        let trust_domain =
+            state.settings.trust_domain.parse().map_err(|e| internal("trust domain of genesis", &e))?;
+        let arc = state.settings.arc.parse().map_err(|e| internal("arc of genesis", &e))?;
+        let profile = Profile::new(trust_domain, arc, Some(crl_base));
+        let issuer = |kind, signer| -> Result<Issuer, Error> {
+            let authority = state.authority(kind).ok_or(Error::NotFound("authority"))?;
+            let authority =
+                Authority::from_der(&authority.certificate).map_err(|e| internal("authority", &e))?;
+            Issuer::new(authority, profile.clone(), signer).map_err(|e| internal("authority key", &e))
+        };
+        let access = issuer(AuthorityKind::Access, keys.access)?;
+        let system = issuer(AuthorityKind::System, keys.system)?;
+        let authorities = state.authorities.values().map(|a| Authority::from_der(&a.certificate));
+        let authorities =
+            authorities.collect::<Result<Vec<_>, _>>().map_err(|e| internal("authority", &e))?;
+        let bundle = TrustBundle::new(authorities).map_err(|e| internal("authorities", &e))?;
+        let boot_ms = clock.boot_ms();
+        let boot = BootId::from_parts(clock.now(), entropy.bytes16());
+        let time = TrustedTime::start(clock.now(), boot_ms, state.time);
+        let journal: Arc<dyn Journal> = Arc::new(store.journal);
+        let ordinals = Ordinals::after(state.last_ordinal);
+        let recovered = Arc::new(state.clone());
+        let shared = Arc::new(Shared::new(state, time));
+        let heads = Arc::new(Heads {
+            shared: Arc::clone(&shared),
+            journal: Arc::clone(&journal),
+            clock: Arc::clone(&clock),
+            key: LogKey(keys.log),
+            last: Mutex::new(None),
+        });
+        let feed =
+            Feed::new(Arc::clone(&clock), Arc::clone(&heads) as Arc<dyn feed::Heads>, recovered, boot_ms);
+        let parts = Parts {
+            journal: Arc::clone(&journal),
+            shared: Arc::clone(&shared),
+            feed: feed.clone(),
+            clock: Arc::clone(&clock),
+            boot,
+        };
+        let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
+        Ok(Arc::new(Self {
+            shared,
+            engine,
+            journal,
+            snapshots: store.snapshots,
+            feed,
+            heads,
+            clock,
+            entropy,
+            profile,
+            bundle,
+            access,
+            system,
+            ordinals,
+            verified: CertificateCache::default(),
+            certificates: store.certificates,
+            boot,
+        }))
+    }
+
+    /// Durably begins this run: only then may the service permit anything or grant a lease.
+    ///
+    /// # Errors
+    /// The record cannot be written, or the clock is not trusted. The service stays closed and can be tried again.
+    pub async fn begin(&self) -> Result<Position, Error> {
+        let is_first_run = self.state().position.seq == Seq(1);
+        let event = Event::ServerStarted { boot: self.boot, logic_version: LOGIC_VERSION };
+        let committed = self.record(Caller::default().entry(event)).await?;
+        if is_first_run {
+            // No gateway has ever heard of this journal, so nobody need be waited for.
+            self.feed.begin_first_run();
+            let first = Ordinal(BLOCK_LEN);
+            self.record(Caller::default().entry(Event::CeilingAnnounced(first))).await?;
+            self.record(Caller::default().entry(Event::BlockOpened(first))).await?;
+        }
+        self.feed.start_granting();
+        Ok(committed.position)
+    }
+
+    /// Commits what is waiting and ends the writer. The app answers nothing that changes state afterwards.
+    pub async fn stop(&self) {
+        self.engine.stop().await;
+    }
+
+    /// The state as of the last durable record.
+    pub fn state(&self) -> Arc<State> {
+        self.shared.state.load_full()
+    }
+
+    /// The feed, for subscriptions.
+    pub const fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// The signed heads, for subscriptions and auditors.
+    pub fn heads(&self) -> Arc<Heads> {
+        Arc::clone(&self.heads)
+    }
+
+    /// The journal, for auditors.
+    pub fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
+    /// Certificates on record. Follows the journal in the background.
+    pub fn certificates(&self) -> &Arc<dyn CertificateIndex> {
+        &self.certificates
+    }
+
+    /// The certificate profile.
+    pub const fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Every authority.
+    pub const fn bundle(&self) -> &TrustBundle {
+        &self.bundle
+    }
+
+    /// The time, as this service sees it.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The clock, for who sends to gateways.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Why nothing may be permitted, if so: gate G1.
+    pub fn state_fault(&self) -> Option<StateFault> {
+        if !self.shared.is_writable() || self.feed.rollback().is_some() {
+            return Some(StateFault::Unavailable);
+        }
+        let trusted = self.shared.time.check(self.clock.now(), self.clock.boot_ms());
+        trusted.is_err().then_some(StateFault::ClockUntrusted)
+    }
+
+    /// Says that the clock is right as it is. For `dev` only: elsewhere two officers do.
+    pub fn accept_clock(&self) {
+        self.shared.time.accept(self.clock.now(), self.clock.boot_ms());
+    }
+
+    async fn record(&self, entry: Entry) -> Result<Committed, Error> {
+        if let Some(why) = self.feed.rollback() {
+            return Err(Error::Unavailable(format!("only restrictions are recorded: {why}")));
+        }
+        self.engine.record(entry, false).await
+    }
+}
+
+/// How old a signed head may be before a moved head is signed anew: 100 ms, shared by all streams.
+const HEAD_FRESH_MS: u64 = 100;
+
+/// The log key as a signer of heads.
+struct LogKey(Arc<dyn Signer>);
+
+impl HeadSigner for LogKey {
+    fn key(&self) -> Digest {
+        // RFC 8410: the raw key is the end of the SubjectPublicKeyInfo.
+        let spki = self.0.public_key();
+        Digest::of(spki.get(spki.len().saturating_sub(PUBLIC_KEY_LEN)..).unwrap_or_default())
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_LEN], HeadError> {
+        let signature = self.0.sign(message).map_err(|e| HeadError::Signer(e.to_string()))?;
+        signature.try_into().map_err(|_| HeadError::Signer("the signature has another length".to_owned()))
+    }
+}
+
+/// Signs heads, and says what is committed.
+pub struct Heads {
+    shared: Arc<Shared>,
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    key: LogKey,
+    last: Mutex<Option<(SignedHead, bytes::Bytes, u64)>>,
+}
+
+impl Heads {
+    /// The signed head as a value.
+    ///
+    /// # Errors
+    /// The log key does not sign.
+    pub fn signed(&self) -> Result<(SignedHead, bytes::Bytes), Error> {
+        let head = self.journal.head();
+        let boot_ms = self.clock.boot_ms();
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((signed, bytes, at)) = last.as_ref()
+            && (signed.seq == head.seq || boot_ms < at + HEAD_FRESH_MS)
+        {
+            return Ok((signed.clone(), bytes.clone()));
+        }
+        let signed = SignedHead::sign((head.epoch, head.seq, head.root), self.clock.now(), &self.key)
+            .map_err(|e| Error::Internal(e.to_string()))?;
+        let bytes = bytes::Bytes::from(to_bytes(&signed));
+        *last = Some((signed.clone(), bytes.clone(), boot_ms));
+        Ok((signed, bytes))
+    }
+}
+
+impl feed::Heads for Heads {
+    fn committed_head(&self) -> Position {
+        self.shared.state.load().position
+    }
+
+    fn signed_head(&self) -> bytes::Bytes {
+        match self.signed() {
+            Ok((_, bytes)) => bytes,
+            Err(error) => {
+                tracing::error!(%error, "the log key does not sign; gateways get no signed head");
+                bytes::Bytes::new()
+            }
+        }
+    }
+
+    fn verify(&self, head: &SignedHead) -> bool {
+        let settings = Arc::clone(&self.shared.state.load().settings);
+        settings.log_key.as_slice().try_into().is_ok_and(|key| head.verify(key).is_ok())
+    }
+
+    /// Reads every record up to there. Asked only when a gateway shows a head of ours that contradicts the record.
+    fn root_at(&self, seq: Seq) -> Option<Digest> {
+        let mut tree = Frontier::default();
+        while tree.size() < seq.0 {
+            let records = self.journal.read(Seq(tree.size() + 1), crate::journal::READ_RECORDS_MAX).ok()?;
+            if records.is_empty() {
+                return None;
+            }
+            let wanted = usize::try_from(seq.0 - tree.size()).unwrap_or(usize::MAX);
+            records.iter().take(wanted).for_each(|record| tree.push(record.header.leaf()));
+        }
+        Some(tree.root())
+    }
+}

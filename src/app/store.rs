@@ -1,0 +1,204 @@
+//! Where a service keeps what it knows: opens or makes the journal, and recovers State from the newest good snapshot and
+//! the records after it.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::domain::codec::{from_bytes, to_bytes};
+use crate::domain::event::Entry;
+use crate::domain::id::{BootId, Epoch, Seq};
+use crate::domain::state::{ApplyFault, State};
+use crate::domain::time::Timestamp;
+use crate::journal::file::{FileJournal, OpenReport, Options, VerifyReport, verify};
+use crate::journal::snapshot::{SnapshotError, SnapshotId, SnapshotStore};
+use crate::journal::{Batch, Draft, Journal, JournalError, Outcome, Record};
+use crate::views::{CertificateIndex, DiskIndex, Opened, Origin, ViewError};
+
+/// Records read at a time during recovery.
+const PAGE_LEN: usize = 4_096;
+
+/// Why a data directory cannot be opened.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The journal cannot be opened, or is damaged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The certificate index cannot be kept.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Snapshots cannot be kept.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A record does not follow from those before it.
+    #[error(transparent)]
+    Apply(#[from] ApplyFault),
+    /// A record's body cannot be read.
+    #[error("record {seq}: {why}")]
+    Body {
+        /// Which record.
+        seq: Seq,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The journal has no genesis.
+    #[error("{} has a journal without genesis; run `countersign init` again", .0.display())]
+    Empty(PathBuf),
+    /// Genesis could not be written.
+    #[error("genesis could not be written: {0}")]
+    Genesis(String),
+}
+
+/// An opened data directory.
+pub struct Store {
+    /// The journal.
+    pub journal: FileJournal,
+    /// The state as of its last record.
+    pub state: State,
+    /// Certificates, looked up. Follows the journal in the background.
+    pub certificates: std::sync::Arc<dyn CertificateIndex>,
+    /// Where snapshots are kept.
+    pub snapshots: SnapshotStore,
+    /// What opening found.
+    pub report: OpenReport,
+    /// Records that were applied after the snapshot.
+    pub replayed: u64,
+}
+
+/// What an offline verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// What the journal says.
+    pub journal: VerifyReport,
+    /// The head after replaying every record and checking every signature.
+    pub state: Option<Seq>,
+}
+
+fn journal_dir(data: &Path) -> PathBuf {
+    data.join("journal")
+}
+
+/// Decodes a record's body.
+///
+/// # Errors
+/// A body that was purged or is not an entry.
+pub fn entry_of(record: &Record) -> Result<Entry, StoreError> {
+    let seq = record.header.seq;
+    let body = record.body.as_deref();
+    let body = body.ok_or_else(|| StoreError::Body { seq, why: "its body was purged".to_owned() })?;
+    from_bytes(body).map_err(|e| StoreError::Body { seq, why: e.to_string() })
+}
+
+/// Makes a journal whose first record is this genesis.
+///
+/// # Errors
+/// A directory that holds one already, or a genesis that its officers did not sign.
+pub fn create(
+    data: &Path,
+    options: &Options,
+    genesis: &Entry,
+    boot: BootId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    // Signatures are checked before anything is written.
+    State::genesis(Epoch(1), now, genesis)?;
+    let journal = FileJournal::create(&journal_dir(data), Epoch(1), options)?;
+    let drafts = vec![Draft { kind: genesis.event.number(), body: to_bytes(genesis) }];
+    let batch = Batch { writer: boot, nonce: 1, time: now, drafts, restricting: false };
+    match journal.append(Seq(1), &batch) {
+        Outcome::Done(_) => Ok(()),
+        outcome => Err(StoreError::Genesis(format!("{outcome:?}"))),
+    }
+}
+
+/// Opens a data directory: newest good snapshot, then every record after it.
+///
+/// # Errors
+/// Damage, with segment, offset and record; another process that has it open; a record that nobody signed.
+pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
+    let snapshots = SnapshotStore::open(&data.join("snapshots"))?;
+    let newest = snapshots.newest()?;
+    for (id, why) in &newest.skipped {
+        tracing::warn!(seq = id.seq.0, %why, "a snapshot cannot be used; an older one is");
+    }
+    let found = newest.found.and_then(|(id, bytes)| match from_bytes::<State>(&bytes) {
+        Ok(state) if state.position.seq == id.seq => Some((id, state)),
+        Ok(_) | Err(_) => {
+            tracing::warn!(seq = id.seq.0, "a snapshot cannot be read; every record is applied instead");
+            None
+        }
+    });
+    let vouched = found.as_ref().map(|(id, _)| id.position());
+    let (journal, report) = FileJournal::open(&journal_dir(data), options, vouched)?;
+    let (state, replayed) = replay(&journal, found.map(|(_, state)| state))?;
+    let state = state.ok_or_else(|| StoreError::Empty(data.to_owned()))?;
+    let genesis = journal.read(Seq(1), 1)?.first().map(|record| record.header.body);
+    let origin = Origin { genesis: genesis.unwrap_or_default(), epoch: report.head.epoch };
+    let (index, opened) = DiskIndex::open(&data.join("views"), origin, report.head.seq)?;
+    if let Opened::Rebuilt { why } = &opened {
+        tracing::warn!(why, "the certificate index is built anew from the journal");
+    }
+    let certificates = std::sync::Arc::new(index);
+    Ok(Store { journal, state, certificates, snapshots, report, replayed })
+}
+
+fn replay(journal: &dyn Journal, from: Option<State>) -> Result<(Option<State>, u64), StoreError> {
+    let mut state = from;
+    let mut replayed = 0;
+    loop {
+        let next = state.as_ref().map_or(Seq(1), |state| state.position.seq.next());
+        let records = journal.read(next, PAGE_LEN)?;
+        if records.is_empty() {
+            return Ok((state, replayed));
+        }
+        for record in &records {
+            fold(&mut state, record)?;
+            replayed += 1;
+        }
+    }
+}
+
+fn fold(state: &mut Option<State>, record: &Record) -> Result<(), StoreError> {
+    let header = &record.header;
+    let entry = entry_of(record)?;
+    match state {
+        None => *state = Some(State::genesis(header.epoch, header.time, &entry)?),
+        Some(state) => drop(state.apply(header.seq, header.time, &entry)?),
+    }
+    Ok(())
+}
+
+/// Verifies a data directory offline: every checksum and digest, the tree, and every record with its signatures.
+///
+/// # Errors
+/// The first thing that does not hold, with its record.
+pub fn verify_offline(data: &Path, progress: &mut dyn FnMut(Seq)) -> Result<Verified, StoreError> {
+    let mut state: Option<State> = None;
+    let mut fault = None;
+    let mut visit = |record: &Record| {
+        if fault.is_none() {
+            fault = fold(&mut state, record).err();
+            progress(record.header.seq);
+        }
+    };
+    let journal = verify(&journal_dir(data), Some(&mut visit))?;
+    match fault {
+        Some(fault) => Err(fault),
+        None => Ok(Verified { journal, state: state.map(|state| state.position.seq) }),
+    }
+}
+
+/// Stores a snapshot of a state and gives its digest.
+///
+/// # Errors
+/// The file could not be written.
+pub fn snapshot(
+    snapshots: &SnapshotStore,
+    state: &State,
+    root: crate::domain::id::Digest,
+) -> Result<crate::domain::id::Digest, SnapshotError> {
+    let bytes = to_bytes(state);
+    let id = SnapshotId { epoch: state.position.epoch, seq: state.position.seq, root };
+    snapshots.store(&id, &bytes)?;
+    Ok(crate::domain::id::Digest::of(&bytes))
+}

@@ -1,0 +1,167 @@
+//! What the service does by itself: watch the clock, keep blocks of ordinals ahead, note instants, take snapshots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::error::Error;
+use super::view::Follower;
+use super::{App, Caller, store};
+use crate::domain::certificate::BLOCK_LEN;
+use crate::domain::event::Event;
+use crate::domain::id::{Ordinal, Seq};
+
+/// How often it looks.
+const TICK: Duration = Duration::from_secs(1);
+/// A snapshot after this many records: recovery then applies at most that many.
+const SNAPSHOT_RECORDS: u64 = 1_000_000;
+/// And one a day when anything was recorded.
+const SNAPSHOT_MS: i64 = 86_400_000;
+/// The most blocks that are prepared at once: a day's worth of the fastest issuance is far less.
+const BLOCKS_AHEAD_MAX: u64 = 1_000;
+
+/// The tasks, ended and joined by [`stop`](Upkeep::stop).
+pub struct Upkeep {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    follower: Option<Follower>,
+}
+
+impl Upkeep {
+    /// Starts them.
+    pub fn start(app: &Arc<App>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let tasks = vec![
+            tokio::spawn(ticks(Arc::clone(app), stopped.clone())),
+            tokio::spawn(blocks(Arc::clone(app), stopped)),
+        ];
+        let started = Follower::start(Arc::clone(&app.journal), Arc::clone(&app.certificates));
+        let follower = started.map_err(|e| tracing::error!(%e, "no thread for the certificate index")).ok();
+        Self { stop, tasks, follower }
+    }
+
+    /// Ends them and waits until they have.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            if task.await.is_err() {
+                tracing::error!("an upkeep task ended in a panic");
+            }
+        }
+        if let Some(follower) = self.follower
+            && tokio::task::spawn_blocking(move || follower.stop()).await.is_err()
+        {
+            tracing::error!("the view thread was not joined");
+        }
+    }
+}
+
+async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut snapshot_at = (app.state().position.seq, app.now());
+    let mut instant_seen = app.now();
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        app.engine.tick();
+        let now = app.now();
+        let state = app.state();
+        if let Some(at) = state.bundle().next_instant_after(instant_seen)
+            && at <= now
+        {
+            instant_seen = at;
+            app.note(Event::InstantPassed(at));
+        }
+        let records = state.position.seq.0 - snapshot_at.0.0;
+        let due = records > 0 && now.millis() - snapshot_at.1.millis() > SNAPSHOT_MS;
+        if records >= SNAPSHOT_RECORDS || due {
+            snapshot_at = (state.position.seq, now);
+            app.take_snapshot().await;
+        }
+    }
+}
+
+/// Announces the next block at half use, waits until every gateway that can hold a lease knows of it, and opens it.
+async fn blocks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut head = app.journal.watch();
+    let mut minute = (app.now(), app.ordinals.next());
+    loop {
+        if let Err(error) = app.prepare_blocks(&mut minute).await {
+            tracing::warn!(%error, "the next block of ordinals is not open yet");
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            changed = head.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+impl App {
+    /// Records something that nobody waits for. A full mailbox or disk loses it; it changes nothing.
+    pub(super) fn note(&self, event: Event) {
+        self.engine.note(Caller::default().entry(event));
+    }
+
+    async fn prepare_blocks(
+        &self,
+        minute: &mut (crate::domain::time::Timestamp, Ordinal),
+    ) -> Result<(), Error> {
+        let state = self.state();
+        if !self.shared.is_writable() {
+            return Ok(());
+        }
+        let next = self.ordinals.next();
+        let announced = state.enforcement.ceiling;
+        if announced > state.opened {
+            // Announced before a restart, or just now: wait for the gateways.
+            return self.open_block(announced).await;
+        }
+        if state.opened.0.saturating_sub(next.0) >= BLOCK_LEN / 2 {
+            return Ok(());
+        }
+        // As many blocks as the last minute used, so that gateways that cannot be reached delay no issuance.
+        let now = self.now();
+        let used = next.0.saturating_sub(minute.1.0);
+        if now.millis() - minute.0.millis() > 60_000 {
+            *minute = (now, next);
+        }
+        let ahead = (1 + used / BLOCK_LEN).min(BLOCKS_AHEAD_MAX);
+        let ceiling = Ordinal(announced.0 + ahead * BLOCK_LEN);
+        self.record(Caller::default().entry(Event::CeilingAnnounced(ceiling))).await?;
+        self.open_block(ceiling).await
+    }
+
+    async fn open_block(&self, ceiling: Ordinal) -> Result<(), Error> {
+        let position = self.state().position;
+        let report = self.feed.wait_enforced(position, self.clock.boot_ms(), None).await;
+        if report.enforced_by.is_none() {
+            return Err(Error::Unavailable("gateways have not taken the announcement".to_owned()));
+        }
+        self.record(Caller::default().entry(Event::BlockOpened(ceiling))).await?;
+        Ok(())
+    }
+
+    /// Stores a snapshot of the current state and records its digest. A failure is logged; the journal is the truth.
+    pub async fn take_snapshot(&self) {
+        let (state, head) = (self.state(), self.journal.head());
+        if head.seq != state.position.seq {
+            return;
+        }
+        let snapshots = self.snapshots.clone();
+        let at: Seq = state.position.seq;
+        let stored =
+            tokio::task::spawn_blocking(move || store::snapshot(&snapshots, &state, head.root)).await;
+        match stored {
+            Ok(Ok(hash)) => self.note(Event::SnapshotTaken { at, hash }),
+            Ok(Err(error)) => tracing::warn!(%error, "no snapshot was stored"),
+            Err(error) => tracing::error!(%error, "taking a snapshot ended in a panic"),
+        }
+    }
+}

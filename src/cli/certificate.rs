@@ -1,0 +1,192 @@
+//! `countersign cert`: read and verify certificates without a server; revoke, hold and release them with one.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::files;
+use super::mandate::{Check, Commit, Wait, carry_out};
+use super::restrict::{How, RevokeVerb, ordinal, revoke};
+use super::{Context, Failure, Outcome, Output};
+use crate::domain::command::Command;
+use crate::domain::id::Ordinal;
+use crate::domain::revocation::RevocationReason;
+use crate::domain::time::Timestamp;
+use crate::env::{Clock as _, SystemClock};
+use crate::x509::explain::explain;
+use crate::x509::{Arc, Profile, TrustBundle, TrustDomain, chain, check_validity};
+
+#[derive(Subcommand)]
+pub(super) enum Verb {
+    #[command(flatten)]
+    Local(LocalVerb),
+    #[command(flatten)]
+    Remote(RemoteVerb),
+}
+
+#[derive(Subcommand)]
+pub(super) enum LocalVerb {
+    /// Explain any certificate line by line. Proves nothing.
+    #[command(after_help = "Example:\n  countersign cert show certificate.pem --trust-domain example.org")]
+    Show {
+        /// Certificate, PEM or DER.
+        file: PathBuf,
+        #[command(flatten)]
+        profile: ProfileArguments,
+    },
+    /// Verify signature and dates against a bundle. Says nothing of revocation: ask the server for that.
+    #[command(
+        after_help = "Example:\n  countersign cert verify certificate.pem --bundle access.pem \\\n      \
+                            --trust-domain example.org\n\nExit code 2: the certificate is not good."
+    )]
+    Verify {
+        /// Certificate, PEM or DER.
+        file: PathBuf,
+        /// Trust bundle, PEM.
+        #[arg(long, value_name = "FILE")]
+        bundle: PathBuf,
+        #[command(flatten)]
+        profile: ProfileArguments,
+        /// Judge the dates at this instant, RFC 3339 [default: now]
+        #[arg(long, value_name = "RFC3339")]
+        at: Option<Timestamp>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum RemoteVerb {
+    /// Revoke one certificate for good; the same as `revoke certificate`.
+    #[command(
+        after_help = "Example:\n  countersign cert revoke 40812 --reason KEY_COMPROMISE --wait --commit"
+    )]
+    Revoke {
+        /// Its ordinal, as `cert show` prints it.
+        #[arg(value_parser = ordinal)]
+        ordinal: Ordinal,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Put a certificate on hold, at once; reversible.
+    #[command(after_help = "Example:\n  countersign cert hold 40812 --reason MISUSE --wait")]
+    Hold {
+        /// Its ordinal, as `cert show` prints it.
+        #[arg(value_parser = ordinal)]
+        ordinal: Ordinal,
+        /// Why, for example MISUSE; a wrong word lists all.
+        #[arg(long)]
+        reason: RevocationReason,
+        #[command(flatten)]
+        check: Check,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Release a hold. Two officers sign.
+    #[command(after_help = "Example:\n  countersign cert release 40812 --commit")]
+    Release {
+        /// Its ordinal.
+        #[arg(value_parser = ordinal)]
+        ordinal: Ordinal,
+        #[command(flatten)]
+        commit: Commit,
+    },
+}
+
+/// What the operator chose at `init`.
+#[derive(Args)]
+pub(super) struct ProfileArguments {
+    /// The SPIFFE trust domain; without it, the one that the certificate claims.
+    #[arg(long)]
+    trust_domain: Option<TrustDomain>,
+    /// Private enterprise arc of the attributes.
+    #[arg(long, default_value = "1.3.6.1.4.1.32473")]
+    arc: Arc,
+}
+
+impl ProfileArguments {
+    fn profile(&self, certificate: &[u8]) -> Result<Profile, Failure> {
+        let trust_domain = match &self.trust_domain {
+            Some(trust_domain) => trust_domain.clone(),
+            None => claimed(certificate, &self.arc)?,
+        };
+        Ok(Profile::new(trust_domain, self.arc.clone(), None))
+    }
+}
+
+/// The trust domain of the SPIFFE ID in a certificate; any other word when it has none.
+fn claimed(certificate: &[u8], arc: &Arc) -> Result<TrustDomain, Failure> {
+    let none: TrustDomain = "unknown".parse()?;
+    let explained = explain(certificate, &Profile::new(none.clone(), arc.clone(), None))?;
+    let names = explained.lines.iter().filter_map(|line| line.value.strip_prefix("spiffe://"));
+    let mut names = names.filter_map(|name| name.split('/').next()?.parse().ok());
+    Ok(names.next().unwrap_or(none))
+}
+
+pub(super) fn local(verb: &LocalVerb, output: &Output) -> Result<Outcome, Failure> {
+    match verb {
+        LocalVerb::Show { file, profile } => {
+            let bytes = files::read(file)?;
+            let named = |fault| Failure(format!("{}: {fault}", file.display()));
+            let profile = profile.profile(&bytes).map_err(|Failure(why)| named(why))?;
+            let explained = explain(&bytes, &profile).map_err(|fault| named(fault.to_string()))?;
+            let lines = explained
+                .lines
+                .iter()
+                .map(|line| json!({ "label": line.label, "value": line.value, "meaning": line.meaning }));
+            output.print(&json!(lines.collect::<Vec<_>>()), &explained.to_text());
+            Ok(Outcome::Done)
+        }
+        LocalVerb::Verify { file, bundle, profile, at } => {
+            verify(file, bundle, profile, at.unwrap_or_else(|| SystemClock.now()), output)
+        }
+    }
+}
+
+fn verify(
+    file: &Path,
+    bundle: &Path,
+    profile: &ProfileArguments,
+    at: Timestamp,
+    output: &Output,
+) -> Result<Outcome, Failure> {
+    let der = files::read_der(file, "CERTIFICATE")?;
+    let trusted = TrustBundle::from_pem(&files::read_text(bundle)?)
+        .map_err(|fault| Failure(format!("{}: {fault}", bundle.display())))?;
+    let profile = profile.profile(&der)?;
+    let checked = chain::read(&der, &profile, &trusted)
+        .and_then(|certificate| check_validity(&certificate, at).map(|()| certificate));
+    match checked {
+        Ok(certificate) => {
+            let text = format!(
+                "good: signed by {}, ordinal {}, until {}\n\
+                 Revocation was not checked: only the server and gateways know it.",
+                certificate.issuer, certificate.ordinal, certificate.not_after
+            );
+            let value = json!({
+                "valid": true, "issuer": certificate.issuer.to_string(), "ordinal": certificate.ordinal.0,
+                "serial": certificate.serial.to_string(), "not_after": certificate.not_after.to_string(),
+            });
+            output.print(&value, &text);
+            Ok(Outcome::Done)
+        }
+        Err(fault) => {
+            let value = json!({ "valid": false, "code": fault.code(), "explanation": fault.to_string() });
+            output.print(&value, &format!("NOT good: {} ({fault})", fault.code()));
+            Ok(Outcome::Denied)
+        }
+    }
+}
+
+pub(super) async fn remote(verb: RemoteVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
+    match verb {
+        RemoteVerb::Revoke { ordinal, how } => {
+            revoke(RevokeVerb::Certificate { ordinal, how }, context).await
+        }
+        RemoteVerb::Hold { ordinal, reason, check, wait } => {
+            carry_out(context, Command::Hold { ordinal, reason }, check, wait).await
+        }
+        RemoteVerb::Release { ordinal, commit } => {
+            carry_out(context, Command::ReleaseHold(ordinal), commit, Wait::default()).await
+        }
+    }
+}

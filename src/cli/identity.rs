@@ -1,0 +1,131 @@
+//! Who the caller is: a folder with certificate.pem, key.pem and system-bundle.pem. The key never leaves it.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{self, Access};
+use super::{Failure, Outcome};
+use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
+use crate::domain::id::PrincipalId;
+use crate::x509::explain::explain;
+use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle};
+
+pub(super) const CERTIFICATE: &str = "certificate.pem";
+pub(super) const KEY: &str = "key.pem";
+pub(super) const SYSTEM_BUNDLE: &str = "system-bundle.pem";
+
+/// The folder of an identity.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    folder: PathBuf,
+}
+
+impl Identity {
+    pub(super) fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// A file of the folder.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The certificate, DER.
+    pub(super) fn certificate(&self) -> Result<Vec<u8>, Failure> {
+        files::read_der(&self.path(CERTIFICATE), "CERTIFICATE")
+    }
+
+    /// The private key, PKCS#8 DER, for TLS.
+    pub(super) fn key_pkcs8(&self) -> Result<Vec<u8>, Failure> {
+        Ok(load_key(&self.path(KEY))?.to_pkcs8())
+    }
+
+    /// The system authorities to trust, each DER.
+    pub(super) fn system_authorities(&self) -> Result<Vec<Vec<u8>>, Failure> {
+        authorities(&self.path(SYSTEM_BUNDLE))
+    }
+
+    /// Whom the certificate names, from its SPIFFE ID. The arc of the attributes does not matter for that.
+    pub(super) fn name(&self) -> Result<SpiffeName, Failure> {
+        let path = self.path(CERTIFICATE);
+        let profile = Profile::new("unknown".parse()?, Arc::default(), None);
+        let explained = explain(&files::read(&path)?, &profile)
+            .map_err(|fault| Failure(format!("{}: {fault}", path.display())))?;
+        let names = explained.lines.iter().filter(|line| line.label.starts_with("name"));
+        let name = names.filter_map(|line| SpiffeName::parse(&line.value)).next();
+        name.ok_or_else(|| {
+            Failure(format!(
+                "{} does not name an officer, gateway or partner; this needs the certificate of one",
+                path.display()
+            ))
+        })
+    }
+
+    /// Signs with the identity's key.
+    pub(super) fn sign(&self, prefix: &[u8], bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+        sign(&self.path(KEY), prefix, bytes)
+    }
+}
+
+/// `spiffe://TRUST-DOMAIN/role/KIND/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SpiffeName {
+    pub(super) trust_domain: String,
+    pub(super) principal: PrincipalId,
+}
+
+impl SpiffeName {
+    fn parse(text: &str) -> Option<Self> {
+        let (trust_domain, path) = text.strip_prefix("spiffe://")?.split_once('/')?;
+        let (_kind, name) = path.strip_prefix("role/")?.split_once('/')?;
+        Some(Self { trust_domain: trust_domain.to_owned(), principal: name.parse().ok()? })
+    }
+}
+
+/// The authorities of a bundle file, each DER.
+pub(super) fn authorities(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let bundle = TrustBundle::from_pem(&files::read_text(path)?)
+        .map_err(|fault| Failure(format!("{}: {fault}", path.display())))?;
+    Ok(bundle.authorities().iter().map(|authority| authority.der().to_vec()).collect())
+}
+
+/// Loads a holder's key, refusing a file that others may read.
+pub(super) fn load_key(path: &Path) -> Result<ClientKey, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure(format!("{}: {e}", path.display()));
+    FileSigner::load(path).map_err(|e| failed(&e))?;
+    ClientKey::from_pem(&files::read_text(path)?).map_err(|e| failed(&e))
+}
+
+/// The key in a folder: the one that is there, or a new one, durable before anything is asked for with it.
+pub(super) fn key_in(folder: &Path) -> Result<(ClientKey, bool), Failure> {
+    files::make_folder(folder)?;
+    let path = folder.join(KEY);
+    let is_new = !path.exists();
+    if is_new {
+        FileSigner::create(&path, SignatureAlgorithm::Ecdsa(Curve::P256))
+            .map_err(|e| Failure(format!("{}: {e}", path.display())))?;
+    }
+    Ok((load_key(&path)?, is_new))
+}
+
+/// Signs prefix and bytes with the key in a file: DER ECDSA.
+pub(super) fn sign(key: &Path, prefix: &[u8], bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure(format!("{}: {e}", key.display()));
+    let signer = FileSigner::load(key).map_err(|e| failed(&e))?;
+    match signer.algorithm() {
+        SignatureAlgorithm::Ecdsa(_) => signer.sign(&[prefix, bytes].concat()).map_err(|e| failed(&e)),
+        SignatureAlgorithm::Ed25519 => Err(failed(&"officers sign with ECDSA on P-256 or P-384")),
+    }
+}
+
+/// The key that a request asks a certificate for, with proof of possession.
+pub(super) fn requested_key(path: &Path) -> Result<(RequestedKey, Vec<u8>), Failure> {
+    let der = files::read_der(path, "CERTIFICATE REQUEST")?;
+    let key = RequestedKey::from_csr(&der).map_err(|e| Failure(format!("{}: {e}", path.display())))?;
+    Ok((key, der))
+}
+
+/// Keeps a certificate for everybody to read.
+pub(super) fn write_certificate(path: &Path, der: &[u8]) -> Result<Outcome, Failure> {
+    files::write(path, crate::x509::bundle::certificate_pem(der).as_bytes(), Access::Public)?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,249 @@
+//! The first step of `init`, and what officers are shown before they sign.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{CONFIG, GENESIS, KEYS, New, REQUESTS};
+use crate::ca::bootstrap::{NewAuthority, authority};
+use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
+use crate::cli::files::{self, Access, Named};
+use crate::cli::identity::requested_key;
+use crate::cli::{Failure, Outcome, Output};
+use crate::config::Config;
+use crate::domain::authority::{Authority, AuthorityState};
+use crate::domain::bundle::Bundle;
+use crate::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
+use crate::domain::codec::{from_bytes, to_bytes};
+use crate::domain::command::NewPrincipal;
+use crate::domain::entity::{EntityKind, Organisation};
+use crate::domain::event::{Genesis, NewEntity};
+use crate::domain::id::{AuthorityId, Digest, EntityId, PrincipalId};
+use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
+use crate::policy;
+use crate::x509::{CrlBase, Curve};
+
+/// A year of an authority: 365 days.
+const YEAR_MS: i64 = 365 * 86_400_000;
+
+pub(super) fn make(data: &Path, new: &New, output: &Output) -> Result<Outcome, Failure> {
+    let path = data.join(GENESIS);
+    if path.exists() {
+        return Err(Failure(format!(
+            "{} is made already; have both officers sign it and run `countersign init --data {} --signature ...`, \
+             or remove the folder to begin anew",
+            path.display(),
+            data.display()
+        )));
+    }
+    // Everything that can be wrong is found before anything is written.
+    let (officers, requests) = officers(&new.officer)?;
+    let policy = new.policy.as_deref().ok_or_else(|| missing("--policy"))?;
+    let bundle = policy::load(policy, &[])?;
+    files::make_folder(&data.join(KEYS))?;
+    files::make_folder(&data.join(REQUESTS))?;
+    for (name, request) in &requests {
+        let path = request_path(data, name);
+        files::write(&path, files::request_pem(request).as_bytes(), Access::Private)?;
+    }
+    write_config(data, new)?;
+    let config = Config::load(&data.join(CONFIG))?;
+    let genesis = genesis(new, officers, bundle.parts().clone(), &config)?;
+    key(&config.keys.server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+    let bytes = to_bytes(&genesis);
+    files::write(&path, &bytes, Access::Public)?;
+    let (value, mut text) = describe(&bytes)?;
+    writeln!(
+        text,
+        "\nEach officer checks this, on their own machine and against what they know, and signs it:"
+    )?;
+    for officer in &genesis.officers {
+        let name = &officer.id;
+        writeln!(
+            text,
+            "  countersign officer sign-genesis --key {name}/key.pem --genesis {} --out {name}.sig",
+            path.display()
+        )?;
+    }
+    let signatures: String =
+        genesis.officers.iter().map(|officer| format!(" --signature {0}={0}.sig", officer.id)).collect();
+    writeln!(text, "\nThen complete it here:\n  countersign init --data {}{signatures}", data.display())?;
+    output.print(&json!({ "genesis": path.display().to_string(), "content": value }), &text);
+    Ok(Outcome::Done)
+}
+
+fn missing(flag: &str) -> Failure {
+    Failure(format!("{flag} is needed"))
+}
+
+pub(super) fn request_path(data: &Path, officer: &PrincipalId) -> PathBuf {
+    data.join(REQUESTS).join(format!("{officer}.csr"))
+}
+
+type Requests = Vec<(PrincipalId, Vec<u8>)>;
+
+fn officers(named: &[Named<PrincipalId>]) -> Result<(Vec<NewPrincipal>, Requests), Failure> {
+    let [first, second] = named else {
+        return Err(Failure(format!(
+            "exactly two officers are needed, not {}: --officer alice=alice.csr --officer bob=bob.csr",
+            named.len()
+        )));
+    };
+    if first.name == second.name {
+        return Err(Failure(format!("{} is named twice; two different officers are needed", first.name)));
+    }
+    let (mut officers, mut requests) = (Vec::new(), Vec::new());
+    for Named { name, path } in named {
+        let (requested, der) = requested_key(path)?;
+        officers.push(NewPrincipal {
+            id: name.clone(),
+            kind: PrincipalKind::Officer,
+            roles: PrincipalKind::Officer.roles().to_vec(),
+            entity: None,
+            key: requested.key().spki().to_vec(),
+            is_pausable: false,
+        });
+        requests.push((name.clone(), der));
+    }
+    if let [a, b] = officers.as_slice()
+        && a.key == b.key
+    {
+        return Err(Failure(format!(
+            "{} and {} have the same key; each officer makes one: countersign officer new",
+            a.id, b.id
+        )));
+    }
+    Ok((officers, requests))
+}
+
+fn genesis(
+    new: &New,
+    officers: Vec<NewPrincipal>,
+    bundle: crate::domain::bundle::BundleParts,
+    config: &Config,
+) -> Result<Genesis, Failure> {
+    let now = SystemClock.now();
+    let make = |kind, path: &Path| -> Result<Authority, Failure> {
+        let signer = key(path, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+        let new = NewAuthority {
+            id: AuthorityId::from_parts(now, SystemEntropy.bytes16()),
+            kind,
+            serial: Serial::from_random(SystemEntropy.bytes16()),
+            not_after: now.plus_ms(i64::from(new.authority_years) * YEAR_MS),
+        };
+        let made = authority(&signer, &new, now)?;
+        Ok(Authority {
+            id: made.id(),
+            kind,
+            certificate: made.der().to_vec(),
+            not_after: made.not_after(),
+            state: AuthorityState::Active,
+        })
+    };
+    let access = make(AuthorityKind::Access, &config.keys.access)?;
+    let system = make(AuthorityKind::System, &config.keys.system)?;
+    let log = key(&config.keys.log, SignatureAlgorithm::Ed25519)?;
+    let log_key = log.public_key().last_chunk::<32>().map(|key| key.to_vec());
+    let trust_domain = new.trust_domain.as_ref().ok_or_else(|| missing("--trust-domain"))?;
+    Ok(Genesis {
+        trust_domain: trust_domain.to_string(),
+        arc: new.arc.to_string(),
+        bundle,
+        officers,
+        authorities: vec![access, system],
+        log_key: log_key.ok_or_else(|| Failure("the log key has no public key".to_owned()))?,
+        provider: NewEntity {
+            id: EntityId::from_parts(now, SystemEntropy.bytes16()),
+            kind: EntityKind::Company,
+            name: new.provider_name.clone().ok_or_else(|| missing("--provider-name"))?,
+            org: Organisation::Us,
+            seat: None,
+        },
+        lease_ms: new.lease_ms,
+        ttl_s: new.ttl_hours * 3_600,
+    })
+}
+
+/// The key in a file: an interrupted run left it, or it is made now.
+fn key(path: &Path, algorithm: SignatureAlgorithm) -> Result<FileSigner, Failure> {
+    let made = if path.exists() { FileSigner::load(path) } else { FileSigner::create(path, algorithm) };
+    made.map_err(|e| Failure(format!("{}: {e}", path.display())))
+}
+
+fn write_config(data: &Path, new: &New) -> Result<(), Failure> {
+    let names: Vec<String> = new.names.iter().map(|name| format!("{:?}", name.to_string())).collect();
+    let names = if names.is_empty() { "\"localhost\", \"127.0.0.1\"".to_owned() } else { names.join(", ") };
+    let crl = new
+        .crl_base_url
+        .as_ref()
+        .map_or_else(|| format!("http://{}/crl", new.listen), |base: &CrlBase| base.as_str().to_owned());
+    let text = format!(
+        "# Configuration of `countersign serve`; every key is described in deploy/countersign.toml.\n\n\
+         listen = \"{}\"\n\
+         # This folder.\n\
+         data = \".\"\n\
+         names = [{names}]\n\
+         crl_base_url = \"{crl}\"\n",
+        new.listen
+    );
+    files::write(&data.join(CONFIG), text.as_bytes(), Access::Private)
+}
+
+/// Genesis as officers check it: the same words for who makes it and for who signs it.
+pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure> {
+    let genesis = decode(bytes)?;
+    let bundle = Bundle::new(genesis.bundle.clone())?;
+    let mut text = String::new();
+    writeln!(text, "Genesis {}", Digest::of(bytes))?;
+    writeln!(text, "  trust domain   {}", genesis.trust_domain)?;
+    writeln!(text, "  arc            {}", genesis.arc)?;
+    writeln!(text, "  provider       {} ({})", genesis.provider.name, genesis.provider.id)?;
+    writeln!(text, "  policy hash    {}", bundle.hash())?;
+    writeln!(
+        text,
+        "                 {} models, {} determinations, {} rules",
+        genesis.bundle.models.len(),
+        genesis.bundle.determinations.len(),
+        genesis.bundle.rules.len()
+    )?;
+    writeln!(text, "  lease          {} ms", genesis.lease_ms)?;
+    writeln!(text, "  certificates   live {} hours", genesis.ttl_s / 3_600)?;
+    for officer in &genesis.officers {
+        let roles: Vec<_> = officer.roles.iter().map(|role| role.as_str()).collect();
+        writeln!(text, "  officer        {}: {}", officer.id, roles.join(", "))?;
+        writeln!(text, "                 key sha-256 {}", Digest::of(&officer.key))?;
+    }
+    for authority in &genesis.authorities {
+        writeln!(
+            text,
+            "  authority      {} {}, until {}",
+            authority.kind, authority.id, authority.not_after
+        )?;
+        writeln!(text, "                 sha-256 {}", Digest::of(&authority.certificate))?;
+    }
+    writeln!(text, "  log key        {}", hex::encode(&genesis.log_key))?;
+    let value = json!({
+        "sha256": Digest::of(bytes).to_string(),
+        "trust_domain": genesis.trust_domain,
+        "arc": genesis.arc,
+        "provider": { "id": genesis.provider.id.to_string(), "name": genesis.provider.name },
+        "policy_hash": bundle.hash().to_string(),
+        "lease_ms": genesis.lease_ms,
+        "ttl_s": genesis.ttl_s,
+        "officers": genesis.officers.iter().map(|officer| json!({
+            "name": officer.id.as_str(), "key_sha256": Digest::of(&officer.key).to_string(),
+        })).collect::<Vec<_>>(),
+        "authorities": genesis.authorities.iter().map(|authority| json!({
+            "id": authority.id.to_string(), "kind": authority.kind.as_str(),
+            "not_after": authority.not_after.to_string(),
+            "sha256": Digest::of(&authority.certificate).to_string(),
+        })).collect::<Vec<_>>(),
+        "log_key": hex::encode(&genesis.log_key),
+    });
+    Ok((value, text))
+}
+
+pub(in crate::cli) fn decode(bytes: &[u8]) -> Result<Genesis, Failure> {
+    from_bytes(bytes).map_err(|e| Failure(format!("not a genesis: {e}")))
+}

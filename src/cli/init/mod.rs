@@ -1,0 +1,139 @@
+//! `countersign init`: makes a service in two steps. The first makes keys, authorities and genesis; both officers sign
+//! genesis on their own machines; the second records it and issues their certificates. No officer's private key is seen.
+//!
+//! Interrupted, either step is simply run again. Nothing that exists is replaced, and a finished service is left alone.
+
+mod complete;
+mod genesis;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::files::Named;
+use super::{Failure, Outcome, Output};
+use crate::config::HostName;
+use crate::domain::id::PrincipalId;
+use crate::x509::{Arc, CrlBase, TrustDomain};
+
+pub(super) use genesis::{decode, describe};
+
+const GENESIS: &str = "genesis.cbor";
+const CONFIG: &str = "countersign.toml";
+const KEYS: &str = "keys";
+const REQUESTS: &str = "requests";
+const JOURNAL: &str = "journal";
+const OFFICERS: &str = "officers";
+const TRUST: &str = "trust";
+
+/// What `init` and a service make in a data folder. A folder with anything else in it is somebody else's.
+const OURS: &[&str] = &[
+    GENESIS,
+    CONFIG,
+    KEYS,
+    REQUESTS,
+    JOURNAL,
+    OFFICERS,
+    TRUST,
+    "snapshots",
+    "views",
+    "server-certificate.pem",
+    "genesis.cbor.new",
+];
+
+/// Make a new service: keys, authorities and genesis, signed by two officers.
+///
+/// The first step takes the officers' certificate requests and prints what they must check and sign. The second takes
+/// their signatures, records genesis and issues their certificates.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    countersign init --data ./data --trust-domain example.org --policy deploy/policy \\\n      \
+        --provider-name 'Example AI' --officer alice=alice.csr --officer bob=bob.csr\n  \
+    countersign officer sign-genesis --key alice/key.pem --genesis data/genesis.cbor --out alice.sig\n  \
+    countersign init --data ./data --signature alice=alice.sig --signature bob=bob.sig")]
+pub(super) struct Arguments {
+    /// Folder of the new service; made with mode 0700.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// An officer's signature of genesis; twice, once for each officer. Completes what the first step began.
+    #[arg(long, value_name = "NAME=FILE", conflicts_with_all = ["trust_domain", "policy", "provider_name", "officer"])]
+    signature: Vec<Named<PrincipalId>>,
+    #[command(flatten)]
+    new: New,
+}
+
+/// What the first step needs.
+#[derive(Args)]
+struct New {
+    /// The SPIFFE trust domain, for example example.org.
+    #[arg(long, required_unless_present = "signature")]
+    trust_domain: Option<TrustDomain>,
+    /// Folder of the first policy bundle.
+    #[arg(long, value_name = "DIR", required_unless_present = "signature")]
+    policy: Option<PathBuf>,
+    /// Legal name of the provider of the models.
+    #[arg(long, value_name = "NAME", required_unless_present = "signature")]
+    provider_name: Option<String>,
+    /// An officer and the request of their key; exactly two, of two people.
+    #[arg(long, value_name = "NAME=FILE", required_unless_present = "signature")]
+    officer: Vec<Named<PrincipalId>>,
+    /// Private enterprise arc of the attributes. The default is for trials only (RFC 5612).
+    #[arg(long, default_value = "1.3.6.1.4.1.32473")]
+    arc: Arc,
+    /// Where relying parties fetch CRLs [default: http://LISTEN/crl]
+    #[arg(long, value_name = "URL")]
+    crl_base_url: Option<CrlBase>,
+    /// Address and port of the API.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443")]
+    listen: SocketAddr,
+    /// DNS name or address in the server's certificate; may be given several times [default: localhost, 127.0.0.1]
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<HostName>,
+    /// Length of a gateway's lease in milliseconds.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1_000..=60_000))]
+    lease_ms: u32,
+    /// How long certificates of people and workloads live, in hours.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=168))]
+    ttl_hours: u32,
+    /// How long both authorities live, in years.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10))]
+    authority_years: u8,
+}
+
+pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Failure> {
+    let data = &arguments.data;
+    if complete::is_complete(data) {
+        return Err(Failure(format!(
+            "{} holds a service already; start it with `countersign serve --config {}`",
+            data.display(),
+            data.join(CONFIG).display()
+        )));
+    }
+    check_ours(data)?;
+    if arguments.signature.is_empty() {
+        genesis::make(data, &arguments.new, output)
+    } else {
+        complete::complete(data, &arguments.signature, output)
+    }
+}
+
+/// Refuses a folder that holds anything that `init` did not make.
+fn check_ours(data: &Path) -> Result<(), Failure> {
+    let entries = match std::fs::read_dir(data) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure(format!("cannot read {}: {error}", data.display()))),
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if !OURS.iter().any(|ours| name == *ours) {
+            return Err(Failure(format!(
+                "{} is not empty: it holds {}, which `init` did not make; name a new folder",
+                data.display(),
+                name.display()
+            )));
+        }
+    }
+    Ok(())
+}

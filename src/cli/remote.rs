@@ -1,0 +1,231 @@
+//! The server as commands see it: a connection with the caller's certificate, answers with a deadline, errors in words.
+//!
+//! TLS 1.3 only. The server is trusted by the system bundle of the identity and by nothing of this machine.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::{ClientConfig, WantsClientCert};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio_rustls::rustls::{ConfigBuilder, RootCertStore, crypto, version};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt as _;
+
+use super::Failure;
+use super::identity::{self, Identity};
+use crate::domain::id::RequestId;
+use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
+use crate::pb::attestation_service_client::AttestationServiceClient;
+use crate::pb::audit_service_client::AuditServiceClient;
+use crate::pb::enforcement_service_client::EnforcementServiceClient;
+use crate::pb::mandate_service_client::MandateServiceClient;
+use crate::pb::provisioning_service_client::ProvisioningServiceClient;
+use crate::pb::revocation_service_client::RevocationServiceClient;
+
+/// How long a connection may take: a machine that is not there does not answer at all.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an answer may take: issuance waits up to 15 s for ordinals.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// What the network may add to a deadline that the server was given.
+const NETWORK_MARGIN: Duration = Duration::from_secs(5);
+
+/// Where the server is and who asks.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Connection {
+    /// Address of the server.
+    #[arg(
+        long,
+        global = true,
+        env = "COUNTERSIGN_SERVER",
+        value_name = "URL",
+        default_value = "https://127.0.0.1:7443",
+        help_heading = "Connection"
+    )]
+    server: Uri,
+    /// Folder of the caller's identity: certificate.pem, key.pem (mode 0600) and system-bundle.pem.
+    #[arg(
+        long,
+        global = true,
+        env = "COUNTERSIGN_IDENTITY",
+        value_name = "DIR",
+        help_heading = "Connection"
+    )]
+    identity: Option<PathBuf>,
+}
+
+impl Connection {
+    /// The caller's identity.
+    pub(super) fn identity(&self) -> Result<Identity, Failure> {
+        let folder = self.identity.as_deref().ok_or_else(|| {
+            Failure(
+                "whose identity? name its folder with --identity DIR or COUNTERSIGN_IDENTITY (certificate.pem, \
+                 key.pem, system-bundle.pem)"
+                    .to_owned(),
+            )
+        })?;
+        Ok(Identity::at(folder))
+    }
+
+    /// Connects as the caller.
+    pub(super) async fn remote(&self) -> Result<Remote, Failure> {
+        let identity = self.identity()?;
+        let certificate = CertificateDer::from(identity.certificate()?);
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key_pkcs8()?));
+        let config = trusting(identity.system_authorities()?)?.with_client_auth_cert(vec![certificate], key);
+        Remote::connect(&self.server, config?).await
+    }
+
+    /// Connects without a certificate, to redeem a token.
+    pub(super) async fn anonymous(&self, system_bundle: &std::path::Path) -> Result<Remote, Failure> {
+        let config = trusting(identity::authorities(system_bundle)?)?.with_no_client_auth();
+        Remote::connect(&self.server, config).await
+    }
+}
+
+/// A connection to the server.
+pub(super) struct Remote {
+    channel: Channel,
+}
+
+impl Remote {
+    async fn connect(server: &Uri, mut config: ClientConfig) -> Result<Self, Failure> {
+        let host = server.host().filter(|_| server.scheme_str() == Some("https")).ok_or_else(|| {
+            Failure(format!("{server} is not an address like https://countersign.example.org:7443"))
+        })?;
+        let port = server.port_u16().unwrap_or(443);
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(bare.clone())?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = TlsConnector::from(Arc::new(config));
+        let connector = tower::service_fn(move |_: Uri| {
+            let (tls, name, address) = (tls.clone(), name.clone(), (bare.clone(), port));
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok::<_, std::io::Error>(TokioIo::new(tls.connect(name, stream).await?))
+            }
+        });
+        let endpoint = Endpoint::from(server.clone()).connect_timeout(CONNECT_DEADLINE);
+        let channel = endpoint.connect_with_connector(connector).await.map_err(|error| {
+            let Failure(why) = Failure::from(error);
+            Failure(format!(
+                "cannot reach {server}: {why}; is `countersign serve` running there, and is system-bundle.pem its \
+                 bundle?"
+            ))
+        })?;
+        Ok(Self { channel })
+    }
+
+    pub(super) fn attestation(&self) -> AttestationServiceClient<Channel> {
+        AttestationServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn enforcement(&self) -> EnforcementServiceClient<Channel> {
+        EnforcementServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn mandates(&self) -> MandateServiceClient<Channel> {
+        MandateServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn provisioning(&self) -> ProvisioningServiceClient<Channel> {
+        ProvisioningServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn revocation(&self) -> RevocationServiceClient<Channel> {
+        RevocationServiceClient::new(self.channel.clone())
+    }
+}
+
+/// TLS that trusts these authorities alone.
+fn trusting(authorities: Vec<Vec<u8>>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Failure> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(CertificateDer::from(authority))?;
+    }
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let versions =
+        ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&version::TLS13])?;
+    Ok(versions.with_root_certificates(roots))
+}
+
+/// A fresh request id: a retry inside the transport is carried out once.
+pub(super) fn request_id() -> String {
+    RequestId::from_parts(SystemClock.now(), SystemEntropy.bytes16()).to_string()
+}
+
+/// Waits for an answer, as long as an ordinary one may take.
+pub(super) async fn answer<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    answer_within(ANSWER_DEADLINE, call).await
+}
+
+/// Waits for an answer that the server itself gives until a deadline.
+pub(super) async fn answer_within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(deadline + NETWORK_MARGIN, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(in_words(&status)),
+        Err(_) => Err(Failure(format!(
+            "no answer after {} s; it is not known whether it was done: look with `countersign audit list`",
+            (deadline + NETWORK_MARGIN).as_secs()
+        ))),
+    }
+}
+
+/// Reason, message and what to do.
+fn in_words(status: &Status) -> Failure {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    let mut text = match reason {
+        Some(reason) => format!("{reason}: {}", status.message()),
+        None => format!("{:?}: {}", status.code(), status.message()),
+    };
+    for violation in details.bad_request().into_iter().flat_map(|request| &request.field_violations) {
+        if !text.contains(&violation.description) {
+            text = format!("{text}; {}: {}", violation.field, violation.description);
+        }
+    }
+    if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
+        text = format!("{text}; retry after {} ms", delay.as_millis());
+    }
+    let what_to_do = match reason {
+        Some("NEEDS_APPROVAL") => "see who must sign: countersign proposal list",
+        Some("CONFLICT") => "something changed meanwhile: look again and repeat the command",
+        Some("READ_ONLY") => "the server's disk is full: only restrictions are recorded until there is room",
+        Some("REPEATED") => "it was done before; nothing is to be done",
+        Some(_) | None => advice(status.code()),
+    };
+    if what_to_do.is_empty() { Failure(text) } else { Failure(format!("{text}\n  {what_to_do}")) }
+}
+
+const fn advice(code: Code) -> &'static str {
+    match code {
+        Code::Unauthenticated => {
+            "the server does not know this certificate: name the right folder with --identity"
+        }
+        Code::PermissionDenied => {
+            "this identity may not do that: use one with the role, see countersign audit list"
+        }
+        Code::NotFound => "check the name; what this identity may not see is answered the same way",
+        Code::ResourceExhausted => "too much at once: wait and repeat the command",
+        Code::Unavailable => "repeat the command; if it lasts, look at the server's log",
+        Code::DeadlineExceeded => "it is not known whether it was done: look with countersign audit list",
+        Code::Internal | Code::Unknown | Code::DataLoss => "give the request id to whoever runs the server",
+        Code::Unimplemented => "the server is older than this command",
+        Code::InvalidArgument | Code::OutOfRange => "correct the value and repeat the command",
+        Code::Ok | Code::Cancelled | Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => "",
+    }
+}

@@ -1,0 +1,53 @@
+//! `countersign serve`: reads the configuration, starts the log and the server, and stops it gracefully on a signal.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use super::{Failure, Outcome};
+use crate::config::{Config, LogFormat, LogLevel};
+use crate::server;
+use crate::telemetry::{self, Format};
+
+/// Run the service until it gets SIGTERM or SIGINT.
+#[derive(Args)]
+#[command(after_help = "Example:\n  countersign serve --config data/countersign.toml")]
+pub(super) struct Arguments {
+    /// The configuration file; deploy/countersign.toml describes every key.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let config = Config::load(&arguments.config)?;
+    let format = match config.log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let level = match config.log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    telemetry::start(format, level);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config))?;
+    Ok(Outcome::Done)
+}
+
+/// Serves until SIGTERM, as a service manager sends it, or SIGINT, as a terminal does.
+async fn serve(config: Config) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    Ok(server::run(config, shutdown).await?)
+}

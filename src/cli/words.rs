@@ -1,0 +1,177 @@
+//! Commands and mandates in words: what an officer reads before signing. Every command has its sentence; nothing that a
+//! mandate does is left out.
+
+use std::fmt::{Display, Write as _};
+
+use super::Failure;
+use crate::domain::approval::Mandate;
+use crate::domain::bundle::Bundle;
+use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
+use crate::domain::grant::Grant;
+use crate::domain::id::Digest;
+use crate::domain::license::License;
+use crate::domain::subject::Vetting;
+use crate::domain::time::Interval;
+
+/// A mandate in words: the command, what it rests on, and the hash of the bytes that are signed.
+pub(super) fn mandate(mandate: &Mandate, bytes: &[u8]) -> Result<String, Failure> {
+    let mut text = String::new();
+    for line in command(&mandate.command) {
+        writeln!(text, "{line}")?;
+    }
+    let signers = mandate.command.signers();
+    let roles: Vec<_> = signers.roles.iter().map(|role| role.as_str()).collect();
+    writeln!(text, "  in          {}, made {}", mandate.trust_domain, mandate.made_at)?;
+    for basis in &mandate.basis {
+        match basis.revision.0 {
+            0 => writeln!(text, "  rests on    {}, not on record before", basis.object)?,
+            seq => writeln!(text, "  rests on    {} as of record {seq}", basis.object)?,
+        }
+    }
+    writeln!(text, "  needs       {} signature(s) of {}", signers.count, roles.join(" or "))?;
+    writeln!(text, "  sha-256     {}", Digest::of(bytes))?;
+    Ok(text)
+}
+
+/// A command in words: a sentence, and its details one a line.
+fn command(command: &Command) -> Vec<String> {
+    match command {
+        Command::RegisterPrincipal(new) => principal(new),
+        Command::RemovePrincipal(id) => {
+            vec![format!("Remove the principal {id}: it may call nothing any more")]
+        }
+        Command::ActivateEntity(id) => {
+            vec![format!("Activate the entity {id}: make the applicant a partner")]
+        }
+        Command::RejectEntity(id) => vec![format!("Reject the applicant {id}, for good")],
+        Command::RemoveEntity { entity, reason } => {
+            vec![format!("Remove the entity {entity} for good and cut off its certificates ({reason})")]
+        }
+        Command::AmendAnnex { determination, revision, add, remove } => {
+            let mut lines = vec![format!("Amend the annex of {determination}: revision {revision}")];
+            lines.extend(add.iter().map(|id| format!("  add         {id}")));
+            lines.extend(remove.iter().map(|id| format!("  remove      {id}")));
+            lines
+        }
+        Command::GrantModel { entity, grant: granted } => grant(entity, granted),
+        Command::EndGrant { entity, grant } => vec![format!("End the grant {grant} of {entity} now")],
+        Command::RegisterLicense(license) => licence(license),
+        Command::AdoptPolicy(parts) => {
+            let hash = Bundle::new(parts.as_ref().clone())
+                .map_or_else(|fault| format!("NOT A BUNDLE: {fault}"), |bundle| bundle.hash().to_string());
+            let mut lines = vec![
+                "Put a policy bundle in force".to_owned(),
+                format!("  policy hash {hash}"),
+                format!("  models      {}", list(parts.models.iter().map(|model| &model.id))),
+                format!("  rules       {}", parts.rules.len()),
+            ];
+            for determination in &parts.determinations {
+                lines.push(format!(
+                    "  {:<11} {} {} ({})",
+                    "law", determination.id, determination.kind, determination.state
+                ));
+            }
+            lines
+        }
+        Command::Revoke { scope, reason } => {
+            vec![format!("Revoke {scope} ({reason}); this cannot be undone")]
+        }
+        Command::Stop { scope, reason } => {
+            vec![format!("Stop {scope} ({reason}), until two officers release it")]
+        }
+        Command::ReleaseStop(scope) => vec![format!("Release the stop of {scope}")],
+        Command::Suspend { target, reason } => {
+            vec![format!("Suspend {target} ({reason}), until two officers end it")]
+        }
+        Command::Unsuspend(target) => vec![format!("End the suspension of {target}")],
+        Command::Hold { ordinal, reason } => {
+            vec![format!("Hold certificate {ordinal} ({reason}), until two officers release it")]
+        }
+        Command::ReleaseHold(ordinal) => vec![format!("Release the hold on certificate {ordinal}")],
+        Command::DecideSubject { subject, decision } => match decision {
+            SubjectDecision::Refuse => vec![format!("Refuse {subject}")],
+            SubjectDecision::Approve { vetting, reverify_due } => {
+                let mut lines = vec![format!("Approve {subject}")];
+                lines.extend(vetting.as_ref().map(vetting_line));
+                lines.extend(reverify_due.map(|at| format!("  verify anew {at}")));
+                lines
+            }
+        },
+        Command::RecordScreening { entity, screening, reason } => vec![
+            format!("Record that {entity} was screened: {}", screening.result),
+            format!("  list        {} of {}", screening.list_version, screening.list_date),
+            format!("  because     {}", printable(reason)),
+        ],
+        Command::RecordSafeguards { entity, until, reverify_due } => {
+            let mut lines =
+                vec![format!("Record that the safeguards of {entity} are attested until {until}")];
+            lines.extend(reverify_due.map(|at| format!("  verify anew {at}")));
+            lines
+        }
+        Command::AcceptClock(at) => vec![format!("Accept that the server's clock is right: it is {at}")],
+    }
+}
+
+fn principal(new: &NewPrincipal) -> Vec<String> {
+    let mut lines = vec![
+        format!("Register the {} {}", new.kind, new.id),
+        format!("  roles       {}", list(new.roles.iter())),
+        format!("  key sha-256 {}", Digest::of(&new.key)),
+    ];
+    lines.extend(new.entity.map(|entity| format!("  acts for    {entity}")));
+    lines.extend(new.is_pausable.then(|| "  machine     can be paused: its promises are weak".to_owned()));
+    lines
+}
+
+fn grant(entity: &crate::domain::id::EntityId, grant: &Grant) -> Vec<String> {
+    vec![
+        format!("Grant {} to {entity}", grant.model),
+        format!("  grant       {}", grant.id),
+        format!("  when        {}", interval(grant.interval)),
+        format!(
+            "  forms       INFERENCE{}",
+            grant.forms.iter().map(|f| format!(", {f}")).collect::<String>()
+        ),
+        format!("  places      US{}", grant.countries.iter().map(|c| format!(", {c}")).collect::<String>()),
+        format!("  purposes    {}", or_any(&grant.purposes)),
+    ]
+}
+
+fn licence(license: &License) -> Vec<String> {
+    vec![
+        format!("Register the licence {} of {}", license.id, license.holder),
+        format!("  models      {}", list(license.models.iter())),
+        format!("  when        {}", interval(license.interval)),
+        format!("  people      {}", or_any(&license.subjects)),
+        format!("  places      US{}", license.countries.iter().map(|c| format!(", {c}")).collect::<String>()),
+        format!("  purposes    {}", or_any(&license.purposes)),
+        format!("  provisos    {}", if license.provisos_met { "met" } else { "NOT met: it covers nothing" }),
+    ]
+}
+
+fn vetting_line(vetting: &Vetting) -> String {
+    format!(
+        "  status      {} on {} of {}, identity {}",
+        vetting.status, vetting.evidence, vetting.verified_on, vetting.assurance
+    )
+}
+
+fn interval(interval: Interval) -> String {
+    match interval.until {
+        Some(until) => format!("{} until {until}", interval.from),
+        None => format!("{}, no end", interval.from),
+    }
+}
+
+fn list<T: Display>(items: impl Iterator<Item = T>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn or_any<T: Display>(items: &[T]) -> String {
+    if items.is_empty() { "any".to_owned() } else { list(items.iter()) }
+}
+
+/// What somebody wrote must not move the cursor of who reads it.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

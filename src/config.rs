@@ -1,0 +1,433 @@
+//! The one configuration file of `serve`, read strictly: an unknown key is an error that names file, line and key.
+//!
+//! Secrets are named by path and never stand in the file. A path that is not absolute is taken from the folder of the
+//! file. What genesis settled (trust domain, arc, lease, life of certificates) is in the journal and cannot be set here.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use thiserror::Error;
+
+/// The largest configuration file: a hundred times a real one.
+const FILE_LEN_MAX: u64 = 1 << 20;
+/// The most names in the server's certificate.
+const NAMES_MAX: usize = 32;
+/// The largest low-water mark: 1 TiB; more is a slip of the unit.
+const LOW_WATER_MIB_MAX: u64 = 1 << 20;
+/// The highest limit of requests per second: above it a limit means nothing.
+const REQUESTS_MAX: u32 = 1_000_000;
+
+/// Why a file is not a configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is larger than 1 MiB.
+    #[error("{} is larger than 1 MiB", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not TOML, or has a key or value that does not belong there.
+    #[error("{}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column, key and what is wrong.
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// Everything that `serve` can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `listen`: address and port of the API. Default 127.0.0.1:7443.
+    pub listen: SocketAddr,
+    /// `data`: the folder with the journal and the snapshots. Default: the folder of this file.
+    pub data: PathBuf,
+    /// `names`: DNS names and addresses in the server's certificate. Default `["localhost", "127.0.0.1"]`.
+    pub names: Vec<String>,
+    /// `crl_base_url`: where relying parties fetch CRLs; in every certificate. Default: the address of `listen`.
+    pub crl_base_url: String,
+    /// `low_water_mib`: below this much free disk only restrictions are recorded. Default 64.
+    pub low_water_mib: u64,
+    /// `[keys]`: where the private keys are.
+    pub keys: KeyFiles,
+    /// `[log]`: how the service logs.
+    pub log: Log,
+    /// `[limits]`: what one principal may use.
+    pub limits: Limits,
+    /// `[envoy]`: which headers of the edge are believed.
+    pub envoy: EnvoyHeaders,
+}
+
+/// `[keys]`: PKCS#8 PEM files of mode 0600. Default: `keys/NAME.pem` in the data folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// `access`: signs certificates of people and workloads.
+    pub access: PathBuf,
+    /// `system`: signs certificates of officers, gateways, partners and the server.
+    pub system: PathBuf,
+    /// `log`: signs heads of the journal (Ed25519).
+    pub log: PathBuf,
+    /// `server`: the server's own key for TLS.
+    pub server: PathBuf,
+}
+
+/// `[log]`: how the service logs, on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `format`: `text` for people or `json` for programs. Default `text`.
+    pub format: LogFormat,
+    /// `level`: `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
+    pub level: LogLevel,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Columns for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// Something is degraded.
+    Warn,
+    /// Business events.
+    #[default]
+    Info,
+    /// For whoever looks for a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word, as in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// `[limits]`: what one caller may ask for before it is told to retry later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// `requests_per_s`: calls of one principal. A gateway asks for every user behind it. Default 20000.
+    #[serde(deserialize_with = "requests")]
+    pub requests_per_s: u32,
+    /// `address_requests_per_s`: calls of one address without a principal's certificate: enrollment. Default 20.
+    #[serde(deserialize_with = "requests")]
+    pub address_requests_per_s: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests_per_s: 20_000, address_requests_per_s: 20 }
+    }
+}
+
+/// `[envoy]`: headers that the edge sets and users cannot. None are believed by default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnvoyHeaders {
+    /// `place_header`: carries the place of use, `US` or a two-letter country. Default: none, and every place is
+    /// judged as not known.
+    #[serde(deserialize_with = "header")]
+    pub place_header: Option<String>,
+    /// `model_header`: carries the model's name. Default: none, and the route must name the model.
+    #[serde(deserialize_with = "header")]
+    pub model_header: Option<String>,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: SocketAddr,
+    data: PathBuf,
+    #[serde(deserialize_with = "names")]
+    names: Vec<String>,
+    #[serde(deserialize_with = "some_url")]
+    crl_base_url: Option<String>,
+    #[serde(deserialize_with = "low_water")]
+    low_water_mib: u64,
+    keys: KeysSection,
+    log: Log,
+    limits: Limits,
+    envoy: EnvoyHeaders,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7443)),
+            data: PathBuf::from("."),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            crl_base_url: None,
+            low_water_mib: 64,
+            keys: KeysSection::default(),
+            log: Log::default(),
+            limits: Limits::default(),
+            envoy: EnvoyHeaders::default(),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct KeysSection {
+    access: Option<PathBuf>,
+    system: Option<PathBuf>,
+    log: Option<PathBuf>,
+    server: Option<PathBuf>,
+}
+
+impl KeyFiles {
+    /// The files of a data folder.
+    pub fn of(data: &Path) -> Self {
+        let key = |name| data.join("keys").join(name);
+        Self {
+            access: key("access.pem"),
+            system: key("system.pem"),
+            log: key("log.pem"),
+            server: key("server.pem"),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// What is wrong with it, with file, line and key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(failed)?.len() > FILE_LEN_MAX {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Self::parse(&text, folder.unwrap_or_else(|| Path::new(".")))
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// The low-water mark in bytes.
+    pub const fn low_water(&self) -> u64 {
+        self.low_water_mib << 20
+    }
+
+    fn parse(text: &str, folder: &Path) -> Result<Self, toml::de::Error> {
+        let file: File = toml::from_str(text)?;
+        let data = resolve(folder, &file.data);
+        let usual = KeyFiles::of(&data);
+        let key = |path: Option<PathBuf>, usual| path.map_or(usual, |path| resolve(folder, &path));
+        Ok(Self {
+            crl_base_url: file.crl_base_url.unwrap_or_else(|| format!("http://{}/crl", file.listen)),
+            listen: file.listen,
+            names: file.names,
+            low_water_mib: file.low_water_mib,
+            keys: KeyFiles {
+                access: key(file.keys.access, usual.access),
+                system: key(file.keys.system, usual.system),
+                log: key(file.keys.log, usual.log),
+                server: key(file.keys.server, usual.server),
+            },
+            data,
+            log: file.log,
+            limits: file.limits,
+            envoy: file.envoy,
+        })
+    }
+}
+
+fn resolve(folder: &Path, path: &Path) -> PathBuf {
+    // "." is the folder itself; a path that ends in "/." would only puzzle who reads it in an error.
+    if path == Path::new(".") { folder.to_owned() } else { folder.join(path) }
+}
+
+/// A DNS name in lower case or an IP address, as a server's certificate carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName(String);
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for HostName {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let label = |label: &str| {
+            let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            !label.is_empty() && label.len() <= 63 && label.bytes().all(allowed)
+        };
+        let is_name = text.len() <= 253 && text.split('.').all(label);
+        if is_name || text.parse::<IpAddr>().is_ok() {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a DNS name in lower case or an IP address is needed")
+        }
+    }
+}
+
+fn names<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(d)?;
+    if names.is_empty() || names.len() > NAMES_MAX {
+        return Err(D::Error::custom(format!("1 to {NAMES_MAX} names are needed")));
+    }
+    for name in &names {
+        name.parse::<HostName>().map_err(|why| D::Error::custom(format!("{name:?}: {why}")))?;
+    }
+    Ok(names)
+}
+
+fn some_url<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(d)?;
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.ends_with('/') => Ok(Some(text)),
+        Some(_) | None => {
+            Err(D::Error::custom("an http or https address without a slash at its end is needed"))
+        }
+    }
+}
+
+fn low_water<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+    let mib = u64::deserialize(d)?;
+    if mib > LOW_WATER_MIB_MAX {
+        return Err(D::Error::custom(format!("at most {LOW_WATER_MIB_MAX} MiB are allowed")));
+    }
+    Ok(mib)
+}
+
+fn requests<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+    let count = u32::deserialize(d)?;
+    if !(1..=REQUESTS_MAX).contains(&count) {
+        return Err(D::Error::custom(format!("1 to {REQUESTS_MAX} requests a second are allowed")));
+    }
+    Ok(count)
+}
+
+fn header<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(d)?;
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
+        return Err(D::Error::custom("a header's name in lower case, at most 64 characters, is needed"));
+    }
+    Ok(Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, toml::de::Error> {
+        Config::parse(text, Path::new("/etc/countersign"))
+    }
+
+    #[test]
+    fn an_empty_file_is_the_documented_defaults() {
+        let config = parse("").unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7443");
+        assert_eq!(config.data, Path::new("/etc/countersign"));
+        assert_eq!(config.keys.log, Path::new("/etc/countersign/keys/log.pem"));
+        assert_eq!(config.names, ["localhost", "127.0.0.1"]);
+        assert_eq!(config.crl_base_url, "http://127.0.0.1:7443/crl");
+        assert_eq!((config.low_water_mib, config.low_water()), (64, 64 << 20));
+        assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Info));
+        assert_eq!(config.limits, Limits { requests_per_s: 20_000, address_requests_per_s: 20 });
+        assert_eq!(config.envoy, EnvoyHeaders::default());
+    }
+
+    #[test]
+    fn the_sample_is_read_and_names_every_key_with_its_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/countersign.toml");
+        let sample = Config::load(&path).unwrap();
+        let folder = path.parent().unwrap();
+        let default = Config::parse("", folder).unwrap();
+        assert_eq!(Config { data: default.data.clone(), keys: default.keys.clone(), ..sample }, default);
+        // Every key stands in the sample, if only as a comment: uncommented, it is still a configuration.
+        let text = std::fs::read_to_string(&path).unwrap();
+        let all: String =
+            text.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
+        let all = parse(&all).unwrap();
+        assert_eq!(all.envoy.place_header.as_deref(), Some("x-countersign-place"));
+        for key in [
+            "listen",
+            "data",
+            "names",
+            "crl_base_url",
+            "low_water_mib",
+            "access",
+            "system",
+            "log",
+            "server",
+            "format",
+            "level",
+            "requests_per_s",
+            "address_requests_per_s",
+            "place_header",
+            "model_header",
+        ] {
+            let named =
+                text.lines().any(|line| line.trim_start_matches("#:").starts_with(&format!("{key} =")));
+            assert!(named, "{key} is not in deploy/countersign.toml");
+        }
+    }
+
+    #[test]
+    fn wrong_keys_and_values_are_refused_by_line_and_name() {
+        for (text, line, word) in [
+            ("listen = \"127.0.0.1:1\"\nlisten_on = 1", "line 2", "listen_on"),
+            ("listen = \"localhost\"", "line 1", "listen"),
+            ("names = []", "line 1", "1 to 32 names"),
+            ("\nnames = [\"Upper.example\"]", "line 2", "Upper.example"),
+            ("crl_base_url = \"ftp://x\"", "line 1", "http or https"),
+            ("low_water_mib = -1", "line 1", "low_water_mib"),
+            ("[log]\nformat = \"xml\"", "line 2", "xml"),
+            ("[limits]\nrequests_per_s = 0", "line 2", "requests_per_s"),
+            ("[envoy]\nplace_header = \"X Y\"", "line 2", "place_header"),
+            ("[keys]\nacess = \"a\"", "line 2", "acess"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(line) && error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_are_taken_from_the_folder_of_the_file() {
+        let config = parse("data = \"d\"\n[keys]\nlog = \"/k/log.pem\"\nserver = \"s.pem\"").unwrap();
+        assert_eq!(config.data, Path::new("/etc/countersign/d"));
+        assert_eq!(config.keys.access, Path::new("/etc/countersign/d/keys/access.pem"));
+        assert_eq!(config.keys.log, Path::new("/k/log.pem"));
+        assert_eq!(config.keys.server, Path::new("/etc/countersign/s.pem"));
+    }
+}

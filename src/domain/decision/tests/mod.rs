@@ -1,0 +1,6 @@
+mod gates;
+mod policy;
+mod rows;
+mod scenarios;
+mod table;
+mod time;

@@ -1,0 +1,5 @@
+mod barrier;
+mod decide;
+mod lease;
+mod property;
+mod set;

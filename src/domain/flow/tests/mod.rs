@@ -1,0 +1,4 @@
+mod commands;
+mod issuance;
+mod nomination;
+mod scenarios;

@@ -1,0 +1,5 @@
+mod codec;
+mod cutoffs;
+mod genesis;
+mod ordinals;
+mod signatures;

@@ -1,0 +1,190 @@
+//! `AttestationService`: certificates and decisions.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::parse::{invalid, optional, or_default, page_len, position, required, subject};
+use super::{show, status::status};
+use crate::app::{App, Error};
+use crate::domain::certificate::{AuthorityKind, Serial};
+use crate::domain::enforce::{self, Chain, Position};
+use crate::domain::id::{EntityId, Ordinal, SubjectId};
+use crate::domain::model::AccessForm;
+use crate::domain::policy::Place;
+use crate::pb;
+use crate::x509::TrustBundle;
+use crate::x509::explain::explain;
+
+/// The most intermediaries that a request may name.
+const CHAIN_LEN_MAX: usize = 16;
+
+pub(super) struct Attestation {
+    app: Arc<App>,
+}
+
+impl Attestation {
+    pub(super) const fn new(app: Arc<App>) -> Self {
+        Self { app }
+    }
+}
+
+/// What certificates are looked up by.
+enum CertificatesBy {
+    Entity(EntityId),
+    Subject(SubjectId),
+    Ordinal(Ordinal),
+    Serial(Serial),
+}
+
+/// What a caller asks, from a message that outlives it.
+pub(super) fn request(message: &pb::EvaluateRequest) -> Result<enforce::Request<'_>, Status> {
+    if message.chain.len() > CHAIN_LEN_MAX {
+        return Err(invalid("chain", "at most 16 intermediaries are allowed"));
+    }
+    let hops = message.chain.iter().map(|hop| required("chain", hop)).collect::<Result<_, _>>()?;
+    Ok(enforce::Request {
+        model: &message.model,
+        form: or_default("access_form", &message.access_form, AccessForm::Inference)?,
+        place: or_default("place", &message.place, Place::Unknown)?,
+        serving: or_default("serving_region", &message.serving_region, Place::Unknown)?,
+        purpose: optional("purpose", &message.purpose)?,
+        chain: Chain { hops, end_user_identified: message.end_user_identified },
+    })
+}
+
+#[tonic::async_trait]
+impl pb::attestation_service_server::AttestationService for Attestation {
+    async fn enroll(
+        &self,
+        request: Request<pb::EnrollRequest>,
+    ) -> Result<Response<pb::EnrollResponse>, Status> {
+        let message = request.into_inner();
+        let issued = self.app.enroll(&message.token, &message.csr).await.map_err(status)?;
+        Ok(Response::new(pb::EnrollResponse {
+            certificate: issued.certificate.into(),
+            ignored: issued.ignored,
+            position: Some(show::position(issued.position)),
+        }))
+    }
+
+    async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
+        let certificate = subject(&request)?;
+        let issued = self.app.renew(&certificate, &request.into_inner().csr).await.map_err(status)?;
+        Ok(Response::new(pb::RenewResponse {
+            certificate: issued.certificate.into(),
+            ignored: issued.ignored,
+            position: Some(show::position(issued.position)),
+        }))
+    }
+
+    async fn issue_principal_certificate(
+        &self,
+        request: Request<pb::IssuePrincipalCertificateRequest>,
+    ) -> Result<Response<pb::IssuePrincipalCertificateResponse>, Status> {
+        let message = request.into_inner();
+        let principal = required("principal", &message.principal)?;
+        let issued = self.app.issue_principal(&principal, &message.csr).await.map_err(status)?;
+        Ok(Response::new(pb::IssuePrincipalCertificateResponse {
+            certificate: issued.certificate.into(),
+            position: Some(show::position(issued.position)),
+        }))
+    }
+
+    async fn evaluate(
+        &self,
+        message: Request<pb::EvaluateRequest>,
+    ) -> Result<Response<pb::EvaluateResponse>, Status> {
+        let message = message.into_inner();
+        let at_least = position(message.min_position);
+        let evaluation =
+            self.app.evaluate(&message.certificate, &request(&message)?, at_least).map_err(status)?;
+        let decision = Some(show::decision(&evaluation.answer));
+        let mut response = Response::new(pb::EvaluateResponse { decision });
+        // The barrier waits until the answer has been handed to the transport.
+        response.extensions_mut().insert(Arc::new(evaluation.in_flight));
+        Ok(response)
+    }
+
+    async fn verify(
+        &self,
+        request: Request<pb::VerifyRequest>,
+    ) -> Result<Response<pb::VerifyResponse>, Status> {
+        let message = request.into_inner();
+        let verified =
+            self.app.verify(&message.certificate, position(message.min_position)).map_err(status)?;
+        let lines = explain(&message.certificate, self.app.profile()).map(|explanation| {
+            let lines = explanation.lines.into_iter();
+            lines.map(|line| pb::CertificateLine {
+                label: line.label.to_string(),
+                value: line.value,
+                meaning: line.meaning.to_string(),
+            })
+        });
+        let (code, explanation) = verified.fault.clone().unwrap_or_default();
+        Ok(Response::new(pb::VerifyResponse {
+            valid: verified.fault.is_none(),
+            code: code.to_owned(),
+            explanation,
+            lines: lines.map(Iterator::collect).unwrap_or_default(),
+            as_of: Some(show::position(verified.as_of)),
+        }))
+    }
+
+    async fn list_certificates(
+        &self,
+        request: Request<pb::ListCertificatesRequest>,
+    ) -> Result<Response<pb::ListCertificatesResponse>, Status> {
+        use pb::list_certificates_request::By;
+        let message = request.into_inner();
+        let after = optional("page_token", &message.page_token)?.map(Ordinal);
+        let len = page_len(message.page_size);
+        let views = Arc::clone(self.app.certificates());
+        let by =
+            match message.by.ok_or_else(|| invalid("by", "an entity, a subject or a number is needed"))? {
+                By::EntityId(id) => CertificatesBy::Entity(required("entity_id", &id)?),
+                By::SubjectId(id) => CertificatesBy::Subject(required("subject_id", &id)?),
+                By::Ordinal(ordinal) => CertificatesBy::Ordinal(Ordinal(ordinal)),
+                By::Serial(serial) => CertificatesBy::Serial(required("serial", &serial)?),
+            };
+        let read = tokio::task::spawn_blocking(move || {
+            let rows = match by {
+                CertificatesBy::Entity(id) => views.by_entity(id, after, len),
+                CertificatesBy::Subject(id) => views.by_subject(id, after, len),
+                CertificatesBy::Ordinal(ordinal) => {
+                    views.by_ordinal(AuthorityKind::Access, ordinal).map(|row| row.into_iter().collect())
+                }
+                CertificatesBy::Serial(serial) => {
+                    views.by_serial(&serial).map(|row| row.into_iter().collect())
+                }
+            };
+            (rows, views.applied_seq())
+        });
+        let (rows, seq) = read.await.map_err(|e| status(Error::Internal(e.to_string())))?;
+        let rows =
+            rows.map_err(|e| status(Error::Unavailable(format!("the index is being rebuilt: {e}"))))?;
+        let next = if rows.len() == len { rows.last().map(|row| row.ordinal.to_string()) } else { None };
+        let as_of = Position { epoch: self.app.state().position.epoch, seq };
+        Ok(Response::new(pb::ListCertificatesResponse {
+            certificates: rows.iter().map(show::certificate).collect(),
+            next_page_token: next.unwrap_or_default(),
+            as_of: Some(show::position(as_of)),
+        }))
+    }
+
+    async fn get_trust_bundle(
+        &self,
+        _: Request<pb::GetTrustBundleRequest>,
+    ) -> Result<Response<pb::GetTrustBundleResponse>, Status> {
+        let pem = |kind: AuthorityKind| -> Result<String, Status> {
+            let of_kind = self.app.bundle().authorities().iter().filter(|a| a.kind() == kind).cloned();
+            let bundle = TrustBundle::new(of_kind.collect());
+            bundle.map(|b| b.to_pem()).map_err(|e| status(Error::Internal(e.to_string())))
+        };
+        Ok(Response::new(pb::GetTrustBundleResponse {
+            access_pem: pem(AuthorityKind::Access)?,
+            system_pem: pem(AuthorityKind::System)?,
+            position: Some(show::position(self.app.state().position)),
+        }))
+    }
+}

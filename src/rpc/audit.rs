@@ -1,0 +1,68 @@
+//! `AuditService`: the record, for auditors.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::parse::page_len;
+use super::{show, status::status};
+use crate::app::store::entry_of;
+use crate::app::{App, Error};
+use crate::domain::enforce::Position;
+use crate::domain::id::Seq;
+use crate::journal::Record;
+use crate::pb;
+
+pub(super) struct Audit {
+    app: Arc<App>,
+}
+
+impl Audit {
+    pub(super) const fn new(app: Arc<App>) -> Self {
+        Self { app }
+    }
+}
+
+fn record(record: Record) -> pb::Record {
+    let entry = entry_of(&record).ok();
+    let header = record.header;
+    pb::Record {
+        seq: header.seq.0,
+        epoch: header.epoch.0,
+        time: header.time.to_string(),
+        event: entry.as_ref().map_or("purged", |entry| entry.event.name()).to_owned(),
+        actor: entry.and_then(|entry| entry.by).map(|by| by.to_string()).unwrap_or_default(),
+        body_sha256: header.body.0.to_vec().into(),
+        body: record.body.unwrap_or_default().into(),
+    }
+}
+
+#[tonic::async_trait]
+impl pb::audit_service_server::AuditService for Audit {
+    async fn get_head(
+        &self,
+        _: Request<pb::GetHeadRequest>,
+    ) -> Result<Response<pb::GetHeadResponse>, Status> {
+        let (head, bytes) = self.app.heads().signed().map_err(status)?;
+        Ok(Response::new(pb::GetHeadResponse {
+            position: Some(show::position(Position { epoch: head.epoch, seq: head.seq })),
+            root: head.root.0.to_vec().into(),
+            signed_head: bytes,
+        }))
+    }
+
+    async fn list_records(
+        &self,
+        request: Request<pb::ListRecordsRequest>,
+    ) -> Result<Response<pb::ListRecordsResponse>, Status> {
+        let message = request.into_inner();
+        let (from, len) = (Seq(message.from_seq.max(1)), page_len(message.page_size));
+        let journal = Arc::clone(self.app.journal());
+        let read = tokio::task::spawn_blocking(move || journal.read(from, len)).await;
+        let records = read.map_err(|e| status(Error::Internal(e.to_string())))?;
+        let records = records.map_err(|e| status(e.into()))?;
+        let next_seq = records.last().map_or(0, |last| last.header.seq.0 + 1);
+        let records = records.into_iter().map(record).collect();
+        Ok(Response::new(pb::ListRecordsResponse { records, next_seq }))
+    }
+}

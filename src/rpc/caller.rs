@@ -1,0 +1,71 @@
+//! Who calls: from the verified peer certificate to a registered principal or a subject, anew for every call, so that a
+//! removed principal or a revoked certificate is refused on an open connection too.
+
+use std::sync::Arc;
+
+use super::methods::Access;
+use crate::app::{App, Error};
+use crate::domain::certificate::{Certificate, Facts, PrincipalKind};
+use crate::domain::id::PrincipalId;
+use crate::x509::check_validity;
+
+/// Who calls, as the services see it.
+#[derive(Debug, Clone)]
+pub(super) enum Who {
+    /// Nobody showed a certificate.
+    Anonymous,
+    /// A person or workload.
+    Subject(Arc<Certificate>),
+    /// A registered principal.
+    Principal(PrincipalId),
+}
+
+/// Decides whether the peer may call.
+pub(super) fn admit(app: &App, peer: Option<&[u8]>, access: Access) -> Result<Who, Error> {
+    let who = identify(app, peer)?;
+    match (access, &who) {
+        (Access::Anyone, _) | (Access::Subject, Who::Subject(_)) => Ok(who),
+        (Access::Roles(roles), Who::Principal(id)) => {
+            let state = app.state();
+            let principal = state.principal(id).ok_or_else(unregistered)?;
+            match roles.iter().any(|role| principal.has(*role)) {
+                true => Ok(who),
+                false => Err(Error::Denied("none of your roles may call this method".to_owned())),
+            }
+        }
+        (_, Who::Anonymous) => Err(Error::Unauthenticated("a client certificate is needed".to_owned())),
+        (Access::Subject, Who::Principal(_)) | (Access::Roles(_), Who::Subject(_)) => {
+            Err(Error::Denied("a certificate of this kind may not call this method".to_owned()))
+        }
+    }
+}
+
+fn unregistered() -> Error {
+    Error::Unauthenticated("this certificate belongs to no registered principal".to_owned())
+}
+
+fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
+    let Some(der) = peer else { return Ok(Who::Anonymous) };
+    let refuse =
+        |why: &dyn std::fmt::Display| Error::Unauthenticated(format!("your certificate is refused: {why}"));
+    let certificate = app.read_certificate(der).map_err(|fault| refuse(&fault))?;
+    check_validity(&certificate, app.now()).map_err(|fault| refuse(&fault))?;
+    let state = app.state();
+    match &certificate.facts {
+        Facts::Access(facts) => match state.enforcement.credential_fault(&certificate, facts) {
+            Some(fault) => Err(refuse(&fault)),
+            None => Ok(Who::Subject(certificate)),
+        },
+        Facts::System(facts) => {
+            let principal = state.principal(&facts.principal).ok_or_else(unregistered)?;
+            let current = principal.kind == facts.kind
+                && facts.kind != PrincipalKind::Server
+                && principal.key_digest() == certificate.key
+                && !state.enforcement.issuers.contains(&certificate.issuer);
+            match current {
+                true => Ok(Who::Principal(facts.principal.clone())),
+                false => Err(unregistered()),
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The gatekeeper in front of every method: request id, caller, role, rate. Every refusal is logged, once, here.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tower::{Layer, Service};
+
+use super::caller::{Who, admit};
+use super::methods::{Access, method};
+use super::parse::Peer;
+use super::status::status;
+use crate::app::{App, Error};
+
+/// Buckets that are kept; when there are more, all begin anew, which only ever gives somebody a few calls more.
+const BUCKETS_MAX: usize = 100_000;
+
+/// How many calls one caller may make.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// Calls a second, in the long run.
+    pub per_s: u32,
+    /// Calls at once.
+    pub burst: u32,
+}
+
+/// Puts a [`Gatekeeper`] in front of a service.
+#[derive(Clone)]
+pub struct GatekeeperLayer {
+    inner: Arc<Shared>,
+}
+
+struct Shared {
+    app: Arc<App>,
+    principals: Rate,
+    addresses: Rate,
+    buckets: Mutex<HashMap<String, Bucket>>,
+}
+
+struct Bucket {
+    tokens_milli: u64,
+    at_ms: u64,
+}
+
+impl GatekeeperLayer {
+    /// For this service, with these rates for a principal and for an address without a certificate.
+    pub fn new(app: Arc<App>, principals: Rate, addresses: Rate) -> Self {
+        Self { inner: Arc::new(Shared { app, principals, addresses, buckets: Mutex::default() }) }
+    }
+}
+
+impl<S> Layer<S> for GatekeeperLayer {
+    type Service = Gatekeeper<S>;
+
+    fn layer(&self, service: S) -> Gatekeeper<S> {
+        Gatekeeper { shared: Arc::clone(&self.inner), service }
+    }
+}
+
+/// A service behind the gatekeeper.
+#[derive(Clone)]
+pub struct Gatekeeper<S> {
+    shared: Arc<Shared>,
+    service: S,
+}
+
+impl Shared {
+    fn check(&self, path: &str, peer: Option<&Peer>) -> Result<Who, Error> {
+        let method = method(path).ok_or_else(|| Error::Denied("there is no such method".to_owned()))?;
+        let who = admit(&self.app, peer.and_then(|peer| peer.certificate.as_deref()), method.access)?;
+        // Health answers whoever runs the machine, as often as they ask.
+        let health = method.access == Access::Anyone && path.starts_with("/grpc.health");
+        if !health {
+            self.take(&who, peer.map(|peer| peer.address))?;
+        }
+        Ok(who)
+    }
+
+    fn take(&self, who: &Who, address: Option<IpAddr>) -> Result<(), Error> {
+        let (key, rate) = match who {
+            Who::Principal(id) => (format!("p:{id}"), self.principals),
+            Who::Subject(certificate) => (format!("s:{}", certificate.ordinal), self.addresses),
+            Who::Anonymous => (format!("a:{address:?}"), self.addresses),
+        };
+        let now_ms = self.app.clock().boot_ms();
+        let full = u64::from(rate.burst) * 1_000;
+        let mut buckets = self.buckets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if buckets.len() >= BUCKETS_MAX {
+            buckets.clear();
+        }
+        let bucket = buckets.entry(key).or_insert(Bucket { tokens_milli: full, at_ms: now_ms });
+        let refill = now_ms.saturating_sub(bucket.at_ms).saturating_mul(u64::from(rate.per_s));
+        bucket.tokens_milli = bucket.tokens_milli.saturating_add(refill).min(full);
+        bucket.at_ms = now_ms;
+        match bucket.tokens_milli.checked_sub(1_000) {
+            Some(left) => {
+                bucket.tokens_milli = left;
+                Ok(())
+            }
+            None => Err(Error::Limit { retry_after_ms: 1_000 / rate.per_s.max(1) + 1 }),
+        }
+    }
+}
+
+impl<S> Service<Request<Body>> for Gatekeeper<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let path = request.uri().path().to_owned();
+        match self.shared.check(&path, peer.as_ref()) {
+            Ok(who) => {
+                request.extensions_mut().insert(who);
+                // The clone that was polled ready is the one that is called.
+                let ready = self.service.clone();
+                let mut service = std::mem::replace(&mut self.service, ready);
+                Box::pin(async move { service.call(request).await })
+            }
+            Err(error) => {
+                let address = peer.map(|peer| peer.address.to_string());
+                tracing::warn!(rpc.method = path, peer.address = address, code = error.code(), %error, "call refused");
+                let refusal = status(error).into_http();
+                Box::pin(async move { Ok(refusal) })
+            }
+        }
+    }
+}

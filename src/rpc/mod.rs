@@ -1,0 +1,54 @@
+//! The gRPC services, thin: convert, call `app`, convert back. Who may call what is decided before, in one table.
+
+mod attestation;
+mod audit;
+mod caller;
+mod enforcement;
+mod layer;
+mod mandate;
+pub mod methods;
+mod parse;
+mod provisioning;
+mod revocation;
+mod show;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tonic::service::Routes;
+
+pub use layer::{Gatekeeper, GatekeeperLayer, Rate};
+pub use parse::Peer;
+
+use crate::app::App;
+use crate::pb;
+
+/// The longest message that a caller may send: the largest is a mandate with a policy bundle.
+const REQUEST_LEN_MAX: usize = 1 << 20;
+
+/// Every service of `countersign.v1`.
+pub fn routes(app: &Arc<App>) -> Routes {
+    let attestation = pb::attestation_service_server::AttestationServiceServer::new(
+        attestation::Attestation::new(Arc::clone(app)),
+    );
+    let audit = pb::audit_service_server::AuditServiceServer::new(audit::Audit::new(Arc::clone(app)));
+    let subscriptions = pb::enforcement_service_server::EnforcementServiceServer::new(
+        enforcement::Enforcement::new(Arc::clone(app)),
+    );
+    let mandate =
+        pb::mandate_service_server::MandateServiceServer::new(mandate::Mandates::new(Arc::clone(app)));
+    let provisioning = pb::provisioning_service_server::ProvisioningServiceServer::new(
+        provisioning::Provisioning::new(Arc::clone(app)),
+    );
+    let revocation = pb::revocation_service_server::RevocationServiceServer::new(
+        revocation::Revocation::new(Arc::clone(app)),
+    );
+    Routes::new(attestation.max_decoding_message_size(REQUEST_LEN_MAX))
+        .add_service(audit.max_decoding_message_size(REQUEST_LEN_MAX))
+        .add_service(subscriptions.max_decoding_message_size(REQUEST_LEN_MAX))
+        .add_service(mandate.max_decoding_message_size(REQUEST_LEN_MAX))
+        .add_service(provisioning.max_decoding_message_size(REQUEST_LEN_MAX))
+        .add_service(revocation.max_decoding_message_size(REQUEST_LEN_MAX))
+}

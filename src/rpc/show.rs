@@ -1,0 +1,138 @@
+//! From values to messages.
+
+use crate::app::{Answer, Restriction};
+use crate::domain::enforce::{EnforcedBy, ParticipantId, Position};
+use crate::domain::entity::Entity;
+use crate::domain::revocation::SuspensionTarget;
+use crate::domain::state::State;
+use crate::domain::subject::{Subject, SubjectBody};
+use crate::domain::time::Now;
+use crate::pb;
+use crate::views::CertificateRow;
+
+pub(super) const fn position(position: Position) -> pb::Position {
+    pb::Position { epoch: position.epoch.0, seq: position.seq.0 }
+}
+
+pub(super) fn decision(answer: &Answer) -> pb::Decision {
+    let decision = &answer.decision;
+    let mut explanation = decision.explain();
+    if let Some(fault) = &answer.certificate_fault {
+        explanation = format!("{explanation} ({})", fault.code());
+    }
+    pb::Decision {
+        legal: decision.legal.to_string(),
+        rule: decision.rule.to_string(),
+        reason: decision.reason.to_string(),
+        clause: decision.clause.to_owned(),
+        permit: decision.is_permit(),
+        denials: decision.denials.iter().map(ToString::to_string).collect(),
+        policy: decision.policy.map(|rule| rule.to_string()).unwrap_or_default(),
+        explanation,
+        as_of: Some(position(answer.as_of)),
+        good_until: answer.good_until.to_string(),
+        code: decision.code().to_owned(),
+        determination: decision.determination.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+pub(super) fn enforcement(done: &Restriction) -> pb::Enforcement {
+    let names = |list: &[ParticipantId]| list.iter().map(ToString::to_string).collect();
+    let report = done.report.clone().unwrap_or_default();
+    let status = match (&done.report, report.is_enforced()) {
+        (None, _) => pb::EnforcementStatus::Committed,
+        (Some(_), true) => pb::EnforcementStatus::Enforced,
+        (Some(_), false) => pb::EnforcementStatus::Partial,
+    };
+    let enforced_by = match report.enforced_by {
+        Some(EnforcedBy::Acks) => pb::EnforcedBy::Acks,
+        Some(EnforcedBy::Bound) => pb::EnforcedBy::Bound,
+        None => pb::EnforcedBy::Unspecified,
+    };
+    pb::Enforcement {
+        position: Some(position(done.position)),
+        acked: names(&report.acked),
+        weak: names(&report.weak),
+        lease_expired: names(&report.lease_expired),
+        pending: names(&report.pending),
+        enforced_by: enforced_by.into(),
+        status: status.into(),
+        durable: done.durable,
+        took_ms: done.took_ms,
+    }
+}
+
+pub(super) fn entity(state: &State, entity: &Entity, now: Now) -> pb::Entity {
+    let card = &entity.card;
+    let grants = card.grants.iter().map(|grant| pb::ModelGrant {
+        grant_id: grant.id.to_string(),
+        model: grant.model.to_string(),
+        from: grant.interval.from.to_string(),
+        until: grant.interval.until.map(|at| at.to_string()).unwrap_or_default(),
+        countries: grant.countries.iter().map(ToString::to_string).collect(),
+        purposes: grant.purposes.iter().map(ToString::to_string).collect(),
+        active: grant.is_active(now),
+    });
+    let fresh_ms = state.bundle().parts().posture.screening_fresh_ms;
+    pb::Entity {
+        entity_id: card.id.to_string(),
+        name: entity.name.clone(),
+        kind: entity.kind.to_string(),
+        organisation: card.org.to_string(),
+        seat: card.seat.map(|seat| seat.to_string()).unwrap_or_default(),
+        status: entity.status.to_string(),
+        suspended: state.enforcement.suspended.contains(&SuspensionTarget::Entity(card.id)),
+        entity_class: card.class(now).to_string(),
+        grants: grants.collect(),
+        screening: format!("{:?}", card.screening_state(fresh_ms, now)).to_uppercase(),
+        revision: card.revision.0,
+    }
+}
+
+pub(super) fn subject(state: &State, subject: &Subject) -> pb::Subject {
+    let (mut owner, mut operators) = (String::new(), Vec::new());
+    let (mut person_status, mut relation, mut assurance) = (String::new(), String::new(), String::new());
+    match &subject.body {
+        SubjectBody::Human(employment) => {
+            relation = employment.relation.to_string();
+            if let Some(vetting) = &employment.vetting {
+                person_status = vetting.status.to_string();
+                assurance = vetting.assurance.to_string();
+            }
+        }
+        SubjectBody::Workload(workload) => {
+            owner = workload.owner.to_string();
+            operators = workload.operators.iter().map(ToString::to_string).collect();
+        }
+    }
+    pb::Subject {
+        subject_id: subject.id.to_string(),
+        entity_id: subject.entity.to_string(),
+        kind: subject.kind().to_string(),
+        status: subject.status.to_string(),
+        suspended: state.enforcement.suspended.contains(&SuspensionTarget::Subject(subject.id)),
+        person_status,
+        relation,
+        assurance,
+        owner,
+        operators,
+        revision: subject.revision.0,
+    }
+}
+
+pub(super) fn certificate(row: &CertificateRow) -> pb::CertificateRecord {
+    pb::CertificateRecord {
+        authority: row.authority.to_string(),
+        ordinal: row.ordinal.0,
+        serial: row.serial.to_string(),
+        entity_id: row.entity.map(|id| id.to_string()).unwrap_or_default(),
+        subject_id: row.subject.map(|id| id.to_string()).unwrap_or_default(),
+        principal: row.principal.as_ref().map(ToString::to_string).unwrap_or_default(),
+        lineage_id: row.step.map(|step| step.lineage.to_string()).unwrap_or_default(),
+        generation: row.step.map_or(0, |step| step.generation),
+        not_before: row.not_before.to_string(),
+        not_after: row.not_after.to_string(),
+        intended_seq: row.intended.0,
+        issued_seq: row.issued.map_or(0, |seq| seq.0),
+    }
+}

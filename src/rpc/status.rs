@@ -1,0 +1,42 @@
+//! The one table that turns an error into a gRPC status, with `google.rpc` details.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::app::Error;
+
+/// The domain of `ErrorInfo`.
+const DOMAIN: &str = "countersign.v1";
+
+/// The status of an error. Faults of ours are logged here, once, and show a fixed text.
+pub fn status(error: Error) -> Status {
+    let reason = error.code();
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::new());
+    let text = error.to_string();
+    let (code, text) = match error {
+        Error::Invalid { field, why } => {
+            details.add_bad_request_violation(field, why);
+            (Code::InvalidArgument, text)
+        }
+        Error::Unauthenticated(_) => (Code::Unauthenticated, text),
+        Error::Denied(_) => (Code::PermissionDenied, text),
+        Error::NotFound(_) => (Code::NotFound, text),
+        Error::Exists(_) => (Code::AlreadyExists, text),
+        Error::WrongState(_) | Error::NeedsApproval(_) => (Code::FailedPrecondition, text),
+        Error::Conflict(_) => (Code::Aborted, text),
+        Error::Repeated(_) => (Code::AlreadyExists, text),
+        Error::Limit { retry_after_ms } => {
+            details.set_retry_info(Some(Duration::from_millis(u64::from(retry_after_ms))));
+            (Code::ResourceExhausted, text)
+        }
+        Error::Unavailable(_) | Error::ReadOnly(_) => (Code::Unavailable, text),
+        Error::Deadline => (Code::DeadlineExceeded, text),
+        Error::Internal(cause) => {
+            tracing::error!(cause, "internal error");
+            (Code::Internal, "internal error; the server's log says more".to_owned())
+        }
+    };
+    Status::with_error_details(code, text, details)
+}

@@ -1,0 +1,107 @@
+//! The keys of a data directory, and the server's own certificate.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::app::{App, Error as AppError, Keys};
+use crate::ca::{FileSigner, KeyFileFault, Signer};
+use crate::config::KeyFiles;
+use crate::domain::certificate::{Facts, PrincipalKind};
+use crate::domain::id::PrincipalId;
+use crate::x509::bundle::certificate_pem;
+use crate::x509::{ClientKey, ServerName, parse};
+
+/// The name of the server's own principal.
+const SERVER_NAME: &str = "server";
+/// The file of the server's own certificate in the data directory.
+const CERTIFICATE_FILE: &str = "server-certificate.pem";
+
+/// Why the keys of a data directory cannot be used.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// A key file.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: KeyFileFault,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The server's own key is not usable.
+    #[error("{}: it is not a PKCS#8 key of a curve that this service uses", .0.display())]
+    ServerKey(PathBuf),
+    /// There is no certificate for the server, and none can be issued now.
+    #[error("the server has no certificate and cannot issue one: {0}")]
+    NoCertificate(AppError),
+}
+
+/// A key with its certificate.
+pub(super) struct Credential {
+    /// DER.
+    pub(super) certificate: Vec<u8>,
+    /// PKCS#8, DER.
+    pub(super) key: Vec<u8>,
+}
+
+/// Loads the authorities' keys and the log key.
+pub(super) fn load(files: &KeyFiles) -> Result<Keys, KeyError> {
+    let signer = |path: &Path| -> Result<Arc<dyn Signer>, KeyError> {
+        let failed = |source| KeyError::File { path: path.to_owned(), source };
+        Ok(Arc::new(FileSigner::load(path).map_err(failed)?))
+    };
+    Ok(Keys { access: signer(&files.access)?, system: signer(&files.system)?, log: signer(&files.log)? })
+}
+
+/// The server's own credential: the stored certificate while it is good for half of its life more, else a new one.
+pub(super) async fn server_credential(
+    app: &App,
+    (data, key_path): (&Path, &Path),
+    names: &[ServerName],
+    may_issue: bool,
+) -> Result<Credential, KeyError> {
+    let key_path = key_path.to_owned();
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| KeyError::Io { path, source }
+    };
+    let pem = std::fs::read_to_string(&key_path).map_err(io(&key_path))?;
+    let key = ClientKey::from_pem(&pem).map_err(|_| KeyError::ServerKey(key_path.clone()))?;
+    let path = data.join(CERTIFICATE_FILE);
+    let stored = std::fs::read_to_string(&path).ok().and_then(|pem| pem::parse(pem).ok());
+    if let Some(stored) = stored
+        && (is_current(app, stored.contents(), &key, names) || !may_issue)
+    {
+        return Ok(Credential { certificate: stored.into_contents(), key: key.to_pkcs8() });
+    }
+    let Ok(name) = SERVER_NAME.parse::<PrincipalId>() else { return Err(KeyError::ServerKey(key_path)) };
+    let issued = app
+        .issue_server(&name, key.public_key().clone(), names.to_vec())
+        .await
+        .map_err(KeyError::NoCertificate)?;
+    std::fs::write(&path, certificate_pem(&issued.certificate)).map_err(io(&path))?;
+    Ok(Credential { certificate: issued.certificate, key: key.to_pkcs8() })
+}
+
+fn is_current(app: &App, der: &[u8], key: &ClientKey, names: &[ServerName]) -> bool {
+    let Ok(certificate) = app.read_certificate(der) else { return false };
+    let is_server = match &certificate.facts {
+        Facts::System(facts) => facts.kind == PrincipalKind::Server,
+        Facts::Access(_) => false,
+    };
+    let life_ms = certificate.not_after.millis() - certificate.not_before.millis();
+    let same_names = parse(der, app.profile()).is_ok_and(|unverified| unverified.names() == names);
+    is_server
+        && same_names
+        && certificate.key == key.public_key().digest()
+        && app.now().millis() < certificate.not_before.millis() + life_ms / 2
+}

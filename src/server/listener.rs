@@ -1,0 +1,123 @@
+//! The listener: accepts, shakes hands with a deadline, and hands connections with their peers to the services.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+use crate::rpc::Peer;
+
+/// Handshakes under way at once; further connections wait in the kernel's queue.
+const HANDSHAKES_MAX: usize = 1_024;
+/// How long a handshake may take: slow clients cannot hold a place.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that have shaken hands and wait for the server task.
+const READY_MAX: usize = 128;
+/// How long to wait when the system has no descriptor to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection with its peer.
+pub(super) struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+/// Accepts until the service stops.
+pub(super) fn incoming(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    mut stopped: watch::Receiver<bool>,
+) -> ReceiverStream<io::Result<Connection>> {
+    let (ready, connections) = mpsc::channel(READY_MAX);
+    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let acceptor = TlsAcceptor::from(config);
+    tokio::spawn(async move {
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (socket, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            tokio::spawn(async move {
+                let shaken =
+                    tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(&acceptor, socket, address.ip())).await;
+                drop(place);
+                match shaken {
+                    Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
+                    Ok(Err(error)) => {
+                        tracing::info!(peer.address = %address.ip(), %error, "handshake failed")
+                    }
+                    Err(_) => tracing::info!(peer.address = %address.ip(), "handshake took too long"),
+                }
+            });
+        }
+    });
+    ReceiverStream::new(connections)
+}
+
+async fn shake(
+    acceptor: &TlsAcceptor,
+    socket: TcpStream,
+    address: std::net::IpAddr,
+) -> io::Result<Connection> {
+    socket.set_nodelay(true)?;
+    let stream = acceptor.accept(socket).await?;
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .map(|der| Arc::from(der.as_ref()));
+    Ok(Connection { stream, peer: Peer { address, certificate } })
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, buffer)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

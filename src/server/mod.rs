@@ -1,0 +1,234 @@
+//! The running service: listener, TLS, health, graceful stop. Holds no rule of its own.
+
+mod health;
+mod keys;
+mod listener;
+mod run;
+mod tls;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+
+pub use keys::KeyError;
+pub use run::{BadConfig, run};
+pub use tls::TlsError;
+
+use crate::app::store::{self, StoreError};
+use crate::app::{App, Error, Ingredients, Upkeep};
+use crate::config::KeyFiles;
+use crate::env::{Clock, Entropy};
+use crate::envoy::{Authorization, TrustedHeaders};
+use crate::journal::file::Options;
+use crate::rpc::{self, GatekeeperLayer, Rate};
+use crate::x509::{CrlBase, ServerName};
+
+/// How long one answer may take: the longest lease bound and some seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
+/// Streams on one connection: a proxy's worth of concurrent checks.
+const STREAMS_MAX: u32 = 1_024;
+/// How long calls under way may take to end when the service stops.
+const DRAIN: Duration = Duration::from_secs(10);
+/// When gateways should come back after a stop, and how far apart: a restart takes seconds.
+const RECONNECT_AFTER_MS: u32 = 500;
+const RECONNECT_JITTER_MS: u32 = 2_000;
+/// How often a run that could not begin tries again.
+const BEGIN_RETRY: Duration = Duration::from_secs(1);
+
+/// What a server needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Its data directory, made by `init`.
+    pub data: PathBuf,
+    /// Where its private keys are.
+    pub keys: KeyFiles,
+    /// DNS names and addresses in its own certificate.
+    pub names: Vec<ServerName>,
+    /// Where CRLs will be found.
+    pub crl_base: CrlBase,
+    /// Under this many free bytes only restrictions are recorded.
+    pub low_water: u64,
+    /// Calls of one principal.
+    pub principals: Rate,
+    /// Calls of one address without a principal's certificate.
+    pub addresses: Rate,
+    /// Request headers that a trusted edge sets.
+    pub headers: TrustedHeaders,
+    /// Accept the clock as it is, without officers: for `dev` only.
+    pub accept_clock: bool,
+}
+
+/// Why a server does not run.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The configuration has a value that cannot be used.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
+    /// The data directory cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The service refused to start.
+    #[error("the service cannot start: {0}")]
+    App(#[from] Error),
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Reflection cannot be set up.
+    #[error("reflection: {0}")]
+    Reflection(String),
+}
+
+/// A running server.
+pub struct Running {
+    address: SocketAddr,
+    app: Arc<App>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    upkeep: Upkeep,
+}
+
+impl Running {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The service behind it.
+    pub const fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Stops: no new connections, calls under way end, what is waiting is committed.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.app.feed().drain(RECONNECT_AFTER_MS, RECONNECT_JITTER_MS);
+        self.upkeep.stop().await;
+        for task in self.tasks {
+            match tokio::time::timeout(DRAIN, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a server task ended in a panic"),
+                Err(_) => tracing::warn!("calls under way did not end in time"),
+            }
+        }
+        self.app.stop().await;
+    }
+}
+
+/// Opens a data directory and recovers its state.
+///
+/// # Errors
+/// Damage, or another process that has it open.
+pub fn open(data: &Path, low_water: u64, entropy: &dyn Entropy) -> Result<store::Store, ServerError> {
+    let mut options = Options::new(entropy.bytes16());
+    options.low_water = low_water;
+    let store = store::open(data, &options)?;
+    if let Some(dropped) = &store.report.dropped {
+        tracing::warn!(
+            segment = dropped.segment,
+            offset = dropped.offset,
+            seq = dropped.seq.0,
+            "a batch that was torn by a crash, and never acknowledged, was dropped"
+        );
+    }
+    Ok(store)
+}
+
+/// Starts a server. It answers health at once, and permits nothing before its start is durably on record.
+///
+/// # Errors
+/// Why it does not start.
+pub async fn start(
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Running, ServerError> {
+    let data = settings.data.clone();
+    let store = open(&data, settings.low_water, entropy.as_ref())?;
+    let keys = keys::load(&settings.keys)?;
+    let crl_base = settings.crl_base.clone();
+    let ingredients = Ingredients { store, keys, crl_base, clock: Arc::clone(&clock), entropy };
+    let app = App::start(ingredients)?;
+    if settings.accept_clock {
+        app.accept_clock();
+    }
+    let begun = app.begin().await;
+    let credential =
+        keys::server_credential(&app, (&data, &settings.keys.server), &settings.names, begun.is_ok()).await?;
+    let config = tls::server_config(&app, credential)?;
+    let address = settings.listen;
+    let failed = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = Vec::new();
+    if let Err(error) = begun {
+        tracing::error!(%error, "the start cannot be recorded; nothing is permitted until it is");
+        tasks.push(tokio::spawn(keep_beginning(Arc::clone(&app), stopped.clone())));
+    }
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tasks.push(tokio::spawn(health::watch(Arc::clone(&app), reporter, stopped.clone())));
+    let incoming = listener::incoming(listener, config, stopped.clone());
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(crate::pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|e| ServerError::Reflection(e.to_string()))?;
+    let gatekeeper = GatekeeperLayer::new(Arc::clone(&app), settings.principals, settings.addresses);
+    let routes = rpc::routes(&app)
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(Authorization::service(&app, settings.headers));
+    let mut shutdown = stopped;
+    tasks.push(tokio::spawn(async move {
+        let served = Server::builder()
+            .timeout(ANSWER_TIMEOUT)
+            .max_concurrent_streams(STREAMS_MAX)
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .layer(gatekeeper)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, async move {
+                drop(shutdown.wait_for(|stop| *stop).await);
+            })
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the server ended");
+        }
+    }));
+    let upkeep = Upkeep::start(&app);
+    tracing::info!(%address, seq = app.state().position.seq.0, "serving");
+    Ok(Running { address, app, stop, tasks, upkeep })
+}
+
+async fn keep_beginning(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(BEGIN_RETRY) => {}
+        }
+        if app.begin().await.is_ok() {
+            tracing::info!("the start is recorded; the service permits again");
+            return;
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A server as its configuration describes it, until it is told to stop.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{ServerError, Settings, start};
+use crate::config::Config;
+use crate::env::{SystemClock, SystemEntropy};
+use crate::envoy::TrustedHeaders;
+use crate::rpc::Rate;
+use crate::x509::ServerName;
+
+/// A value of the configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("configuration key {key}: {why}")]
+pub struct BadConfig {
+    /// Which key.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub why: String,
+}
+
+impl TryFrom<Config> for Settings {
+    type Error = BadConfig;
+    fn try_from(config: Config) -> Result<Self, BadConfig> {
+        let bad = |key, why: String| BadConfig { key, why };
+        let name = |text: &String| {
+            let address = text.parse().ok().map(ServerName::Ip);
+            let name = address.or_else(|| ServerName::dns(text));
+            name.ok_or_else(|| bad("names", format!("{text:?} is not a DNS name or an address")))
+        };
+        let mut names = config.names.iter().map(name).collect::<Result<Vec<_>, _>>()?;
+        names.sort();
+        names.dedup();
+        // As many at once as in a second: a client that starts is not refused its first calls.
+        let rate = |per_s| Rate { per_s, burst: per_s };
+        Ok(Self {
+            listen: config.listen,
+            low_water: config.low_water(),
+            data: config.data,
+            keys: config.keys,
+            names,
+            crl_base: config.crl_base_url.parse().map_err(|e| bad("crl_base_url", format!("{e}")))?,
+            principals: rate(config.limits.requests_per_s),
+            addresses: rate(config.limits.address_requests_per_s),
+            headers: TrustedHeaders { model: config.envoy.model_header, place: config.envoy.place_header },
+            accept_clock: false,
+        })
+    }
+}
+
+/// Serves until `shutdown` ends, then stops gracefully.
+///
+/// # Errors
+/// Why it does not start.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    let settings = Settings::try_from(config)?;
+    let running = start(settings, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?;
+    shutdown.await;
+    tracing::info!("stopping");
+    running.stop().await;
+    Ok(())
+}

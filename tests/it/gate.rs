@@ -1,0 +1,219 @@
+//! The gateway library over real mTLS: it permits and denies as the server does, acknowledges what it enforces, and
+//! fails closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::client::{Gate, GateConfig, Identity, Target};
+use countersign::domain::command::Command;
+use countersign::domain::decision::Denial;
+use countersign::domain::enforce::message::Strength;
+use countersign::domain::enforce::{Chain, Request, bound_ms};
+use countersign::domain::model::AccessForm;
+use countersign::domain::person::EvidenceKind;
+use countersign::domain::policy::Place;
+use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope};
+use countersign::env::{ManualClock, SystemEntropy};
+use countersign::pb;
+use countersign::x509::Profile;
+use countersign::x509::bundle::certificate_pem;
+
+use crate::world::World;
+
+/// How long an event may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn question(model: &str) -> Request<'_> {
+    Request {
+        model,
+        form: AccessForm::Inference,
+        place: Place::Us,
+        serving: Place::Us,
+        purpose: None,
+        chain: Chain::default(),
+    }
+}
+
+const STRONG: Strength = Strength {
+    per_request: true,
+    closes_connections: false,
+    resumption_off: true,
+    stream_cut_ms: 0,
+    pausable: false,
+};
+
+/// A gate of the running service, with a clock of its own.
+async fn gate(world: &World, name: &str, strength: Strength, clock: &Arc<ManualClock>) -> Gate {
+    let caller = world.gateway(name).await;
+    let settings = Arc::clone(&world.running().app().state().settings);
+    let config = GateConfig {
+        target: Target {
+            address: world.running().address().to_string(),
+            server_name: Some("localhost".to_owned()),
+            system_bundle_pem: world.system_pem(),
+        },
+        identity: Identity::from_pem(&certificate_pem(&caller.certificate), &caller.key.to_pem()).unwrap(),
+        profile: Profile::new(settings.trust_domain.parse().unwrap(), settings.arc.parse().unwrap(), None),
+        log_key: settings.log_key.as_slice().try_into().unwrap(),
+        strength,
+        clock: Arc::clone(clock) as Arc<dyn countersign::env::Clock>,
+        entropy: Arc::new(SystemEntropy),
+    };
+    let gate = Gate::connect(config).await.unwrap();
+    gate.ready(PATIENCE).await.unwrap();
+    gate
+}
+
+/// Polls until the gate decides as wanted.
+async fn until(gate: &Gate, leaf: &[u8], wanted: impl Fn(&Gate, &[u8]) -> bool) {
+    let reached = async {
+        while !wanted(gate, leaf) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, reached).await.is_err() {
+        panic!(
+            "the gate does not get there: {:?}, {:?}",
+            gate.decide(leaf, &question("mythos-5")),
+            gate.status()
+        );
+    }
+}
+
+fn permits(gate: &Gate, leaf: &[u8]) -> bool {
+    gate.decide(leaf, &question("mythos-5")).is_permit()
+}
+
+async fn world_with_employee() -> (World, Vec<u8>) {
+    let world = World::start().await;
+    let entity = world.partner().await;
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let leaf = world.enroll(subject).await.certificate;
+    (world, leaf)
+}
+
+fn revoke(world: &World, leaf: &[u8]) -> Command {
+    let ordinal = world.running().app().read_certificate(leaf).unwrap().ordinal;
+    Command::Revoke { scope: RevocationScope::Certificate(ordinal), reason: RevocationReason::Misuse }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_waits_returns_when_the_gate_enforces_it() {
+    let (world, leaf) = world_with_employee().await;
+    let gate = gate(&world, "gw-1", STRONG, &world.clock).await;
+    // The first decision asks the server, for the gate does not hold the entity's card yet.
+    assert!(gate.decide_or_ask(&leaf, &question("mythos-5")).await.is_permit);
+    until(&gate, &leaf, permits).await;
+    let done = world.restrict(revoke(&world, &leaf), pb::Wait::Enforced).await.unwrap();
+    assert_eq!(done.status(), pb::EnforcementStatus::Enforced, "{done:?}");
+    assert!(done.acked.contains(&"gw-1".to_owned()), "{done:?}");
+    let denied = gate.decide(&leaf, &question("mythos-5"));
+    assert_eq!(denied.decision.denials, [Denial::CredentialRevoked]);
+    gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_cannot_promise_all_is_named_as_weak() {
+    let (world, leaf) = world_with_employee().await;
+    let weak = Strength { pausable: true, ..STRONG };
+    let gate = gate(&world, "gw-weak", weak, &world.clock).await;
+    let done = world.restrict(revoke(&world, &leaf), pb::Wait::Enforced).await.unwrap();
+    assert_eq!(done.status(), pb::EnforcementStatus::Partial);
+    assert_eq!(done.weak, ["gw-weak"], "{done:?}");
+    assert!(!done.acked.contains(&"gw-weak".to_owned()));
+    gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_24_a_gate_without_its_server_denies_after_the_lease_and_recovers_by_itself() {
+    let (mut world, leaf) = world_with_employee().await;
+    let clock = Arc::clone(&world.clock);
+    let port = world.running().address().port();
+    let gate = gate(&world, "gw-1", STRONG, &clock).await;
+    gate.decide_or_ask(&leaf, &question("mythos-5")).await;
+    until(&gate, &leaf, permits).await;
+    world.close().await;
+    clock.advance_ms(u32::try_from(bound_ms(10_000)).unwrap());
+    let denied = gate.decide(&leaf, &question("mythos-5"));
+    assert_eq!(denied.decision.denials.first(), Some(&Denial::StaleView));
+    assert!(!gate.decide_or_ask(&leaf, &question("mythos-5")).await.is_permit);
+    world.open_at(port).await;
+    until(&gate, &leaf, permits).await;
+    gate.shutdown().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_of_a_model_reaches_the_gate_and_two_officers_release_it() {
+    let (world, leaf) = world_with_employee().await;
+    let gate = gate(&world, "gw-1", STRONG, &world.clock).await;
+    gate.decide_or_ask(&leaf, &question("mythos-5")).await;
+    until(&gate, &leaf, permits).await;
+    let scope = StopScope::Model("mythos-5".parse().unwrap());
+    let stop = Command::Stop { scope: scope.clone(), reason: RevocationReason::Drill };
+    let done = world.restrict(stop, pb::Wait::Enforced).await.unwrap();
+    assert_eq!(done.status(), pb::EnforcementStatus::Enforced, "{done:?}");
+    let denied = gate.decide(&leaf, &question("mythos-5"));
+    assert_eq!(denied.decision.denials, [Denial::EmergencyStop]);
+    // One officer alone only proposes; with the other it is released.
+    let release = Command::ReleaseStop(scope);
+    let mandate = world.mandate(&release).await.unwrap();
+    let alone = world.submit(mandate.clone(), vec![world.alice.approve(&mandate)]).await.unwrap();
+    assert_eq!(alone.signatures_missing, 1);
+    assert!(!permits(&gate, &leaf));
+    let both = vec![world.alice.approve(&mandate), world.bob.approve(&mandate)];
+    world.submit(mandate, both).await.unwrap();
+    until(&gate, &leaf, permits).await;
+    gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_a_second_off_the_server_s_time_denies() {
+    let (world, leaf) = world_with_employee().await;
+    let own = Arc::new(ManualClock::at(countersign::env::Clock::now(world.clock.as_ref())));
+    let gate = gate(&world, "gw-1", STRONG, &own).await;
+    gate.decide_or_ask(&leaf, &question("mythos-5")).await;
+    until(&gate, &leaf, permits).await;
+    own.set_wall(countersign::env::Clock::now(own.as_ref()).plus_ms(2_500));
+    // The next Pong shows it; a Ping goes out when its time has come on the gate's own steady clock.
+    until(&gate, &leaf, |gate, leaf| {
+        own.tick_boot_ms(200);
+        world.clock.tick_boot_ms(200);
+        gate.decide(leaf, &question("mythos-5")).decision.denials.first() == Some(&Denial::ClockUntrusted)
+    })
+    .await;
+    gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_rolled_back_makes_no_gate_forget_and_stops_the_leases() {
+    let (mut world, leaf) = world_with_employee().await;
+    let clock = Arc::clone(&world.clock);
+    let port = world.running().address().port();
+    let gate = gate(&world, "gw-1", STRONG, &clock).await;
+    gate.decide_or_ask(&leaf, &question("mythos-5")).await;
+    until(&gate, &leaf, permits).await;
+    world.close().await;
+    let yesterday = world.copy_data();
+    world.open_at(port).await;
+    until(&gate, &leaf, |gate, _| gate.status().fault.is_none()).await;
+    let done = world.restrict(revoke(&world, &leaf), pb::Wait::Committed).await.unwrap();
+    let revoked_at = done.position.unwrap().seq;
+    until(&gate, &leaf, |gate, _| gate.status().position.seq.0 >= revoked_at).await;
+    assert!(!permits(&gate, &leaf));
+    world.close().await;
+    world.restore_data(&yesterday);
+    world.open_at(port).await;
+    let app = Arc::clone(world.running().app());
+    until(&gate, &leaf, |_, _| app.feed().rollback().is_some()).await;
+    let why = app.feed().rollback().unwrap();
+    assert!(why.contains("it signed record"), "{why}");
+    assert!(!permits(&gate, &leaf), "a gate un-revoked");
+    // Nothing that loosens is recorded any more, and the answer says why; a restriction is.
+    let refused = world.enact(Command::ActivateEntity(world.provider)).await.unwrap_err();
+    assert!(refused.message().contains("only restrictions are recorded"), "{}", refused.message());
+    world.restrict(revoke(&world, &leaf), pb::Wait::Committed).await.unwrap();
+    drop(app);
+    gate.shutdown().await;
+    world.close().await;
+}

@@ -1,0 +1,514 @@
+//! A whole service in a temporary directory: two officers, real mTLS on a free port, a clock that the test holds.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use countersign::app::store;
+use countersign::ca::bootstrap::{NewAuthority, authority};
+use countersign::ca::{FileSigner, SignatureAlgorithm, Signer};
+use countersign::domain::approval::{Approval, GENESIS_PREFIX, MANDATE_PREFIX};
+use countersign::domain::authority::{Authority, AuthorityState};
+use countersign::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
+use countersign::domain::codec::{from_bytes, to_bytes};
+use countersign::domain::command::{Command, NewPrincipal, SubjectDecision};
+use countersign::domain::entity::{EntityKind, Organisation, Screening, ScreeningResult};
+use countersign::domain::event::{Entry, Event, Genesis, NewEntity};
+use countersign::domain::grant::Grant;
+use countersign::domain::id::{AuthorityId, BootId, EntityId, GrantId, SubjectId};
+use countersign::domain::person::{Assurance, EvidenceKind};
+use countersign::domain::principal::Role;
+use countersign::domain::subject::Vetting;
+use countersign::domain::time::{Interval, Timestamp};
+use countersign::env::{Clock, Entropy, ManualClock, SystemEntropy};
+use countersign::journal::file::Options;
+use countersign::pb;
+use countersign::rpc::Rate;
+use countersign::server::{self, Running, Settings};
+use countersign::x509::{ClientKey, Curve, ServerName, bundle::certificate_pem};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName as TlsName};
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+/// The trust domain of every test.
+pub(crate) const TRUST_DOMAIN: &str = "test.example";
+/// When every test begins: after the lift, before the rescission.
+pub(crate) const BEGIN: &str = "2026-06-27T12:00:00Z";
+
+/// A caller: a key with the certificate that was issued for it.
+pub(crate) struct Caller {
+    pub(crate) key: ClientKey,
+    pub(crate) certificate: Vec<u8>,
+}
+
+/// An officer with a key that the service never sees.
+pub(crate) struct Officer {
+    pub(crate) name: &'static str,
+    pub(crate) key: ClientKey,
+}
+
+impl Officer {
+    fn new(name: &'static str) -> Self {
+        Self { name, key: ClientKey::generate(Curve::P256).unwrap() }
+    }
+
+    pub(crate) fn approve(&self, mandate: &[u8]) -> pb::Approval {
+        let signature = sign(&self.key, MANDATE_PREFIX, mandate).into();
+        pb::Approval { officer: self.name.to_owned(), signature }
+    }
+}
+
+/// A detached signature, as an officer's machine makes it.
+pub(crate) fn sign(key: &ClientKey, prefix: &[u8], bytes: &[u8]) -> Vec<u8> {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &key.to_pkcs8()).unwrap();
+    let message = [prefix, bytes].concat();
+    pair.sign(&aws_lc_rs::rand::SystemRandom::new(), &message).unwrap().as_ref().to_vec()
+}
+
+/// A running service and everybody around it.
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) alice: Officer,
+    pub(crate) bob: Officer,
+    pub(crate) provider: EntityId,
+    running: Option<Running>,
+    channels: Vec<Channel>,
+}
+
+impl World {
+    /// A new service, on a clock that stands at [`BEGIN`].
+    pub(crate) async fn start() -> Self {
+        Self::start_at(BEGIN.parse().unwrap()).await
+    }
+
+    /// A new service, on a clock that stands at this instant.
+    pub(crate) async fn start_at(begin: Timestamp) -> Self {
+        let clock = Arc::new(ManualClock::at(begin));
+        let dir = tempfile::tempdir().unwrap();
+        let (alice, bob) = (Officer::new("alice"), Officer::new("bob"));
+        let provider = EntityId::from_parts(clock.now(), SystemEntropy.bytes16());
+        found(dir.path(), clock.now(), provider, &[&alice, &bob]);
+        let mut world = Self { dir, clock, alice, bob, provider, running: None, channels: Vec::new() };
+        world.open().await;
+        world
+    }
+
+    /// Starts the service again on the same directory.
+    pub(crate) async fn open(&mut self) {
+        self.open_at(0).await;
+    }
+
+    /// The same on this port; 0: a free one.
+    pub(crate) async fn open_at(&mut self, port: u16) {
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let mut settings = settings(self.dir.path());
+        settings.listen.set_port(port);
+        let running = server::start(settings, clock, Arc::new(SystemEntropy)).await.unwrap();
+        self.running = Some(running);
+        let mut channels = Vec::new();
+        for officer in [&self.alice, &self.bob] {
+            let app = self.running().app();
+            let csr = officer.key.request().unwrap();
+            let issued = app.issue_principal(&officer.name.parse().unwrap(), &csr).await.unwrap();
+            channels.push(self.connect(Some((&officer.key, &issued.certificate))).await);
+        }
+        self.channels = channels;
+    }
+
+    /// Stops the service; its directory stays.
+    pub(crate) async fn close(&mut self) {
+        self.channels.clear();
+        self.running.take().unwrap().stop().await;
+    }
+
+    /// A copy of the data directory. The service must be stopped.
+    pub(crate) fn copy_data(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_tree(self.dir.path(), copy.path());
+        copy
+    }
+
+    /// Puts a copy in the place of the data directory. The service must be stopped.
+    pub(crate) fn restore_data(&self, copy: &tempfile::TempDir) {
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        copy_tree(copy.path(), self.dir.path());
+    }
+
+    /// Waits until the certificate index reflects every record.
+    pub(crate) async fn settle_views(&self) {
+        let app = self.running().app();
+        while app.certificates().applied_seq() < app.journal().head().seq {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    /// Alice's connection.
+    pub(crate) fn alice(&self) -> Channel {
+        self.channels[0].clone()
+    }
+
+    /// Bob's connection.
+    pub(crate) fn bob(&self) -> Channel {
+        self.channels[1].clone()
+    }
+
+    /// The authorities of people and workloads, PEM.
+    pub(crate) fn access_pem(&self) -> String {
+        self.authority_pem(AuthorityKind::Access)
+    }
+
+    /// The authorities of principals, PEM.
+    pub(crate) fn system_pem(&self) -> String {
+        self.authority_pem(AuthorityKind::System)
+    }
+
+    fn authority_pem(&self, kind: AuthorityKind) -> String {
+        let state = self.running().app().state();
+        certificate_pem(&state.authority(kind).unwrap().certificate)
+    }
+
+    /// A connection over mTLS, or without a client certificate.
+    pub(crate) async fn connect(&self, identity: Option<(&ClientKey, &[u8])>) -> Channel {
+        let mut roots = rustls::RootCertStore::empty();
+        let state = self.running().app().state();
+        let system = state.authority(AuthorityKind::System).unwrap();
+        roots.add(CertificateDer::from(system.certificate.clone())).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_details(
+            provider,
+            Arc::new(ClockTime(Arc::clone(&self.clock))),
+        )
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((key, certificate)) => builder
+                .with_client_auth_cert(
+                    vec![CertificateDer::from(certificate.to_vec())],
+                    PrivateKeyDer::Pkcs8(key.to_pkcs8().into()),
+                )
+                .unwrap(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let config = Arc::new(config);
+        let address = self.running().address();
+        let connector = tower::service_fn(move |_| {
+            let config = Arc::clone(&config);
+            async move {
+                let socket = tokio::net::TcpStream::connect(address).await?;
+                socket.set_nodelay(true)?;
+                let name = TlsName::try_from("localhost").unwrap();
+                let stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await?;
+                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
+            }
+        });
+        Endpoint::from_static("https://localhost").connect_with_connector_lazy(connector)
+    }
+
+    /// Has Alice and, if the command needs it, Bob sign and submit a command.
+    pub(crate) async fn enact(&self, command: Command) -> Result<pb::SubmitMandateResponse, Status> {
+        let mandate = self.mandate(&command).await?;
+        let mut approvals = vec![self.alice.approve(&mandate)];
+        if command.signers().count == 2 {
+            approvals.push(self.bob.approve(&mandate));
+        }
+        self.submit(mandate, approvals).await
+    }
+
+    /// The mandate of a command, as the service prepares it.
+    pub(crate) async fn mandate(&self, command: &Command) -> Result<Vec<u8>, Status> {
+        let mut client = pb::mandate_service_client::MandateServiceClient::new(self.alice());
+        let request = pb::PrepareMandateRequest { command: to_bytes(command).into() };
+        let mandate = client.prepare_mandate(request).await?.into_inner().mandate;
+        let read: countersign::domain::approval::Mandate = from_bytes(&mandate).unwrap();
+        assert_eq!(read.command, *command);
+        Ok(mandate.to_vec())
+    }
+
+    /// Submits a mandate with these signatures.
+    pub(crate) async fn submit(
+        &self,
+        mandate: Vec<u8>,
+        approvals: Vec<pb::Approval>,
+    ) -> Result<pb::SubmitMandateResponse, Status> {
+        let mut client = pb::mandate_service_client::MandateServiceClient::new(self.alice());
+        let mandate = Some(pb::SignedMandate { mandate: mandate.into(), approvals });
+        let request = pb::SubmitMandateRequest { mandate, ..Default::default() };
+        Ok(client.submit_mandate(request).await?.into_inner())
+    }
+
+    /// Revokes, suspends or stops with Alice's signature, and waits as asked.
+    pub(crate) async fn restrict(&self, command: Command, wait: pb::Wait) -> Result<pb::Enforcement, Status> {
+        let mandate = self.mandate(&command).await?;
+        let approvals = vec![self.alice.approve(&mandate)];
+        let mut client = pb::revocation_service_client::RevocationServiceClient::new(self.alice());
+        let request = pb::RevokeRequest {
+            mandate: Some(pb::SignedMandate { mandate: mandate.into(), approvals }),
+            wait: wait.into(),
+            ..Default::default()
+        };
+        Ok(client.revoke(request).await?.into_inner().enforcement.unwrap())
+    }
+
+    /// An entity of Annex A, active, screened, with a grant for Mythos.
+    pub(crate) async fn partner(&self) -> EntityId {
+        let entity = self.applicant().await;
+        self.screen(entity).await;
+        self.enact(Command::ActivateEntity(entity)).await.unwrap();
+        let determination = "2026-06-26-lift".parse().unwrap();
+        let revision =
+            self.running().app().state().annexes.get(&determination).copied().unwrap_or_default() + 1;
+        let add = vec![entity];
+        self.enact(Command::AmendAnnex { determination, revision, add, remove: vec![] }).await.unwrap();
+        self.grant(entity).await;
+        // What widens takes effect a second after its record: the margin for a clock that is not exact.
+        self.clock.advance_ms(2_000);
+        entity
+    }
+
+    /// An entity that applied, and no more.
+    pub(crate) async fn applicant(&self) -> EntityId {
+        let mut client = pb::provisioning_service_client::ProvisioningServiceClient::new(self.alice());
+        let request = pb::ApplyEntityRequest {
+            name: "Partner Inc.".to_owned(),
+            kind: EntityKind::Company.to_string(),
+            organisation: Organisation::Us.to_string(),
+            ..Default::default()
+        };
+        client.apply_entity(request).await.unwrap().into_inner().entity_id.parse().unwrap()
+    }
+
+    /// A clear screening against a list of today.
+    pub(crate) async fn screen(&self, entity: EntityId) {
+        let screening = Screening {
+            list_version: "csl-2026-06-27".to_owned(),
+            list_date: self.clock.now(),
+            result: ScreeningResult::Clear,
+        };
+        let reason = "no match".to_owned();
+        self.enact(Command::RecordScreening { entity, screening, reason }).await.unwrap();
+    }
+
+    /// A grant for Mythos, in the United States only.
+    pub(crate) async fn grant(&self, entity: EntityId) -> GrantId {
+        let id = GrantId::from_parts(self.clock.now(), SystemEntropy.bytes16());
+        let grant = Grant {
+            id,
+            model: "mythos-5".parse().unwrap(),
+            interval: Interval { from: self.clock.now().plus_ms(-60_000), until: None },
+            forms: vec![],
+            countries: vec![],
+            purposes: vec![],
+        };
+        self.enact(Command::GrantModel { entity, grant }).await.unwrap();
+        id
+    }
+
+    /// A person of an entity whom the entity nominated and a vetter approved.
+    pub(crate) async fn person(&self, entity: EntityId, relation: &str, evidence: EvidenceKind) -> SubjectId {
+        let mut client = pb::provisioning_service_client::ProvisioningServiceClient::new(self.alice());
+        let person = pb::NominatedPerson { relation: relation.to_owned(), ..Default::default() };
+        let request = pb::NominateSubjectRequest {
+            entity_id: entity.to_string(),
+            body: Some(pb::nominate_subject_request::Body::Person(person)),
+            ..Default::default()
+        };
+        let nominated = client.nominate_subject(request).await.unwrap().into_inner();
+        let subject = nominated.subject_id.parse().unwrap();
+        let vetting = Some(Vetting {
+            status: evidence.status(),
+            evidence,
+            verified_on: self.clock.now().day(),
+            assurance: Assurance::Ial2,
+        });
+        let decision = SubjectDecision::Approve { vetting, reverify_due: None };
+        self.enact(Command::DecideSubject { subject, decision }).await.unwrap();
+        subject
+    }
+
+    /// A one-time token.
+    pub(crate) async fn token(&self, subject: SubjectId) -> String {
+        let mut client = pb::provisioning_service_client::ProvisioningServiceClient::new(self.alice());
+        let request = pb::CreateTokenRequest { subject_id: subject.to_string(), ..Default::default() };
+        client.create_token(request).await.unwrap().into_inner().token
+    }
+
+    /// Redeems a token with a new key, as a partner does.
+    pub(crate) async fn enroll(&self, subject: SubjectId) -> Caller {
+        let token = self.token(subject).await;
+        let key = ClientKey::generate(Curve::P256).unwrap();
+        let certificate = self.redeem(&token, &key).await.unwrap();
+        Caller { key, certificate }
+    }
+
+    /// Redeems a token with this key, without a client certificate.
+    pub(crate) async fn redeem(&self, token: &str, key: &ClientKey) -> Result<Vec<u8>, Status> {
+        let channel = self.connect(None).await;
+        let mut client = pb::attestation_service_client::AttestationServiceClient::new(channel);
+        let csr = key.request().unwrap().into();
+        let response = client.enroll(pb::EnrollRequest { token: token.to_owned(), csr }).await?;
+        Ok(response.into_inner().certificate.to_vec())
+    }
+
+    /// Registers a gateway and gives it its certificate.
+    pub(crate) async fn gateway(&self, name: &str) -> Caller {
+        let key = ClientKey::generate(Curve::P256).unwrap();
+        let principal = NewPrincipal {
+            id: name.parse().unwrap(),
+            kind: PrincipalKind::Gateway,
+            roles: vec![Role::Gateway],
+            entity: None,
+            key: key.public_key().spki().to_vec(),
+            is_pausable: false,
+        };
+        self.enact(Command::RegisterPrincipal(principal)).await.unwrap();
+        let mut client = pb::attestation_service_client::AttestationServiceClient::new(self.alice());
+        let csr = key.request().unwrap().into();
+        let request = pb::IssuePrincipalCertificateRequest { principal: name.to_owned(), csr };
+        let certificate = client.issue_principal_certificate(request).await.unwrap().into_inner().certificate;
+        Caller { key, certificate: certificate.to_vec() }
+    }
+
+    /// A decision of the server, as a gateway asks for it.
+    pub(crate) async fn evaluate(&self, gateway: &Channel, certificate: &[u8], model: &str) -> pb::Decision {
+        self.evaluate_from(gateway, certificate, model, "US").await
+    }
+
+    /// The same for a subject in this place.
+    pub(crate) async fn evaluate_from(
+        &self,
+        gateway: &Channel,
+        certificate: &[u8],
+        model: &str,
+        place: &str,
+    ) -> pb::Decision {
+        let mut client = pb::attestation_service_client::AttestationServiceClient::new(gateway.clone());
+        let request = pb::EvaluateRequest {
+            certificate: certificate.to_vec().into(),
+            model: model.to_owned(),
+            place: place.to_owned(),
+            serving_region: "US".to_owned(),
+            ..Default::default()
+        };
+        client.evaluate(request).await.unwrap().into_inner().decision.unwrap()
+    }
+}
+
+/// The manual clock, as rustls asks for it.
+struct ClockTime(Arc<ManualClock>);
+
+impl std::fmt::Debug for ClockTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClockTime")
+    }
+}
+
+impl rustls::time_provider::TimeProvider for ClockTime {
+    fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
+        let seconds = self.0.now().seconds().try_into().ok()?;
+        Some(rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+    }
+}
+
+/// Settings of a server on this directory and a free port.
+pub(crate) fn settings(data: &Path) -> Settings {
+    Settings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: data.to_owned(),
+        keys: countersign::config::KeyFiles::of(data),
+        names: vec![ServerName::dns("localhost").unwrap(), ServerName::Ip("127.0.0.1".parse().unwrap())],
+        crl_base: "http://crl.test.example/crl".parse().unwrap(),
+        low_water: 1 << 20,
+        principals: Rate { per_s: 100_000, burst: 100_000 },
+        addresses: Rate { per_s: 100_000, burst: 100_000 },
+        headers: countersign::envoy::TrustedHeaders::default(),
+        accept_clock: false,
+    }
+}
+
+/// Makes keys, authorities and a journal with a genesis that both officers signed.
+pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &[&Officer; 2]) {
+    let keys = data.join("keys");
+    std::fs::create_dir(&keys).unwrap();
+    let p256 = SignatureAlgorithm::Ecdsa(Curve::P256);
+    let access = FileSigner::create(&keys.join("access.pem"), p256).unwrap();
+    let system = FileSigner::create(&keys.join("system.pem"), p256).unwrap();
+    let log = FileSigner::create(&keys.join("log.pem"), SignatureAlgorithm::Ed25519).unwrap();
+    FileSigner::create(&keys.join("server.pem"), p256).unwrap();
+    let new_authority = |kind, signer: &dyn Signer| {
+        let id = AuthorityId::from_parts(now, SystemEntropy.bytes16());
+        let not_after = now.plus_ms(365 * 86_400_000);
+        let serial = Serial::from_random(SystemEntropy.bytes16());
+        let made = authority(signer, &NewAuthority { id, kind, serial, not_after }, now).unwrap();
+        let certificate = made.der().to_vec();
+        Authority { id, kind, certificate, not_after, state: AuthorityState::Active }
+    };
+    let bundle =
+        countersign::policy::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/policy")), &[]);
+    let principal = |officer: &Officer| NewPrincipal {
+        id: officer.name.parse().unwrap(),
+        kind: PrincipalKind::Officer,
+        roles: PrincipalKind::Officer.roles().to_vec(),
+        entity: None,
+        key: officer.key.public_key().spki().to_vec(),
+        is_pausable: false,
+    };
+    let genesis = Genesis {
+        trust_domain: TRUST_DOMAIN.to_owned(),
+        arc: countersign::x509::Arc::default().to_string(),
+        bundle: bundle.unwrap().parts().clone(),
+        officers: officers.iter().map(|officer| principal(officer)).collect(),
+        authorities: vec![
+            new_authority(AuthorityKind::Access, &access),
+            new_authority(AuthorityKind::System, &system),
+        ],
+        log_key: log.public_key()[log.public_key().len() - 32..].to_vec(),
+        provider: NewEntity {
+            id: provider,
+            kind: EntityKind::Company,
+            name: "Provider PBC".to_owned(),
+            org: Organisation::Us,
+            seat: None,
+        },
+        lease_ms: 10_000,
+        ttl_s: 86_400,
+    };
+    let bytes = to_bytes(&genesis);
+    let approvals = officers
+        .iter()
+        .map(|officer| Approval {
+            officer: officer.name.parse().unwrap(),
+            signature: sign(&officer.key, GENESIS_PREFIX, &bytes),
+        })
+        .collect();
+    let entry = Entry { event: Event::Genesis { bytes, approvals }, by: None, request: None };
+    let boot = BootId::from_parts(now, SystemEntropy.bytes16());
+    store::create(data, &Options::new(SystemEntropy.bytes16()), &entry, boot, now).unwrap();
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
