@@ -197,7 +197,7 @@ pub(super) enum LicenseVerb {
 /// When something holds.
 #[derive(Args)]
 pub(super) struct Period {
-    /// From when, RFC 3339 [default: now]
+    /// From when, RFC 3339; it holds a second later, as the clock margin asks [default: now]
     #[arg(long)]
     from: Option<Timestamp>,
     /// Until when, RFC 3339 [default: no end]

@@ -83,7 +83,9 @@ fn print(decision: &pb::Decision, context: &Context<'_>) {
         ("as of", format!("record {seq}")),
         ("good until", if decision.permit { decision.good_until.clone() } else { String::new() }),
     ];
-    let mut text = format!("{verdict}: {}\n", words::printable(&decision.explanation));
+    // The server's sentence begins with the verdict; a program that reads `permit` does not need it twice.
+    let sentence = decision.explanation.trim_start_matches("permitted: ").trim_start_matches("denied: ");
+    let mut text = format!("{verdict}: {}\n", words::printable(sentence));
     for (label, value) in rows.into_iter().filter(|(_, value)| !value.is_empty()) {
         text.push_str(&format!("  {label:<14} {}\n", words::printable(&value)));
     }

@@ -91,7 +91,7 @@ pub(super) async fn carry_out(
                 .to_owned(),
         ));
     }
-    eprint!("{}", words::mandate(&mandate, &prepared.mandate)?);
+    context.output.note(&words::mandate(&mandate, &prepared.mandate)?);
     let doing = doing.into();
     let approvals = match doing {
         Doing::Commit => vec![approve(&identity, &prepared.mandate)?],

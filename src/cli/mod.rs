@@ -5,6 +5,7 @@
 
 mod audit;
 mod certificate;
+mod dev;
 mod enroll;
 mod entity;
 mod evaluate;
@@ -62,6 +63,7 @@ struct Arguments {
 enum Verb {
     Init(Box<init::Arguments>),
     Serve(serve::Arguments),
+    Dev(dev::Arguments),
     /// Make an officer's key and sign genesis, on the officer's own machine.
     #[command(subcommand)]
     Officer(officer::Verb),
@@ -171,21 +173,27 @@ pub fn run() -> ExitCode {
         }
     };
     let output = Output::new(arguments.json);
-    let context = Context { output: &output, connection: &arguments.connection };
-    let outcome = match arguments.verb {
-        Verb::Init(arguments) => init::run(&arguments, &output),
+    let outcome = dispatch(arguments, &output);
+    output.finish(outcome)
+}
+
+/// Carries out a parsed command.
+fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
+    let context = Context { output, connection: &arguments.connection };
+    match arguments.verb {
+        Verb::Init(arguments) => init::run(&arguments, output),
         Verb::Serve(arguments) => serve::run(&arguments),
-        Verb::Officer(verb) => officer::run(&verb, &output),
-        Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, &output),
-        Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, &output),
-        Verb::Journal(verb) => audit::journal(&verb, &output),
+        Verb::Dev(arguments) => dev::run(&arguments, output),
+        Verb::Officer(verb) => officer::run(&verb, output),
+        Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
+        Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, output),
+        Verb::Journal(verb) => audit::journal(&verb, output),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "countersign", &mut std::io::stdout());
             Ok(Outcome::Done)
         }
         verb => block_on(ask(verb, &context)),
-    };
-    output.finish(outcome)
+    }
 }
 
 /// The verbs that ask the server.
@@ -214,6 +222,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Clock(verb) => records::clock(verb, context).await,
         Verb::Init(_)
         | Verb::Serve(_)
+        | Verb::Dev(_)
         | Verb::Officer(_)
         | Verb::Policy(policy::Verb::Local(_))
         | Verb::Cert(certificate::Verb::Local(_))
@@ -224,4 +233,69 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
 
 fn block_on(work: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaves<'a>(command: &'a clap::Command, path: &str, found: &mut Vec<(String, &'a clap::Command)>) {
+        let path = format!("{path} {}", command.get_name());
+        match command.has_subcommands() {
+            true => command.get_subcommands().for_each(|verb| leaves(verb, &path, found)),
+            false => found.push((path, command)),
+        }
+    }
+
+    #[test]
+    fn every_verb_has_an_example_that_begins_like_it() {
+        let command = Arguments::command();
+        let mut found = Vec::new();
+        leaves(&command, "", &mut found);
+        assert!(found.len() > 50, "{} verbs", found.len());
+        for (path, verb) in found {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{path}");
+            // What people and workloads share has one example, of a person.
+            let own = help.contains(path.trim()) || help.contains(&path.trim().replace("workload", "person"));
+            assert!(own, "{path}: {help}");
+        }
+    }
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_widens_or_destroys_needs_commit_and_what_is_reversible_does_not() {
+        let command = Arguments::command();
+        let mut found = Vec::new();
+        leaves(&command, "", &mut found);
+        let with = |flag: &str| -> Vec<String> {
+            let has = |verb: &clap::Command| verb.get_arguments().any(|a| a.get_long() == Some(flag));
+            found.iter().filter(|(_, verb)| has(verb)).map(|(path, _)| path.trim().to_owned()).collect()
+        };
+        let (commit, dry_run) = (with("commit"), with("dry-run"));
+        for verb in [
+            "entity activate",
+            "entity remove",
+            "grant add",
+            "grant end",
+            "policy adopt",
+            "revoke entity",
+            "stop release",
+            "cert revoke",
+            "cert release",
+            "principal remove",
+            "proposal withdraw",
+            "clock accept",
+        ] {
+            assert!(commit.contains(&format!("countersign {verb}")), "{verb}");
+        }
+        for verb in ["stop engage", "entity suspend", "person suspend", "cert hold"] {
+            assert!(dry_run.contains(&format!("countersign {verb}")), "{verb}");
+        }
+        assert!(commit.iter().all(|verb| !dry_run.contains(verb)));
+    }
 }

@@ -54,7 +54,7 @@ pub(super) fn run(verb: &Verb, output: &Output) -> Result<Outcome, Failure> {
     match verb {
         Verb::New { name, out } => new(name, out, output),
         Verb::SignGenesis { key, genesis, out, policy, yes } => {
-            sign_genesis(key, genesis, policy.as_deref(), *yes)?;
+            sign_genesis(key, genesis, policy.as_deref(), *yes, output)?;
             let bytes = files::read(genesis)?;
             let signature = sign(key, GENESIS_PREFIX, &bytes)?;
             files::write(out, format!("{}\n", hex::encode(signature)).as_bytes(), Access::Public)?;
@@ -86,11 +86,17 @@ fn new(name: &PrincipalId, out: &Path, output: &Output) -> Result<Outcome, Failu
 }
 
 /// Shows genesis, checks what can be checked here, and asks.
-fn sign_genesis(key: &Path, genesis: &Path, policy: Option<&Path>, yes: bool) -> Result<(), Failure> {
+fn sign_genesis(
+    key: &Path,
+    genesis: &Path,
+    policy: Option<&Path>,
+    yes: bool,
+    output: &Output,
+) -> Result<(), Failure> {
     let bytes = files::read(genesis)?;
     let decoded = decode(&bytes)?;
     let (_, text) = describe(&bytes)?;
-    eprint!("{text}");
+    output.note(&text);
     let own = load_key(key)?;
     let officer = decoded.officers.iter().find(|officer| officer.key == own.public_key().spki());
     let officer = officer

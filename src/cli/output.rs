@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -40,16 +41,38 @@ pub(crate) enum Outcome {
 /// Where a command prints.
 pub(crate) struct Output {
     json: bool,
+    /// For the tour: what a command would print as JSON is kept instead of printed.
+    kept: Option<Mutex<Value>>,
 }
 
 impl Output {
     pub(crate) const fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, kept: None }
+    }
+
+    /// Prints nothing and keeps the last result.
+    pub(crate) const fn keeping() -> Self {
+        Self { json: true, kept: Some(Mutex::new(Value::Null)) }
+    }
+
+    /// The last result that was kept.
+    pub(crate) fn kept(&self) -> Value {
+        let kept = self.kept.as_ref().map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        kept.unwrap_or_default()
+    }
+
+    /// Says something beside the result, on standard error.
+    pub(crate) fn note(&self, text: &str) {
+        if self.kept.is_none() {
+            eprint!("{text}");
+        }
     }
 
     /// Prints a result in the form that was asked for.
     pub(crate) fn print(&self, value: &Value, text: &str) {
-        if self.json {
+        if let Some(kept) = &self.kept {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).clone_from(value);
+        } else if self.json {
             println!("{value:#}");
         } else {
             println!("{}", text.trim_end_matches('\n'));

@@ -52,7 +52,7 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
         }
         Verb::Approve { proposal, yes } => {
             let (signed, text, _) = shown(&remote, context, proposal).await?;
-            eprint!("{text}");
+            context.output.note(&text);
             let identity = context.connection.identity()?;
             confirm(&format!("Sign this as {}?", identity.name()?.principal), yes)?;
             let request = pb::ApproveProposalRequest {

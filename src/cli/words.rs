@@ -5,10 +5,10 @@ use std::fmt::{Display, Write as _};
 
 use super::Failure;
 use crate::domain::approval::Mandate;
-use crate::domain::bundle::Bundle;
+use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::grant::Grant;
-use crate::domain::id::Digest;
+use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
 use crate::domain::subject::Vetting;
 use crate::domain::time::Interval;
@@ -56,23 +56,7 @@ fn command(command: &Command) -> Vec<String> {
         Command::GrantModel { entity, grant: granted } => grant(entity, granted),
         Command::EndGrant { entity, grant } => vec![format!("End the grant {grant} of {entity} now")],
         Command::RegisterLicense(license) => licence(license),
-        Command::AdoptPolicy(parts) => {
-            let hash = Bundle::new(parts.as_ref().clone())
-                .map_or_else(|fault| format!("NOT A BUNDLE: {fault}"), |bundle| bundle.hash().to_string());
-            let mut lines = vec![
-                "Put a policy bundle in force".to_owned(),
-                format!("  policy hash {hash}"),
-                format!("  models      {}", list(parts.models.iter().map(|model| &model.id))),
-                format!("  rules       {}", parts.rules.len()),
-            ];
-            for determination in &parts.determinations {
-                lines.push(format!(
-                    "  {:<11} {} {} ({})",
-                    "law", determination.id, determination.kind, determination.state
-                ));
-            }
-            lines
-        }
+        Command::AdoptPolicy(parts) => policy(parts),
         Command::Revoke { scope, reason } => {
             vec![format!("Revoke {scope} ({reason}); this cannot be undone")]
         }
@@ -88,15 +72,7 @@ fn command(command: &Command) -> Vec<String> {
             vec![format!("Hold certificate {ordinal} ({reason}), until two officers release it")]
         }
         Command::ReleaseHold(ordinal) => vec![format!("Release the hold on certificate {ordinal}")],
-        Command::DecideSubject { subject, decision } => match decision {
-            SubjectDecision::Refuse => vec![format!("Refuse {subject}")],
-            SubjectDecision::Approve { vetting, reverify_due } => {
-                let mut lines = vec![format!("Approve {subject}")];
-                lines.extend(vetting.as_ref().map(vetting_line));
-                lines.extend(reverify_due.map(|at| format!("  verify anew {at}")));
-                lines
-            }
-        },
+        Command::DecideSubject { subject, decision } => decided(subject, decision),
         Command::RecordScreening { entity, screening, reason } => vec![
             format!("Record that {entity} was screened: {}", screening.result),
             format!("  list        {} of {}", screening.list_version, screening.list_date),
@@ -109,6 +85,33 @@ fn command(command: &Command) -> Vec<String> {
             lines
         }
         Command::AcceptClock(at) => vec![format!("Accept that the server's clock is right: it is {at}")],
+    }
+}
+
+fn policy(parts: &BundleParts) -> Vec<String> {
+    let hash = Bundle::new(parts.clone())
+        .map_or_else(|fault| format!("NOT A BUNDLE: {fault}"), |bundle| bundle.hash().to_string());
+    let mut lines = vec![
+        "Put a policy bundle in force".to_owned(),
+        format!("  policy hash {hash}"),
+        format!("  models      {}", list(parts.models.iter().map(|model| &model.id))),
+        format!("  rules       {}", parts.rules.len()),
+    ];
+    lines.extend(parts.determinations.iter().map(|determination| {
+        format!("  law         {} {} ({})", determination.id, determination.kind, determination.state)
+    }));
+    lines
+}
+
+fn decided(subject: &SubjectId, decision: &SubjectDecision) -> Vec<String> {
+    match decision {
+        SubjectDecision::Refuse => vec![format!("Refuse {subject}")],
+        SubjectDecision::Approve { vetting, reverify_due } => {
+            let mut lines = vec![format!("Approve {subject}")];
+            lines.extend(vetting.as_ref().map(vetting_line));
+            lines.extend(reverify_due.map(|at| format!("  verify anew {at}")));
+            lines
+        }
     }
 }
 

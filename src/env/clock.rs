@@ -17,6 +17,15 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemClock;
 
+impl SystemClock {
+    /// Microseconds on a clock that never goes back, for measuring.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clocks")]
+    pub fn steady_us(&self) -> u64 {
+        let at = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        at.tv_sec.unsigned_abs().saturating_mul(1_000_000).saturating_add(at.tv_nsec.unsigned_abs() / 1_000)
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clocks")]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {

@@ -1,0 +1,155 @@
+//! The command line against a served process: what an officer, a person and an auditor do, end to end.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Stdio};
+
+use crate::cli::{Desk, Ended};
+
+/// `countersign serve`, ended with the test.
+struct Served {
+    desk: Desk,
+    child: Child,
+    url: String,
+}
+
+impl Served {
+    fn start() -> Self {
+        let desk = Desk::made();
+        let config = desk.path("data/countersign.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, format!("{text}[log]\nformat = \"json\"\n")).unwrap();
+        let mut serve = desk.command(&["serve", "--config", "data/countersign.toml"]);
+        let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            if line["message"] == "serving" {
+                break line["address"].as_str().unwrap().to_owned();
+            }
+        };
+        // A full pipe would stop the server.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { desk, child, url: format!("https://{address}") }
+    }
+
+    fn by(&self, identity: &str, arguments: &[&str]) -> Ended {
+        let connection = ["--server", &self.url, "--identity", identity, "--json"];
+        self.desk.run(&[arguments, &connection].concat())
+    }
+
+    /// Alice proposes, bob approves.
+    fn both(&self, arguments: &[&str]) {
+        let done = self.by("alice", &[arguments, &["--commit"]].concat()).done();
+        assert!(done.err.contains("needs       2 signature(s) of APPROVER"), "{}", done.err);
+        let proposal = done.json()["proposal"].as_str().unwrap().to_owned();
+        let refused = self.by("alice", &["proposal", "approve", &proposal, "--yes"]);
+        assert!(refused.code == 1 && refused.out.contains("NEEDS_APPROVAL"), "{}", refused.out);
+        let unasked = self.by("bob", &["proposal", "approve", &proposal]);
+        assert!(unasked.code == 1 && unasked.out.contains("--yes"), "{}", unasked.out);
+        let shown = self.by("bob", &["proposal", "show", &proposal]).done().json();
+        assert_eq!(shown["signed_by"], serde_json::json!(["alice"]));
+        assert_eq!(
+            self.by("bob", &["proposal", "approve", &proposal, "--yes"]).done().json()["committed"],
+            true
+        );
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn id(ended: Ended) -> String {
+    ended.done().json()["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_person_is_onboarded_permitted_and_cut_off() {
+    let served = Served::start();
+    let entity = id(served.by("alice", &["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"]));
+    // A dry run changes nothing, and nothing is signed.
+    let checked = served.by("alice", &["entity", "activate", &entity]).done().json();
+    assert_eq!(checked, serde_json::json!({ "checked": true, "committed": false }));
+    assert_eq!(served.by("alice", &["proposal", "list"]).done().json(), serde_json::json!([]));
+    served.both(&["entity", "activate", &entity]);
+    served.both(&["grant", "add", &entity, "--model", "mythos-5", "--from", "2026-01-01T00:00:00Z"]);
+    let head = served.by("alice", &["audit", "head"]).done().json();
+    let list_date = head["time"].as_str().unwrap();
+    let screening = ["screening", "record", &entity, "--list-version", "csl-1", "--list-date", list_date];
+    served
+        .by("alice", &[&screening[..], &["--result", "CLEAR", "--reason", "no match", "--commit"]].concat())
+        .done();
+    let person =
+        id(served.by("alice", &["person", "nominate", "--entity", &entity, "--relation", "EMPLOYEE"]));
+    let approve = ["person", "approve", &person, "--evidence", "CITIZEN_OR_NATIONAL", "--assurance", "IAL2"];
+    served.by("bob", &[&approve[..], &["--verified-on", "2026-06-27", "--commit"]].concat()).done();
+    let token = served.by("alice", &["token", "create", &person]).done().json();
+    let token = token["token"].as_str().unwrap();
+    let enroll = |out: &str| -> Ended {
+        let enroll = ["enroll", "--token", "-", "--system-bundle", "data/trust/system.pem", "--out", out];
+        let mut command = served.desk.command(&[&enroll[..], &["--server", &served.url]].concat());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+        child.wait_with_output().unwrap().into()
+    };
+    enroll("me").done();
+    // A lost answer is asked for again with the key that is there; another key gets nothing.
+    let certificate = std::fs::read(served.desk.path("me/certificate.pem")).unwrap();
+    std::fs::remove_file(served.desk.path("me/certificate.pem")).unwrap();
+    enroll("me").done();
+    assert_eq!(std::fs::read(served.desk.path("me/certificate.pem")).unwrap(), certificate);
+    assert_eq!(enroll("other").code, 1);
+    served.by("me", &["renew", "--out", "next"]).done();
+    let evaluate = |whose: &str| {
+        let certificate = format!("{whose}/certificate.pem");
+        let place = ["--place", "US", "--serving-region", "US"];
+        served.by(
+            "alice",
+            &[&["evaluate", "--certificate", &certificate, "--model", "mythos-5"][..], &place].concat(),
+        )
+    };
+    let permitted = evaluate("next").done().json();
+    assert_eq!((&permitted["permit"], &permitted["legal"]), (&true.into(), &"NLR_DOMESTIC".into()));
+    let revoke = ["revoke", "subject", &person, "--reason", "DRILL"];
+    served.by("alice", &revoke).done();
+    assert_eq!(evaluate("next").code, 0, "a dry run revokes nothing");
+    let revoked = served.by("alice", &[&revoke[..], &["--commit", "--wait"]].concat()).done().json();
+    assert_eq!((&revoked["status"], &revoked["durable"]), (&"ENFORCED".into(), &true.into()));
+    assert_eq!(revoked["pending"], serde_json::json!([]));
+    assert_eq!(evaluate("next").code, 2);
+    assert_eq!(evaluate("next").json()["code"], "CREDENTIAL_REVOKED");
+}
+
+#[test]
+fn a_stop_needs_one_officer_and_its_release_two() {
+    let served = Served::start();
+    let engage = ["stop", "engage", "--model", "mythos-5", "--reason", "DRILL"];
+    assert_eq!(served.by("bob", &[&engage[..], &["--dry-run"]].concat()).done().json()["committed"], false);
+    served.by("bob", &engage).done();
+    let again = served.by("bob", &engage);
+    assert!(again.code == 1 && again.out.contains("EXISTS"), "{}", again.out);
+    assert_eq!(
+        served.by("alice", &["stop", "list"]).done().json()["stops"],
+        serde_json::json!(["model mythos-5"])
+    );
+    served.both(&["stop", "release", "--model", "mythos-5"]);
+    assert_eq!(served.by("alice", &["stop", "list"]).done().json()["stops"], serde_json::json!([]));
+}
+
+#[test]
+fn a_server_with_another_authority_gets_no_request() {
+    let served = Served::start();
+    let stranger = Desk::made();
+    std::fs::copy(stranger.path("alice/system-bundle.pem"), served.desk.path("alice/system-bundle.pem"))
+        .unwrap();
+    let ended = served.by("alice", &["audit", "head"]);
+    assert!(ended.code == 1 && ended.out.contains("cannot reach"), "{}", ended.out);
+    // And an identity of another service is nobody here.
+    std::fs::copy(stranger.path("bob/certificate.pem"), served.desk.path("bob/certificate.pem")).unwrap();
+    std::fs::copy(stranger.path("bob/key.pem"), served.desk.path("bob/key.pem")).unwrap();
+    assert_eq!(served.by("bob", &["audit", "head"]).code, 1);
+}
