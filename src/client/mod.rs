@@ -10,7 +10,8 @@ mod gate;
 mod link;
 mod published;
 mod replica;
-#[cfg(all(test, feature = "server"))]
+#[cfg(test)]
+#[cfg(feature = "server")]
 mod tests;
 pub mod transport;
 

@@ -361,7 +361,7 @@ impl Replica {
 
     /// Believes a head only with the log key's signature, and never one that is behind the last.
     fn note_head(&mut self, bytes: &Bytes, epoch: Epoch) -> Result<(), Refused> {
-        if self.head.as_ref().is_some_and(|(_, last)| last == bytes) {
+        if self.head.as_ref().is_some_and(|(last, same)| same == bytes && last.epoch == epoch) {
             return Ok(());
         }
         let head: SignedHead = from_bytes(bytes).map_err(undecodable)?;

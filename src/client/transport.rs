@@ -284,7 +284,7 @@ impl ServerCertVerifier for ServerVerifier {
 }
 
 /// Does the leaf have exactly one URI, and is it that of a server?
-fn is_server(leaf: &CertificateDer<'_>) -> bool {
+pub(super) fn is_server(leaf: &CertificateDer<'_>) -> bool {
     let Ok(certificate) = webpki::EndEntityCert::try_from(leaf) else { return false };
     let mut uris = certificate.valid_uri_names();
     let (Some(uri), None) = (uris.next(), uris.next()) else { return false };
