@@ -2,7 +2,7 @@
 
 /// Ends the process here, as `kill -9` would, if the test asked for this place.
 #[cfg(feature = "faults")]
-pub fn kill_point(name: &str) {
+pub(crate) fn kill_point(name: &str) {
     #[expect(clippy::disallowed_methods, reason = "how a test tells its child process where to die")]
     let wanted = std::env::var_os("COUNTERSIGN_KILL_AT");
     if wanted.is_some_and(|wanted| wanted == name) {
@@ -12,4 +12,4 @@ pub fn kill_point(name: &str) {
 
 /// Does nothing: the feature `faults` is off.
 #[cfg(not(feature = "faults"))]
-pub const fn kill_point(_: &str) {}
+pub(crate) const fn kill_point(_: &str) {}

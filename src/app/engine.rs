@@ -59,7 +59,7 @@ struct Job {
 }
 
 /// What the writer shares with everybody else.
-pub struct Shared {
+pub(super) struct Shared {
     /// The state as of the last durable record.
     pub state: ArcSwap<State>,
     /// The watch over the clock.
@@ -72,7 +72,7 @@ pub struct Shared {
 
 impl Shared {
     /// Begins from a recovered state.
-    pub fn new(state: State, time: TrustedTime) -> Self {
+    pub(super) fn new(state: State, time: TrustedTime) -> Self {
         Self {
             state: ArcSwap::from_pointee(state),
             time,
@@ -82,19 +82,19 @@ impl Shared {
     }
 
     /// Can the record be written, and has this run durably begun?
-    pub fn is_writable(&self) -> bool {
+    pub(super) fn is_writable(&self) -> bool {
         self.started.load(Ordering::SeqCst) && !self.unwritable.load(Ordering::SeqCst)
     }
 }
 
 /// A handle on the writer.
-pub struct Engine {
+pub(super) struct Engine {
     mailbox: mpsc::Sender<Message>,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the writer works with.
-pub struct Parts {
+pub(super) struct Parts {
     /// Where records go.
     pub journal: Arc<dyn Journal>,
     /// Shared with readers.
@@ -112,7 +112,7 @@ impl Engine {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(parts: Parts) -> std::io::Result<Self> {
+    pub(super) fn start(parts: Parts) -> std::io::Result<Self> {
         let (mailbox, inbox) = mpsc::channel(MAILBOX_LEN);
         let writer = Writer { parts, nonce: 0, held: Vec::new() };
         let thread =
@@ -124,7 +124,7 @@ impl Engine {
     ///
     /// # Errors
     /// Why it was not recorded.
-    pub async fn record(&self, entry: Entry, restricting: bool) -> Result<Committed, Error> {
+    pub(super) async fn record(&self, entry: Entry, restricting: bool) -> Result<Committed, Error> {
         let (reply, answer) = oneshot::channel();
         let job = Message::Record(Box::new(Job { entry, restricting, reply }));
         match self.mailbox.try_send(job) {
@@ -142,19 +142,19 @@ impl Engine {
     }
 
     /// Records an entry that nobody waits for; a full mailbox loses it.
-    pub fn note(&self, entry: Entry) {
+    pub(super) fn note(&self, entry: Entry) {
         let (reply, _) = oneshot::channel();
         drop(self.mailbox.try_send(Message::Record(Box::new(Job { entry, restricting: false, reply }))));
     }
 
     /// Has the writer look at the clock and at what it holds.
-    pub fn tick(&self) {
+    pub(super) fn tick(&self) {
         // A full mailbox means that the writer is about to look anyway.
         drop(self.mailbox.try_send(Message::Tick));
     }
 
     /// Commits what is waiting and ends the writer.
-    pub async fn stop(&self) {
+    pub(super) async fn stop(&self) {
         drop(self.mailbox.send(Message::Stop).await);
         let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(thread) = thread

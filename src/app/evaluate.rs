@@ -17,7 +17,7 @@ use crate::feed::Guard;
 use crate::x509::{CertificateFault, chain, check_validity};
 
 /// How long a permit may be used before asking again: 250 ms, as "enforced at T" promises.
-pub const PERMIT_USE_MS: i64 = 250;
+const PERMIT_USE_MS: i64 = 250;
 /// Certificates whose signature was verified and whose facts were parsed; about 1 KiB each.
 const CACHE_LEN_MAX: usize = 50_000;
 

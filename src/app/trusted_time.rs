@@ -83,8 +83,6 @@ impl TrustedTime {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     fn at(ms: i64) -> Timestamp {

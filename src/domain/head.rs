@@ -123,8 +123,6 @@ impl HeadSigner for Ed25519KeyPair {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     fn key(seed: u8) -> (Ed25519KeyPair, [u8; 32]) {

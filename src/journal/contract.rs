@@ -1,6 +1,4 @@
 //! What every journal promises, as one suite that each adapter runs.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
 use super::merkle::{self, Frontier};
 use super::*;
 

@@ -2,8 +2,6 @@
 //!
 //! Its model: what was synced stays; of what was not, each 512-byte sector is kept, lost or garbled; directory
 //! changes that were not synced survive as a prefix. After a failed sync the pages look clean and are not on the disk.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};

@@ -226,8 +226,6 @@ fn check(id: &SnapshotId, bytes: &[u8]) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
     use super::*;
 
     fn id(seq: u64) -> SnapshotId {

@@ -148,15 +148,6 @@ impl World {
         copy_tree(copy.path(), self.dir.path());
     }
 
-    /// Waits until the certificate index reflects every record.
-    pub(crate) async fn settle_views(&self) {
-        let app = self.running().app();
-        while app.certificates().applied_seq() < app.journal().head().seq {
-            tokio::task::yield_now().await;
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    }
-
     pub(crate) fn running(&self) -> &Running {
         self.running.as_ref().unwrap()
     }
@@ -164,11 +155,6 @@ impl World {
     /// Alice's connection.
     pub(crate) fn alice(&self) -> Channel {
         self.channels[0].clone()
-    }
-
-    /// Bob's connection.
-    pub(crate) fn bob(&self) -> Channel {
-        self.channels[1].clone()
     }
 
     /// The authorities of people and workloads, PEM.

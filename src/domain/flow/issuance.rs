@@ -199,7 +199,6 @@ fn models(state: &State, entity: &Entity, subject: &Subject, now: Now) -> Result
             || state.enforcement.stops.iter().any(|scope| match scope {
                 StopScope::Entity(id) => *id == entity.card.id,
                 StopScope::Subject(id) => *id == subject.id,
-                StopScope::Issuer(id) => state.authority(AuthorityKind::Access).is_some_and(|a| a.id == *id),
                 StopScope::All => true,
                 StopScope::Issuer(id) => state.authority(AuthorityKind::Access).is_some_and(|a| a.id == *id),
                 StopScope::Model(_) => false,

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
 use super::format::{SEGMENT_HEADER_LEN, decode_frame, purge_in_place};
 use super::*;
 use crate::domain::id::Digest;

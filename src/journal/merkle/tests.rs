@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
 use super::*;
 
 /// The leaves and roots that certificate transparency's own implementations are tested with.

@@ -18,8 +18,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ca", &["x509", "env", "domain"]),
     ("feed", &["wire", "env", "domain"]),
     // Not policy: a bundle enters as a proposal, so the engine never reads TOML.
-    ("app", &["domain", "pb", "env", "wire", "journal", "views", "x509", "ca", "feed"]),
-    ("rpc", &["app", "wire", "pb", "domain", "env"]),
+    ("app", &["domain", "pb", "env", "wire", "journal", "views", "x509", "ca", "feed", "faults"]),
+    ("faults", &[]),
+    // Beside app: values of the rooms below it that app would only forward.
+    ("rpc", &["app", "wire", "pb", "domain", "env", "x509", "journal", "feed", "views"]),
     ("envoy", &["app", "wire", "pb", "domain", "env"]),
     ("client", &["wire", "x509", "env", "pb", "domain"]),
     (
@@ -61,7 +63,8 @@ const CRATES: &[(&[&str], &[&str])] = &[
     ),
     (&["sled"], &["views::disk"]),
     (&["rcgen", "x509_parser"], &["x509", "ca"]),
-    (&["serde", "serde_json", "toml"], &["policy", "config", "cli"]),
+    (&["serde", "toml"], &["policy", "config", "cli"]),
+    (&["serde_json"], &["policy", "config", "cli", "envoy"]),
 ];
 
 /// What makes a function impure, so that its outcome could not be computed again from the record.
@@ -135,7 +138,10 @@ fn module_of(path: &str) -> Vec<String> {
 
 /// Files that exist for tests only. Their modules are declared under `#[cfg(test)]`.
 pub(super) fn is_test(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.ends_with("/contract.rs") || path.contains("/tests/")
+    path.ends_with("/tests.rs")
+        || path.ends_with("/contract.rs")
+        || path.ends_with("/fault.rs")
+        || path.contains("/tests/")
 }
 
 /// The rooms that a file names: after `crate::`, after the crate's own name, or after enough `super::`.
