@@ -56,8 +56,7 @@ pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject>
             check_nomination(state, *id, *entity, body, entry.by.as_ref())
         }
         Event::RelationAttested { subject, .. } => {
-            let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
-            check_acts_for(state, entry.by.as_ref(), subject.entity)?;
+            let subject = own_subject(state, entry.by.as_ref(), *subject)?;
             match subject.body {
                 SubjectBody::Human(_) => Ok(()),
                 SubjectBody::Workload(_) => {
@@ -66,8 +65,7 @@ pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject>
             }
         }
         Event::TokenCreated { id, subject, expires_at, .. } => {
-            let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
-            check_acts_for(state, entry.by.as_ref(), subject.entity)?;
+            let subject = own_subject(state, entry.by.as_ref(), *subject)?;
             if state.tokens.contains_key(id) {
                 return Err(Reject::Exists("token"));
             }
@@ -99,6 +97,13 @@ fn check_acts_for(state: &State, by: Option<&PrincipalId>, entity: EntityId) -> 
     let principal = by.and_then(|id| state.principal(id)).ok_or(Reject::NotFound("principal"))?;
     let own = principal.has(Role::PartnerAdmin) && principal.entity == Some(entity);
     if own || principal.has(Role::Registrar) { Ok(()) } else { Err(Reject::NotFound("entity")) }
+}
+
+/// A subject of an entity that the caller acts for. Another's is answered as one that is not there.
+fn own_subject<'a>(state: &'a State, by: Option<&PrincipalId>, id: SubjectId) -> Result<&'a Subject, Reject> {
+    let subject = state.subjects.get(&id).ok_or(Reject::NotFound("subject"))?;
+    check_acts_for(state, by, subject.entity).map_err(|_| Reject::NotFound("subject"))?;
+    Ok(subject)
 }
 
 fn check_applicant(state: &State, new: &NewEntity) -> Result<(), Reject> {
