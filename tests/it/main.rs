@@ -1,6 +1,8 @@
 //! The one integration-test binary. `tests/run` sets up what it needs, such as the real Envoy, and runs it.
 
 #[cfg(test)]
+mod authz;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod credential;
@@ -14,6 +16,8 @@ mod envoy_route;
 mod forge;
 #[cfg(test)]
 mod gateway_envoy;
+#[cfg(test)]
+mod mandates;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
