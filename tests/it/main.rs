@@ -23,6 +23,8 @@ mod path;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
+mod restart;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod world;
