@@ -17,6 +17,8 @@ mod forge;
 #[cfg(test)]
 mod gateway_envoy;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod mandates;
