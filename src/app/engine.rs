@@ -215,18 +215,17 @@ impl Writer {
         let (now, boot_ms) = (clock.now(), clock.boot_ms());
         let clock_fault = self.parts.shared.time.check(now, boot_ms).err();
         let mut group = Group::new(State::clone(&self.parts.shared.state.load()), now);
-        let mut waiting = Vec::new();
+        let (mut waiting, mut accepted) = (Vec::new(), false);
         for job in jobs {
-            let accepts_clock = accepts_clock(&group.state, &job.entry);
-            if let (Some(why), false, false) = (&clock_fault, restricting, accepts_clock) {
+            let of_clock = is_of_clock(&group.state, &job.entry);
+            if let (Some(why), false, false) = (&clock_fault, restricting, of_clock) {
                 drop(job.reply.send(Err(Error::Unavailable(format!("the clock is not trusted: {why}")))));
                 continue;
             }
             match group.add(&job.entry) {
                 Ok(()) => {
-                    if accepts_clock {
-                        self.parts.shared.time.accept(now, boot_ms);
-                    }
+                    // A proposal is one officer's word; the clock is accepted when two have signed.
+                    accepted |= of_clock && matches!(job.entry.event, Event::Enacted { .. });
                     waiting.push(job);
                 }
                 Err(error) => drop(job.reply.send(Err(error))),
@@ -247,6 +246,9 @@ impl Writer {
         let seqs = group.seqs.clone();
         match self.append(group, restricting) {
             Ok(()) => {
+                if accepted {
+                    self.parts.shared.time.accept(now, boot_ms);
+                }
                 let boot_ms = clock.boot_ms();
                 let epoch = self.parts.shared.state.load().position.epoch;
                 for (job, seq) in waiting.into_iter().zip(seqs) {
@@ -389,7 +391,8 @@ impl Group {
     }
 }
 
-fn accepts_clock(state: &State, entry: &Entry) -> bool {
+/// Is it about the clock, and so recorded also while the clock is not trusted?
+fn is_of_clock(state: &State, entry: &Entry) -> bool {
     match &entry.event {
         Event::Enacted { signed, .. } | Event::Proposed { signed, .. } => signed
             .mandate(&state.settings.trust_domain)

@@ -127,20 +127,21 @@ impl App {
         let now = self.clock.now();
         let fault = match self.read_certificate(certificate) {
             Err(fault) => Some((fault.code(), fault.to_string())),
-            Ok(certificate) => match &certificate.facts {
+            Ok(certificate) => self.unknowable().or_else(|| match &certificate.facts {
                 Facts::Access(_) => access_fault(&state, &certificate, now),
                 Facts::System(facts) => system_fault(&state, &certificate, facts, now),
-            },
+            }),
         };
-        // Who cannot believe the clock or the record does not know whether anything is good now.
-        let fault = fault.or_else(|| {
-            let denial = match self.state_fault()? {
-                StateFault::Unavailable | StateFault::StaleView => Denial::StateUnavailable,
-                StateFault::ClockUntrusted => Denial::ClockUntrusted,
-            };
-            Some((denial.as_str(), denial.explain().to_owned()))
-        });
         Ok(Verification { fault, as_of })
+    }
+
+    /// Who cannot believe the clock or write the record does not know whether anything is good now: gate G1.
+    fn unknowable(&self) -> Option<(&'static str, String)> {
+        let denial = match self.state_fault()? {
+            StateFault::Unavailable | StateFault::StaleView => Denial::StateUnavailable,
+            StateFault::ClockUntrusted => Denial::ClockUntrusted,
+        };
+        Some((denial.as_str(), denial.explain().to_owned()))
     }
 }
 

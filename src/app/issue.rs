@@ -11,6 +11,7 @@ use super::{App, Caller};
 use crate::ca::lifetime::{LimitKind, Ttl, Validity, validity};
 use crate::ca::{Issuer, Order, Prepared, assemble};
 use crate::domain::certificate::{AuthorityKind, Facts, LineageStep, PrincipalKind, Serial, SystemFacts};
+use crate::domain::decision::StateFault;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
 use crate::domain::flow::certifiable;
@@ -61,6 +62,10 @@ impl App {
     /// Issues an access certificate. A conflict means that the caller should look at the record again.
     pub(super) async fn issue(&self, purpose: Purpose, key: RequestedKey) -> Result<Issuance, Error> {
         let ignored = key.ignored().iter().map(ToString::to_string).collect();
+        if self.state_fault() == Some(StateFault::ClockUntrusted) {
+            // Judged by that clock, the refusal would name a wrong reason.
+            return Err(Error::Unavailable("the clock is not trusted; nothing is issued".to_owned()));
+        }
         // Refused before it takes an ordinal; what changes until the commit is found there.
         certifiable(&self.state(), purpose.subject, purpose.step, self.clock.now())?;
         let ordinal = self.take_ordinal().await?;

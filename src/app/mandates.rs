@@ -45,6 +45,16 @@ impl App {
             .mandate(&state.settings.trust_domain)
             .map_err(|e| Error::Invalid { field: "mandate", why: e.to_string() })?;
         let missing = mandate.command.signers().count.saturating_sub(signed.approvals.len());
+        match self.done_before(caller).await? {
+            Some((Event::Enacted { signed: old, proposal: None }, position)) if old == signed => {
+                return Ok(self.submitted_before(position, None, missing));
+            }
+            Some((Event::Proposed { id, signed: old }, position)) if old == signed => {
+                return Ok(self.submitted_before(position, Some(id), missing));
+            }
+            Some((_, position)) => return Err(Error::Repeated(position.seq)),
+            None => {}
+        }
         let (event, proposal) = if missing == 0 {
             (Event::Enacted { signed, proposal: None }, None)
         } else {
@@ -66,6 +76,15 @@ impl App {
         mode: Mode,
     ) -> Result<Submitted, Error> {
         let state = self.state();
+        match self.done_before(caller).await? {
+            Some((Event::Enacted { signed, proposal: Some(old) }, position))
+                if old == id && signed.approvals.contains(&approval) =>
+            {
+                return Ok(self.submitted_before(position, None, 0));
+            }
+            Some((_, position)) => return Err(Error::Repeated(position.seq)),
+            None => {}
+        }
         let proposal = state.proposals.get(&id).ok_or(Error::NotFound("proposal"))?;
         let mut signed = proposal.signed.clone();
         signed.approvals.push(approval);
@@ -81,7 +100,50 @@ impl App {
     /// # Errors
     /// The proposal is gone.
     pub async fn withdraw(&self, caller: &Caller, id: ProposalId, mode: Mode) -> Result<Position, Error> {
-        self.change(caller.entry(Event::ProposalWithdrawn(id)), mode).await
+        let event = Event::ProposalWithdrawn(id);
+        self.change_once(caller, event, mode).await
+    }
+
+    /// What the caller's request did when it was carried out before. A retry gets the answer of the first time where the
+    /// record shows it; an id that somebody else used, or used for something else, is refused with the record's number.
+    pub(super) async fn done_before(&self, caller: &Caller) -> Result<Option<(Event, Position)>, Error> {
+        let state = self.state();
+        let Some(seq) = caller.request.and_then(|request| state.requests.get(&request).copied()) else {
+            return Ok(None);
+        };
+        let journal = std::sync::Arc::clone(&self.journal);
+        let read = tokio::task::spawn_blocking(move || journal.read(seq, 1)).await;
+        let records = read.map_err(|e| Error::Internal(e.to_string()))??;
+        // A body that was purged meanwhile says nothing any more.
+        let entry = records.first().and_then(|record| super::store::entry_of(record).ok());
+        match entry.filter(|entry| entry.by == caller.principal) {
+            Some(entry) => Ok(Some((entry.event, Position { epoch: state.position.epoch, seq }))),
+            None => Err(Error::Repeated(seq)),
+        }
+    }
+
+    /// Records an event whose answer is its position; a retry gets the same.
+    pub(super) async fn change_once(
+        &self,
+        caller: &Caller,
+        event: Event,
+        mode: Mode,
+    ) -> Result<Position, Error> {
+        match self.done_before(caller).await? {
+            Some((old, position)) if old == event => Ok(position),
+            Some((_, position)) => Err(Error::Repeated(position.seq)),
+            None => self.change(caller.entry(event), mode).await,
+        }
+    }
+
+    fn submitted_before(
+        &self,
+        position: Position,
+        proposal: Option<ProposalId>,
+        missing: usize,
+    ) -> Submitted {
+        // It was durable earlier; who waits for enforcement counts from now, which can only be longer.
+        Submitted { position, boot_ms: self.clock.boot_ms(), durable: true, proposal, missing }
     }
 
     async fn carry_out(

@@ -36,6 +36,23 @@ pub enum Nomination {
     },
 }
 
+impl Nomination {
+    /// Is this what it became? A person whom the service named may have any name.
+    fn made(&self, body: &SubjectBody) -> bool {
+        match (self, body) {
+            (Self::Person { person, relation, until }, SubjectBody::Human(old)) => {
+                person.is_none_or(|person| person == old.person)
+                    && (*relation, *until) == (old.relation, old.relation_until)
+            }
+            (Self::Workload { owner, operators }, SubjectBody::Workload(old)) => {
+                (owner, operators) == (&old.owner, &old.operators)
+            }
+            (Self::Person { .. }, SubjectBody::Workload(_))
+            | (Self::Workload { .. }, SubjectBody::Human(_)) => false,
+        }
+    }
+}
+
 /// A new token: its text is shown once.
 pub struct NewToken {
     /// The token.
@@ -59,8 +76,16 @@ impl App {
         mode: Mode,
     ) -> Result<(EntityId, Position), Error> {
         let id = EntityId::from_parts(self.clock.now(), self.entropy.bytes16());
-        let event = Event::EntityApplied(NewEntity { id, kind, name, org, seat });
-        Ok((id, self.change(caller.entry(event), mode).await?))
+        let new = NewEntity { id, kind, name, org, seat };
+        match self.done_before(caller).await? {
+            Some((Event::EntityApplied(old), position))
+                if old == (NewEntity { id: old.id, ..new.clone() }) =>
+            {
+                Ok((old.id, position))
+            }
+            Some((_, position)) => Err(Error::Repeated(position.seq)),
+            None => Ok((id, self.change(caller.entry(Event::EntityApplied(new)), mode).await?)),
+        }
     }
 
     /// Nominates a person or a workload.
@@ -75,6 +100,15 @@ impl App {
         mode: Mode,
     ) -> Result<(SubjectId, Position), Error> {
         let now = self.clock.now();
+        match self.done_before(caller).await? {
+            Some((Event::SubjectNominated { id, entity: of, body }, position))
+                if of == entity && nomination.made(&body) =>
+            {
+                return Ok((id, position));
+            }
+            Some((_, position)) => return Err(Error::Repeated(position.seq)),
+            None => {}
+        }
         let body = match nomination {
             Nomination::Person { person, relation, until } => SubjectBody::Human(Employment {
                 person: person.unwrap_or_else(|| PersonId::from_parts(now, self.entropy.bytes16())),
@@ -100,7 +134,7 @@ impl App {
         (relation, until): (Relation, Option<Timestamp>),
         mode: Mode,
     ) -> Result<Position, Error> {
-        self.change(caller.entry(Event::RelationAttested { subject, relation, until }), mode).await
+        self.change_once(caller, Event::RelationAttested { subject, relation, until }, mode).await
     }
 
     /// Makes a one-time enrollment token.

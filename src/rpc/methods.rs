@@ -68,7 +68,6 @@ pub static METHODS: &[Method] = &[
     row("/envoy.service.auth.v3.Authorization/Check", Access::Roles(&[Role::Gateway])),
     row("/grpc.health.v1.Health/Check", Access::Anyone),
     row("/grpc.health.v1.Health/Watch", Access::Anyone),
-    row("/grpc.health.v1.Health/List", Access::Anyone),
     row("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Roles(ALL)),
 ];
 

@@ -30,6 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Connected for Connection {
@@ -45,6 +46,7 @@ pub(super) fn incoming(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     mut stopped: watch::Receiver<bool>,
+    cut: watch::Receiver<bool>,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(READY_MAX);
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
@@ -64,10 +66,11 @@ pub(super) fn incoming(
                     continue;
                 }
             };
-            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let (acceptor, ready, cut) = (acceptor.clone(), ready.clone(), cut.clone());
             tokio::spawn(async move {
                 let shaken =
-                    tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(&acceptor, socket, address.ip())).await;
+                    tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(&acceptor, socket, address.ip(), cut))
+                        .await;
                 drop(place);
                 match shaken {
                     Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
@@ -86,6 +89,7 @@ async fn shake(
     acceptor: &TlsAcceptor,
     socket: TcpStream,
     address: std::net::IpAddr,
+    mut cut: watch::Receiver<bool>,
 ) -> io::Result<Connection> {
     socket.set_nodelay(true)?;
     let stream = acceptor.accept(socket).await?;
@@ -95,7 +99,8 @@ async fn shake(
         .peer_certificates()
         .and_then(|chain| chain.first())
         .map(|der| Arc::from(der.as_ref()));
-    Ok(Connection { stream, peer: Peer { address, certificate } })
+    let cut = Box::pin(async move { drop(cut.wait_for(|cut| *cut).await) });
+    Ok(Connection { stream, peer: Peer { address, certificate }, cut })
 }
 
 impl AsyncRead for Connection {
@@ -104,7 +109,13 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+        let connection = self.get_mut();
+        // A connection is always being read, so this is where a stream without end learns that the service has ended.
+        if connection.cut.as_mut().poll(context).is_ready() {
+            connection.cut = Box::pin(std::future::ready(()));
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut connection.stream).poll_read(context, buffer)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::x509::{CrlBase, ServerName};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Streams on one connection: a proxy's worth of concurrent checks.
 const STREAMS_MAX: u32 = 1_024;
-/// How long calls under way may take to end when the service stops.
+/// How long calls under way may take to end when the service stops; then their connections are cut.
 const DRAIN: Duration = Duration::from_secs(10);
 /// When gateways should come back after a stop, and how far apart: a restart takes seconds.
 const RECONNECT_AFTER_MS: u32 = 500;
@@ -103,6 +103,7 @@ pub struct Running {
     address: SocketAddr,
     app: Arc<App>,
     stop: watch::Sender<bool>,
+    cut: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     upkeep: Upkeep,
 }
@@ -123,11 +124,24 @@ impl Running {
         self.stop.send_replace(true);
         self.app.feed().drain(RECONNECT_AFTER_MS, RECONNECT_JITTER_MS);
         self.upkeep.stop().await;
-        for task in self.tasks {
-            match tokio::time::timeout(DRAIN, task).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "a server task ended in a panic"),
-                Err(_) => tracing::warn!("calls under way did not end in time"),
+        for mut task in self.tasks {
+            let drained = tokio::time::timeout(DRAIN, &mut task).await;
+            let ended = match drained {
+                Ok(ended) => ended,
+                Err(_) => {
+                    tracing::warn!("calls under way did not end in time; their connections are cut");
+                    self.cut.send_replace(true);
+                    match tokio::time::timeout(DRAIN, &mut task).await {
+                        Ok(ended) => ended,
+                        Err(_) => {
+                            task.abort();
+                            continue;
+                        }
+                    }
+                }
+            };
+            if let Err(error) = ended {
+                tracing::error!(%error, "a server task ended in a panic");
             }
         }
         self.app.stop().await;
@@ -180,6 +194,7 @@ pub async fn start(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let (stop, stopped) = watch::channel(false);
+    let (cut, is_cut) = watch::channel(false);
     let mut tasks = Vec::new();
     if let Err(error) = begun {
         tracing::error!(%error, "the start cannot be recorded; nothing is permitted until it is");
@@ -187,7 +202,7 @@ pub async fn start(
     }
     let (reporter, health) = tonic_health::server::health_reporter();
     tasks.push(tokio::spawn(health::watch(Arc::clone(&app), reporter, stopped.clone())));
-    let incoming = listener::incoming(listener, config, stopped.clone());
+    let incoming = listener::incoming(listener, config, stopped.clone(), is_cut);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(crate::pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -217,7 +232,7 @@ pub async fn start(
     }));
     let upkeep = Upkeep::start(&app);
     tracing::info!(%address, seq = app.state().position.seq.0, "serving");
-    Ok(Running { address, app, stop, tasks, upkeep })
+    Ok(Running { address, app, stop, cut, tasks, upkeep })
 }
 
 async fn keep_beginning(app: Arc<App>, mut stopped: watch::Receiver<bool>) {

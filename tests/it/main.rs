@@ -1,6 +1,8 @@
 //! The one integration-test binary. `tests/run` sets up what it needs, such as the real Envoy, and runs it.
 
 #[cfg(test)]
+mod authz;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod cli;
@@ -21,9 +23,17 @@ mod gate;
 #[cfg(test)]
 mod gateway_envoy;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod mandates;
+#[cfg(test)]
 mod path;
 #[cfg(test)]
 mod renew;
+#[cfg(test)]
+mod restart;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

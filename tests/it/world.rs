@@ -157,6 +157,11 @@ impl World {
         self.channels[0].clone()
     }
 
+    /// Bob's connection.
+    pub(crate) fn bob(&self) -> Channel {
+        self.channels[1].clone()
+    }
+
     /// The authorities of people and workloads, PEM.
     pub(crate) fn access_pem(&self) -> String {
         self.authority_pem(AuthorityKind::Access)

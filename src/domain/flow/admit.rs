@@ -55,8 +55,7 @@ pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject>
         }
         Event::RelationAttested { subject, .. } => check_attestation(state, *subject, entry.by.as_ref()),
         Event::TokenCreated { id, subject, expires_at, .. } => {
-            let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
-            check_acts_for(state, entry.by.as_ref(), subject.entity)?;
+            let subject = own_subject(state, entry.by.as_ref(), *subject)?;
             if state.tokens.contains_key(id) {
                 return Err(Reject::Exists("token"));
             }
@@ -98,6 +97,13 @@ fn check_acts_for(state: &State, by: Option<&PrincipalId>, entity: EntityId) -> 
     let principal = by.and_then(|id| state.principal(id)).ok_or(Reject::NotFound("principal"))?;
     let own = principal.has(Role::PartnerAdmin) && principal.entity == Some(entity);
     if own || principal.has(Role::Registrar) { Ok(()) } else { Err(Reject::NotFound("entity")) }
+}
+
+/// A subject of an entity that the caller acts for. Another's is answered as one that is not there.
+fn own_subject<'a>(state: &'a State, by: Option<&PrincipalId>, id: SubjectId) -> Result<&'a Subject, Reject> {
+    let subject = state.subjects.get(&id).ok_or(Reject::NotFound("subject"))?;
+    check_acts_for(state, by, subject.entity).map_err(|_| Reject::NotFound("subject"))?;
+    Ok(subject)
 }
 
 fn check_applicant(state: &State, new: &NewEntity) -> Result<(), Reject> {
@@ -153,9 +159,7 @@ fn check_nomination(
 }
 
 fn check_attestation(state: &State, id: SubjectId, by: Option<&PrincipalId>) -> Result<(), Reject> {
-    let subject = state.subjects.get(&id).ok_or(Reject::NotFound("subject"))?;
-    check_acts_for(state, by, subject.entity)?;
-    match subject.body {
+    match own_subject(state, by, id)?.body {
         SubjectBody::Human(_) => Ok(()),
         SubjectBody::Workload(_) => {
             Err(Reject::Invalid { field: "subject", why: "a workload has no relation".to_owned() })

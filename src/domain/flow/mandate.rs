@@ -15,6 +15,10 @@ use crate::domain::time::{Now, Timestamp};
 
 /// The most entities one annex amendment may name: an annex of a letter has a few hundred lines.
 const ANNEX_CHANGES_MAX: usize = 10_000;
+/// How far the clock may have walked between an officer's look at it and its acceptance: an hour for two signatures.
+const CLOCK_ACCEPT_MS: i64 = 3_600_000;
+/// How far an officer's clock may be ahead of the server's.
+const CLOCK_AHEAD_MAX_MS: i64 = 60_000;
 /// The longest reason an officer may write down.
 const REASON_LEN_MAX: usize = 1_000;
 
@@ -115,8 +119,17 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
             Ok(())
         }
         Command::RecordSafeguards { entity: id, .. } => entity(state, *id).map(|_| ()),
-        Command::AcceptClock(_) => Ok(()),
+        Command::AcceptClock(at) => check_clock(*at, now),
     }
+}
+
+/// Officers accept the clock that they saw, not whatever it shows by then.
+fn check_clock(seen: Timestamp, now: Timestamp) -> Result<(), Reject> {
+    let walked_ms = now.millis().saturating_sub(seen.millis());
+    if (-CLOCK_AHEAD_MAX_MS..=CLOCK_ACCEPT_MS).contains(&walked_ms) {
+        return Ok(());
+    }
+    Err(Reject::Conflict(format!("the server's clock shows {now}, which is not the {seen} that was signed")))
 }
 
 fn entity(state: &State, id: EntityId) -> Result<&Entity, Reject> {

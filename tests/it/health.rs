@@ -1,0 +1,163 @@
+//! Health, reflection, the listener and the end: what operators and strangers see.
+
+use std::time::Duration;
+
+use countersign::domain::command::Command;
+use countersign::domain::person::EvidenceKind;
+use countersign::domain::revocation::{RevocationReason, StopScope};
+use countersign::env::Clock as _;
+use countersign::pb;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+use crate::world::World;
+
+/// The service looks twice a second; a busy machine may need many times that.
+const LIMIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+async fn status(channel: &Channel) -> ServingStatus {
+    let request = HealthCheckRequest { service: String::new() };
+    HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner().status()
+}
+
+async fn becomes(channel: &Channel, wanted: ServingStatus) {
+    let reached = async {
+        while status(channel).await != wanted {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    timeout(LIMIT, reached).await.unwrap_or_else(|_| panic!("health never becomes {wanted:?}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_whether_anything_could_be_permitted() {
+    let world = World::start().await;
+    let stranger = world.connect(None).await;
+    becomes(&stranger, ServingStatus::Serving).await;
+    let request = HealthCheckRequest { service: String::new() };
+    let mut watched = HealthClient::new(stranger.clone()).watch(request).await.unwrap().into_inner();
+    let first = timeout(LIMIT, watched.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+    // A stop is an answer, not a fault of the service.
+    let stop = Command::Stop { scope: StopScope::All, reason: RevocationReason::Drill };
+    world.restrict(stop, pb::Wait::Committed).await.unwrap();
+    assert_eq!(status(&stranger).await, ServingStatus::Serving);
+    world.clock.set_wall(world.clock.now().plus_ms(60_000));
+    let pushed = timeout(LIMIT, watched.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(pushed.status(), ServingStatus::NotServing);
+    becomes(&stranger, ServingStatus::NotServing).await;
+    world.enact(Command::AcceptClock(world.clock.now())).await.unwrap();
+    becomes(&stranger, ServingStatus::Serving).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_lists_our_services_to_principals() {
+    let world = World::start().await;
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(world.alice());
+    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
+    let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+    for name in ["Attestation", "Audit", "Enforcement", "Mandate", "Provisioning", "Revocation"] {
+        let name = format!("countersign.v1.{name}Service");
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    assert!(names.iter().any(|name| name == "grpc.health.v1.Health"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_the_port_disturbs_nobody() {
+    let world = World::start().await;
+    let entity = world.partner().await;
+    let caller = world.enroll(world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await).await;
+    let address = world.running().address();
+    let mut sockets = Vec::new();
+    for bytes in [
+        b"GET / HTTP/1.1\r\n\r\n".as_slice(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &[0xff; 65_536],
+        &[0x16, 0x03, 0x01, 0xff, 0xff],
+        b"",
+    ] {
+        for _ in 0..20 {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            // The other side may have closed already.
+            let _ = socket.write_all(bytes).await;
+            sockets.push(socket);
+        }
+    }
+    // Those that wait for more are still open.
+    for _ in 0..20 {
+        assert!(world.mythos(&caller.certificate).await.permit);
+    }
+    let stranger = world.connect(None).await;
+    becomes(&stranger, ServingStatus::Serving).await;
+    drop(sockets);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_takes_too_long_is_cut() {
+    let world = World::start().await;
+    let mut silent = TcpStream::connect(world.running().address()).await.unwrap();
+    let mut slow = TcpStream::connect(world.running().address()).await.unwrap();
+    slow.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
+    for socket in [&mut silent, &mut slow] {
+        let mut buffer = [0; 64];
+        let read = timeout(LIMIT, socket.read(&mut buffer)).await.expect("it is cut");
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_every_call_and_loses_nothing() {
+    let mut world = World::start().await;
+    let stranger = world.connect(None).await;
+    let request = HealthCheckRequest { service: String::new() };
+    let mut watched = HealthClient::new(stranger.clone()).watch(request).await.unwrap().into_inner();
+    watched.message().await.unwrap().unwrap();
+    // Calls are under way while the service stops.
+    let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
+    let calls = tokio::spawn(async move {
+        let mut made = Vec::new();
+        for round in 0.. {
+            let apply = pb::ApplyEntityRequest {
+                name: format!("applicant {round}"),
+                kind: "COMPANY".to_owned(),
+                organisation: "US".to_owned(),
+                ..Default::default()
+            };
+            match portal.apply_entity(apply).await {
+                Ok(answer) => made.push(answer.into_inner().entity_id),
+                Err(_) => break,
+            }
+        }
+        made
+    });
+    timeout(LIMIT, world.close()).await.expect("the service stops");
+    // Nothing is left of the old service: not a stream, not a connection.
+    let rest = async { while let Ok(Some(_)) = watched.message().await {} };
+    timeout(LIMIT, rest).await.expect("a stream outlives its service");
+    let made = timeout(LIMIT, calls).await.expect("calls end").unwrap();
+    world.open().await;
+    let state = world.running().app().state();
+    for id in made {
+        assert!(
+            state.entities.contains_key(&id.parse::<countersign::domain::id::EntityId>().unwrap()),
+            "{id} was acknowledged"
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! What outlives the process: the record, whatever the clock, the disk or a bit of it did meanwhile.
+
+use countersign::app::store;
+use countersign::domain::command::Command;
+use countersign::domain::person::EvidenceKind;
+use countersign::domain::revocation::{RevocationReason, StopScope};
+use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
+use countersign::journal::file::Options;
+use countersign::pb;
+use tonic::Code;
+
+use crate::calls::{denied, key, refused};
+use crate::world::{Caller, World};
+
+const REASON: RevocationReason = RevocationReason::Drill;
+const DAY_MS: u32 = 86_400_000;
+
+async fn enrolled(world: &World) -> Caller {
+    let entity = world.partner().await;
+    world.enroll(world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await).await
+}
+
+fn stop() -> Command {
+    Command::Stop { scope: StopScope::All, reason: REASON }
+}
+
+/// The record holds, whole, and the state of the running service is what it says.
+fn verified(world: &World) -> u64 {
+    let verified = store::verify_offline(world.dir.path(), &mut |_| ()).unwrap();
+    verified.state.unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_changes_nothing() {
+    let mut world = World::start().await;
+    let caller = enrolled(&world).await;
+    let mut before = (*world.running().app().state()).clone();
+    for _ in 0..3 {
+        world.close().await;
+        assert_eq!(verified(&world), before.position.seq.0);
+        world.open().await;
+        let mut after = (*world.running().app().state()).clone();
+        assert!(after.position.seq > before.position.seq, "each run is on record");
+        let position = after.position;
+        (after.position, after.time) = (before.position, before.time);
+        assert_eq!(after, before);
+        before.position = position;
+        assert!(world.mythos(&caller.certificate).await.permit);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_do_not_share_a_directory() {
+    let world = World::start().await;
+    let Err(error) = world.launch().await else { panic!("two servers on one directory") };
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    // The first is not disturbed.
+    world.applicant().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_the_middle_of_the_record_stops_the_start() {
+    let mut world = World::start().await;
+    enrolled(&world).await;
+    world.close().await;
+    let segment = std::fs::read_dir(world.dir.path().join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"CSJRNSEG")))
+        .min()
+        .unwrap();
+    let whole = std::fs::read(&segment).unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    for at in [4_096 + 60, (4_096 + end) / 2, end - 2_000] {
+        let mut bent = whole.clone();
+        bent[at] ^= 0x10;
+        std::fs::write(&segment, bent).unwrap();
+        let Err(error) = world.launch().await else { panic!("a damaged record was served") };
+        let text = error.to_string();
+        let name = segment.file_name().unwrap().to_str().unwrap();
+        assert!(text.contains(&format!("segment {name} is damaged at byte ")), "{text}");
+        assert!(text.contains(", record "), "{text}");
+        assert!(store::verify_offline(world.dir.path(), &mut |_| ()).is_err());
+    }
+    std::fs::write(&segment, whole).unwrap();
+    world.open().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_shortens_the_start_and_a_damaged_one_is_passed_over() {
+    let mut world = World::start().await;
+    let caller = enrolled(&world).await;
+    let at = world.running().app().state().position.seq;
+    world.running().app().take_snapshot().await;
+    world.close().await;
+    let replayed = |world: &World| {
+        let options = Options::new(SystemEntropy.bytes16());
+        store::open(world.dir.path(), &options).unwrap().replayed
+    };
+    let total = verified(&world);
+    assert_eq!(replayed(&world), total - at.0);
+    let snapshots: Vec<_> = std::fs::read_dir(world.dir.path().join("snapshots"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(snapshots.len(), 1);
+    let mut bytes = std::fs::read(&snapshots[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&snapshots[0], bytes).unwrap();
+    assert_eq!(replayed(&world), total);
+    world.open().await;
+    assert!(world.mythos(&caller.certificate).await.permit);
+}
+
+/// Has officers accept the clock as they see it.
+async fn accept(world: &World) {
+    world.enact(Command::AcceptClock(world.clock.now())).await.unwrap();
+}
+
+async fn closed_for_its_clock(world: &World, caller: &Caller) {
+    denied(&world.mythos(&caller.certificate).await, "CLOCK_UNTRUSTED");
+    let verified = world.verify(&caller.certificate).await;
+    assert_eq!((verified.valid, verified.code.as_str()), (false, "CLOCK_UNTRUSTED"));
+    let apply = pb::ApplyEntityRequest {
+        name: "Late Inc.".to_owned(),
+        kind: "COMPANY".to_owned(),
+        organisation: "US".to_owned(),
+        ..Default::default()
+    };
+    let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
+    refused(portal.apply_entity(apply).await, Code::Unavailable, "the clock is not trusted");
+    let channel = world.connect_as(caller).await;
+    refused(world.renew(&channel, &key()).await, Code::Unavailable, "the clock is not trusted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_29_a_clock_that_went_back_closes_the_service_until_two_officers_accept_it() {
+    let world = World::start().await;
+    let caller = enrolled(&world).await;
+    let back = world.clock.now().plus_ms(-6_000);
+    world.clock.set_wall(back);
+    closed_for_its_clock(&world, &caller).await;
+    // Right again by itself is not enough: nobody knows what it did meanwhile.
+    world.clock.set_wall(back.plus_ms(6_000));
+    closed_for_its_clock(&world, &caller).await;
+    world.clock.set_wall(back);
+    // A stop needs no clock.
+    let done = world.restrict(stop(), pb::Wait::Committed).await.unwrap();
+    assert!(done.durable);
+    // One officer's word is not enough.
+    let mandate = world.mandate(&Command::AcceptClock(back)).await.unwrap();
+    let proposed = world.submit(mandate.clone(), vec![world.alice.approve(&mandate)]).await.unwrap();
+    assert_eq!(proposed.signatures_missing, 1);
+    closed_for_its_clock(&world, &caller).await;
+    // Nor are two for another time than the one that the server shows.
+    let wrong = Command::AcceptClock(back.plus_ms(-86_400_000));
+    refused(world.enact(wrong).await, Code::Aborted, "which is not the");
+    closed_for_its_clock(&world, &caller).await;
+    let request = pb::ApproveProposalRequest {
+        proposal_id: proposed.proposal_id,
+        approval: Some(world.bob.approve(&mandate)),
+        ..Default::default()
+    };
+    let mut bob = pb::mandate_service_client::MandateServiceClient::new(world.bob());
+    bob.approve_proposal(request).await.unwrap();
+    world.enact(Command::ReleaseStop(StopScope::All)).await.unwrap();
+    // By this clock, the entity is not listed yet.
+    denied(&world.mythos(&caller.certificate).await, "CREDENTIAL_STALE");
+    world.clock.advance_ms(6_000);
+    assert!(world.mythos(&caller.certificate).await.permit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_leapt_ahead_closes_the_service_too() {
+    let world = World::start().await;
+    let caller = enrolled(&world).await;
+    world.clock.set_wall(world.clock.now().plus_ms(5_001));
+    closed_for_its_clock(&world, &caller).await;
+    accept(&world).await;
+    assert!(world.mythos(&caller.certificate).await.permit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_after_eight_days_is_closed_until_the_clock_is_accepted() {
+    let mut world = World::start().await;
+    let entity = world.partner().await;
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let old = world.enroll(subject).await;
+    world.close().await;
+    world.clock.advance_ms(8 * DAY_MS);
+    world.open().await;
+    let code = world.mythos(&old.certificate).await.code;
+    assert!(matches!(code.as_str(), "STATE_UNAVAILABLE" | "CLOCK_UNTRUSTED"), "{code}");
+    let grant = world.running().app().state().entities[&entity].card.grants[0].clone();
+    let grant = countersign::domain::grant::Grant {
+        id: countersign::domain::id::GrantId::from_parts(world.clock.now(), SystemEntropy.bytes16()),
+        ..grant
+    };
+    let answer = world.enact(Command::GrantModel { entity, grant }).await;
+    refused(answer, Code::Unavailable, "the clock is not trusted");
+    world.restrict(stop(), pb::Wait::Committed).await.unwrap();
+    accept(&world).await;
+    // The start itself is tried again every second; until it is on record nothing is permitted.
+    let opened = async {
+        while world.running().app().state_fault().is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), opened).await.unwrap();
+    world.enact(Command::ReleaseStop(StopScope::All)).await.unwrap();
+    world.screen(entity).await;
+    let fresh = world.enroll(subject).await;
+    assert!(world.mythos(&fresh.certificate).await.permit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_28_a_start_on_a_full_disk_is_closed_and_still_takes_a_stop() {
+    let mut world = World::start().await;
+    let caller = enrolled(&world).await;
+    world.close().await;
+    world.settings.low_water = u64::MAX;
+    world.open().await;
+    denied(&world.mythos(&caller.certificate).await, "STATE_UNAVAILABLE");
+    let apply = pb::ApplyEntityRequest {
+        name: "No Room Inc.".to_owned(),
+        kind: "COMPANY".to_owned(),
+        organisation: "US".to_owned(),
+        ..Default::default()
+    };
+    let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
+    let status = portal.apply_entity(apply.clone()).await.unwrap_err();
+    assert_eq!(crate::calls::reason(&status), "READ_ONLY");
+    refused(Err::<(), _>(status), Code::Unavailable, "almost full");
+    assert!(world.restrict(stop(), pb::Wait::Committed).await.unwrap().durable);
+    world.close().await;
+    world.settings.low_water = 0;
+    world.open().await;
+    denied(&world.mythos(&caller.certificate).await, "EMERGENCY_STOP");
+    portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
+    portal.apply_entity(apply).await.unwrap();
+}
+
+/// Free bytes where the data directory is.
+fn free(world: &World) -> u64 {
+    let stat = rustix::fs::statvfs(world.dir.path()).unwrap();
+    stat.f_bavail * stat.f_frsize
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_stops_changes_and_neither_decisions_nor_restrictions() {
+    /// More than whatever else runs on this machine frees during the test.
+    const MARGIN: u64 = 1 << 30;
+    let mut world = World::start().await;
+    let caller = enrolled(&world).await;
+    world.close().await;
+    world.settings.low_water = free(&world).saturating_sub(MARGIN);
+    world.open().await;
+    assert!(world.mythos(&caller.certificate).await.permit);
+    let filler = std::fs::File::create(world.dir.path().join("filler")).unwrap();
+    rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, 2 * MARGIN).unwrap();
+    let apply = pb::ApplyEntityRequest {
+        name: "No Room Inc.".to_owned(),
+        kind: "COMPANY".to_owned(),
+        organisation: "US".to_owned(),
+        ..Default::default()
+    };
+    let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
+    let status = portal.apply_entity(apply.clone()).await.unwrap_err();
+    assert_eq!(crate::calls::reason(&status), "READ_ONLY");
+    assert!(world.mythos(&caller.certificate).await.permit, "decisions go on");
+    assert!(world.verify(&caller.certificate).await.valid);
+    let ordinal = world.read(&caller.certificate).ordinal;
+    let hold = Command::Hold { ordinal, reason: REASON };
+    assert!(world.restrict(hold, pb::Wait::Committed).await.unwrap().durable);
+    denied(&world.mythos(&caller.certificate).await, "CREDENTIAL_HELD");
+    let release = Command::ReleaseHold(ordinal);
+    refused(world.enact(release.clone()).await, Code::Unavailable, "almost full");
+    // Room again: everything goes on without a restart.
+    filler.set_len(0).unwrap();
+    portal.apply_entity(apply).await.unwrap();
+    world.enact(release).await.unwrap();
+    assert!(world.mythos(&caller.certificate).await.permit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_as_fresh_as_asked_or_none() {
+    let world = World::start().await;
+    let caller = enrolled(&world).await;
+    let position = world.running().app().state().position;
+    let mut asked = crate::calls::question(&caller.certificate, "mythos-5");
+    asked.min_position = Some(pb::Position { epoch: position.epoch.0, seq: position.seq.0 });
+    assert!(world.ask_alice(asked.clone()).await.permit);
+    asked.min_position = Some(pb::Position { epoch: position.epoch.0, seq: position.seq.0 + 1_000 });
+    let mut client = pb::attestation_service_client::AttestationServiceClient::new(world.alice());
+    refused(client.evaluate(asked).await, Code::Unavailable, "not at");
+}
