@@ -25,7 +25,7 @@ const DIGITAL_SIGNATURE: &[u8] = &[0x03, 0x02, 0x07, 0x80];
 const CLIENT_AUTH: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 /// The list with id-kp-serverAuth alone.
 const SERVER_AUTH: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
-/// GeneralName dNSName [2], uniformResourceIdentifier [6] and iPAddress [7] (RFC 5280 section 4.2.1.6).
+/// GeneralName dNSName (tag 2), uniformResourceIdentifier (6) and iPAddress (7) (RFC 5280 section 4.2.1.6).
 const DNS_NAME: u8 = 0x82;
 const URI: u8 = 0x86;
 const IP_ADDRESS: u8 = 0x87;

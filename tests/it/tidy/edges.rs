@@ -225,7 +225,7 @@ mod tests {
             ("src/client/gate.rs", "use crate::app::engine;"),
             ("src/cli/mod.rs", "use crate::rpc::methods;"),
             ("src/main.rs", "use countersign::server;"),
-            ("src/rpc/tests_of_more.rs", "use crate::journal;"),
+            ("src/rpc/tests_of_more.rs", "use crate::ca;"),
         ] {
             assert_eq!(room_problems(path, text).len(), 1, "{path}: {text}");
         }

@@ -46,14 +46,14 @@ fn a_partner_acts_for_its_own_entity_and_knows_no_other() {
     assert_eq!(world.record(by(&admin, nominate(other))), Err(Reject::NotFound("entity")));
     assert_eq!(world.record(by(&admin, nominate(unknown))), Err(Reject::NotFound("entity")));
     let attest = Event::RelationAttested { subject: foreign_subject, relation: EMPLOYEE, until: None };
-    assert_eq!(world.record(by(&admin, attest)), Err(Reject::NotFound("entity")));
+    assert_eq!(world.record(by(&admin, attest)), Err(Reject::NotFound("subject")));
     let token = Event::TokenCreated {
         id: TokenId::from_bytes([1; 16]),
         secret: Digest([1; 32]),
         subject: foreign_subject,
         expires_at: world.now.plus_ms(1),
     };
-    assert_eq!(world.record(by(&admin, token)), Err(Reject::NotFound("entity")));
+    assert_eq!(world.record(by(&admin, token)), Err(Reject::NotFound("subject")));
     world.record(by(&admin, nominate(member))).unwrap();
     assert_eq!(world.record(by(&admin, nominate(member))), Err(Reject::Exists("subject")));
 }
