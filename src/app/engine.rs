@@ -3,6 +3,7 @@
 //! A thread of its own takes entries from a bounded mailbox and commits as many as are waiting with one append. Nothing
 //! is visible before it is durable. Restrictions go in a batch of their own, so that a full disk cannot hold them up.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -22,12 +23,14 @@ use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::env::Clock;
 use crate::feed::{Feed, PublishedRecord};
-use crate::journal::{Batch, Draft, Journal, Outcome, Refusal};
+use crate::journal::{Batch, Condition, Draft, Journal, Outcome, Refusal};
 
 /// Entries that wait for the writer; when it is full, callers get LIMIT. Two group commits' worth.
 const MAILBOX_LEN: usize = 2_048;
 /// Entries in one group commit: more would only lengthen the wait of the first.
 const GROUP_LEN_MAX: usize = 1_024;
+/// Bytes after which a group commit is closed; one more body of at most 1 MiB still fits the journal's 8 MiB.
+const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Restrictions that are held in memory because they cannot be written; further ones are refused, while everything is
 /// denied anyway.
 const HELD_MAX: usize = 10_000;
@@ -193,6 +196,7 @@ impl Writer {
             self.commit(restricting, true);
             self.commit(ordinary, false);
             if stopping {
+                self.give_up_held();
                 return;
             }
         }
@@ -201,22 +205,37 @@ impl Writer {
     fn tick(&mut self) {
         let clock = &self.parts.clock;
         // Its outcome is kept in the watch itself and judged by every decision.
-        drop(self.parts.shared.time.check(clock.now(), clock.boot_ms()));
-        if !self.held.is_empty() {
+        drop(self.parts.shared.time.check(clock.as_ref()));
+        self.write_held();
+    }
+
+    /// Commits jobs in groups that the journal takes. Nothing ordinary overtakes a restriction that is still held.
+    fn commit(&mut self, jobs: Vec<Job>, restricting: bool) {
+        let mut jobs: VecDeque<Job> = jobs.into();
+        if !restricting && !jobs.is_empty() {
             self.write_held();
+        }
+        while !jobs.is_empty() {
+            if !restricting && !self.held.is_empty() {
+                for job in jobs.drain(..) {
+                    let why =
+                        "a restriction cannot be written; nothing else is recorded before it".to_owned();
+                    drop(job.reply.send(Err(Error::Unavailable(why))));
+                }
+                return;
+            }
+            self.commit_group(&mut jobs, restricting);
         }
     }
 
-    fn commit(&mut self, jobs: Vec<Job>, restricting: bool) {
-        if jobs.is_empty() {
-            return;
-        }
+    fn commit_group(&mut self, jobs: &mut VecDeque<Job>, restricting: bool) {
         let clock = Arc::clone(&self.parts.clock);
-        let (now, boot_ms) = (clock.now(), clock.boot_ms());
-        let clock_fault = self.parts.shared.time.check(now, boot_ms).err();
+        let clock_fault = self.parts.shared.time.check(clock.as_ref()).err();
+        let (wall, boot_ms) = (clock.now(), clock.boot_ms());
+        let now = self.time_of(clock_fault.is_some() && restricting, wall, boot_ms);
         let mut group = Group::new(State::clone(&self.parts.shared.state.load()), now);
         let (mut waiting, mut accepted) = (Vec::new(), false);
-        for job in jobs {
+        while let Some(job) = if group.is_full() { None } else { jobs.pop_front() } {
             let of_clock = is_of_clock(&group.state, &job.entry);
             if let (Some(why), false, false) = (&clock_fault, restricting, of_clock) {
                 drop(job.reply.send(Err(Error::Unavailable(format!("the clock is not trusted: {why}")))));
@@ -247,7 +266,7 @@ impl Writer {
         match self.append(group, restricting) {
             Ok(()) => {
                 if accepted {
-                    self.parts.shared.time.accept(now, boot_ms);
+                    self.parts.shared.time.accept(wall, boot_ms);
                 }
                 let boot_ms = clock.boot_ms();
                 let epoch = self.parts.shared.state.load().position.epoch;
@@ -281,6 +300,7 @@ impl Writer {
                 Err(AppendFailure::Closed(format!("the journal is at {last} unexpectedly")))
             }
             Outcome::Refused(Refusal::NoSpace(space)) => Err(AppendFailure::NoSpace(space.free)),
+            Outcome::Refused(Refusal::Invalid { why }) => Err(AppendFailure::TooLarge(why)),
             Outcome::Refused(refusal) => Err(AppendFailure::Closed(refusal.to_string())),
             Outcome::Unknown(why) => Err(AppendFailure::Closed(why)),
         }
@@ -288,20 +308,22 @@ impl Writer {
 
     fn fail(&mut self, waiting: Vec<Job>, restricting: bool, failure: &AppendFailure) {
         let closed = match failure {
-            AppendFailure::NoSpace(_) => false,
+            // With TooLarge the journal is well; what was asked for does not fit into it.
+            AppendFailure::NoSpace(_) | AppendFailure::TooLarge(_) => false,
             AppendFailure::Closed(why) => {
                 tracing::error!(why, "the journal cannot be written; nothing is permitted until a restart");
                 true
             }
         };
-        if closed || restricting {
+        let is_lost = restricting && !matches!(failure, AppendFailure::TooLarge(_));
+        if closed || is_lost {
             self.parts.shared.unwritable.store(true, Ordering::SeqCst);
             self.parts.feed.close("the record cannot be written");
         }
         let position = self.parts.shared.state.load().position;
         let boot_ms = self.parts.clock.boot_ms();
         for job in waiting {
-            let answer = if restricting && self.held.len() < HELD_MAX {
+            let answer = if is_lost && self.held.len() < HELD_MAX {
                 self.held.push(job.entry);
                 Ok(Committed { position, boot_ms, durable: false })
             } else {
@@ -312,25 +334,67 @@ impl Writer {
                     AppendFailure::Closed(why) => {
                         Error::Unavailable(format!("the record cannot be written: {why}"))
                     }
+                    AppendFailure::TooLarge(why) => Error::Internal(format!("not a batch: {why}")),
                 })
             };
             drop(job.reply.send(answer));
         }
     }
 
-    /// Rung 2 of a stop: what could not be written is tried again every second; until then everything is denied.
+    /// The time that records carry: the wall time, or for a restriction under a clock that is not trusted the time that
+    /// was last believed.
+    fn time_of(&self, doubtful: bool, wall: Timestamp, boot_ms: u64) -> Timestamp {
+        if doubtful { wall.min(self.parts.shared.time.believed(boot_ms)) } else { wall }
+    }
+
+    /// Rung 2 of a stop: what could not be written is tried again every second, one by one, so that what fits into the
+    /// reserve gets there; until all of it is durable everything is denied.
     fn write_held(&mut self) {
-        let now = self.parts.clock.now();
-        let mut group = Group::new(State::clone(&self.parts.shared.state.load()), now);
-        for entry in &self.held {
-            // Refused now only when the same restriction is on record already.
-            drop(group.add(entry));
+        if self.held.is_empty() {
+            return;
         }
-        if !group.is_broken && (group.drafts.is_empty() || self.append(group, true).is_ok()) {
-            self.held.clear();
+        let clock = Arc::clone(&self.parts.clock);
+        let doubtful = self.parts.shared.time.check(clock.as_ref()).is_err();
+        let now = self.time_of(doubtful, clock.now(), clock.boot_ms());
+        let mut kept = Vec::new();
+        let mut waiting = std::mem::take(&mut self.held).into_iter();
+        for mut entry in waiting.by_ref() {
+            // It was answered already; its request id must not stand in the way of being written.
+            entry.request = None;
+            let mut group = Group::new(State::clone(&self.parts.shared.state.load()), now);
+            match group.add(&entry) {
+                // Somebody else's same restriction is on record.
+                Err(Error::Exists(_)) => {}
+                Err(error) => {
+                    tracing::error!(%error, "a restriction that is held cannot be recorded; enter it again");
+                    kept.push(entry);
+                }
+                Ok(()) => {
+                    if self.append(group, true).is_err() {
+                        kept.push(entry);
+                        break;
+                    }
+                }
+            }
+        }
+        kept.extend(waiting);
+        self.held = kept;
+        let is_open = match self.parts.journal.condition() {
+            Condition::Open(_) => true,
+            Condition::Closed(_) => false,
+        };
+        if self.held.is_empty() && is_open {
             self.parts.shared.unwritable.store(false, Ordering::SeqCst);
             self.parts.feed.reopen();
             tracing::warn!("restrictions that were held in memory are durable now");
+        }
+    }
+
+    /// The last try before the process ends. What is lost then is named, to be entered again.
+    fn give_up_held(&mut self) {
+        self.write_held();
+        for entry in &self.held {
+            tracing::error!(event = entry.event.name(), by = ?entry.by, "LOST: a restriction was never written");
         }
     }
 }
@@ -338,6 +402,7 @@ impl Writer {
 enum AppendFailure {
     NoSpace(u64),
     Closed(String),
+    TooLarge(&'static str),
 }
 
 struct GroupRecord {
@@ -354,6 +419,7 @@ struct Group {
     records: Vec<GroupRecord>,
     seqs: Vec<Seq>,
     is_broken: bool,
+    bytes: usize,
 }
 
 impl Group {
@@ -367,7 +433,13 @@ impl Group {
             records: Vec::new(),
             seqs: Vec::new(),
             is_broken: false,
+            bytes: 0,
         }
+    }
+
+    /// Would another entry make it more than the journal takes at once?
+    const fn is_full(&self) -> bool {
+        self.bytes >= GROUP_BYTES_MAX
     }
 
     fn add(&mut self, entry: &Entry) -> Result<(), Error> {
@@ -382,7 +454,9 @@ impl Group {
             self.is_broken = true;
             Error::Internal(format!("an admitted entry does not apply: {fault}"))
         })?;
-        self.drafts.push(Draft { kind: entry.event.number(), body: to_bytes(entry) });
+        let body = to_bytes(entry);
+        self.bytes += body.len();
+        self.drafts.push(Draft { kind: entry.event.number(), body });
         let starts_run = matches!(entry.event, Event::ServerStarted { .. });
         let published = PublishedRecord { seq, events: applied.events, cards: applied.cards };
         self.records.push(GroupRecord { published, starts_run });

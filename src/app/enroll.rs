@@ -119,6 +119,10 @@ impl App {
             if lineage.last.ordinal != certificate.ordinal {
                 return self.renewed_already(certificate, facts, &lineage.last, digest).await;
             }
+            if lineage.last.key == digest {
+                let why = "a renewal needs a new key".to_owned();
+                return Err(Error::Invalid { field: "csr", why });
+            }
             let step = LineageStep { generation: facts.step.generation + 1, ..facts.step };
             let purpose = Purpose { cause: Cause::Renew(certificate.ordinal), subject: facts.subject, step };
             match self.issue(purpose, key.clone()).await {

@@ -25,6 +25,8 @@ use crate::x509::{Content, RequestedKey, ServerName};
 pub(super) const TRIES_MAX: u32 = 5;
 /// How long an issuance waits for a block of ordinals to open: longer than the longest lease bound by default.
 const BLOCK_WAIT_MS: u64 = 15_000;
+/// How often it looks while it waits.
+const BLOCK_LOOK_MS: u64 = 50;
 /// How long certificates of the system authority live: 30 days. Renewal by the registered key is for later.
 pub(super) const SYSTEM_TTL_S: u32 = 30 * 86_400;
 
@@ -67,7 +69,14 @@ impl App {
             return Err(Error::Unavailable("the clock is not trusted; nothing is issued".to_owned()));
         }
         // Refused before it takes an ordinal; what changes until the commit is found there.
-        certifiable(&self.state(), purpose.subject, purpose.step, self.clock.now())?;
+        let state = self.state();
+        certifiable(&state, purpose.subject, purpose.step, self.clock.now())?;
+        let digest = key.key().digest();
+        let is_registered = || state.principals.values().any(|principal| principal.key_digest() == digest);
+        if state.keys.contains_key(&digest) || is_registered() {
+            let why = "this key is in use already; make a new key".to_owned();
+            return Err(Error::Invalid { field: "csr", why });
+        }
         let ordinal = self.take_ordinal().await?;
         let now = self.clock.now();
         let state = self.state();
@@ -126,7 +135,11 @@ impl App {
                 if let Some(ordinal) = self.ordinals.take(self.shared.state.load().opened) {
                     return Some(ordinal);
                 }
-                head.changed().await.ok()?;
+                // The journal's head moves a moment before the state does, so the state is looked at again soon anyway.
+                let soon = std::time::Duration::from_millis(BLOCK_LOOK_MS);
+                if let Ok(Err(_)) = tokio::time::timeout(soon, head.changed()).await {
+                    return None;
+                }
                 tokio::task::yield_now().await;
             }
         };

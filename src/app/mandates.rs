@@ -6,7 +6,7 @@ use crate::domain::approval::{Approval, Mandate, SignedMandate};
 use crate::domain::command::Command;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
-use crate::domain::flow::{admit, mandate_for};
+use crate::domain::flow::{admit, admit_mandate, mandate_for};
 use crate::domain::id::ProposalId;
 
 /// What became of a mandate.
@@ -45,6 +45,12 @@ impl App {
             .mandate(&state.settings.trust_domain)
             .map_err(|e| Error::Invalid { field: "mandate", why: e.to_string() })?;
         let missing = mandate.command.signers().count.saturating_sub(signed.approvals.len());
+        if mode == Mode::ValidateOnly {
+            // The signatures that are there are checked; none need be, so that a dry run leaves nothing to carry out.
+            admit_mandate(&state, &signed, self.clock.now())?;
+            let position = state.position;
+            return Ok(Submitted { position, boot_ms: 0, durable: false, proposal: None, missing });
+        }
         match self.done_before(caller).await? {
             Some((Event::Enacted { signed: old, proposal: None }, position)) if old == signed => {
                 return Ok(self.submitted_before(position, None, missing));
@@ -157,11 +163,10 @@ impl App {
             let position = self.validate(&entry)?;
             return Ok(Submitted { position, boot_ms: 0, durable: false, proposal: None, missing });
         }
-        let committed = if command.is_restricting() {
-            self.engine.record(entry, true).await?
-        } else {
-            self.record(entry).await?
-        };
+        // Only what takes effect may use the reserve; a proposal waits like everything else.
+        let restricts = command.is_restricting() && matches!(entry.event, Event::Enacted { .. });
+        let committed =
+            if restricts { self.engine.record(entry, true).await? } else { self.record(entry).await? };
         tracing::info!(command = command.name(), seq = committed.position.seq.0, missing, "mandate recorded");
         Ok(Submitted {
             position: committed.position,

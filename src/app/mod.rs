@@ -265,7 +265,7 @@ impl App {
         if !self.shared.is_writable() || self.feed.rollback().is_some() {
             return Some(StateFault::Unavailable);
         }
-        let trusted = self.shared.time.check(self.clock.now(), self.clock.boot_ms());
+        let trusted = self.shared.time.check(self.clock.as_ref());
         trusted.is_err().then_some(StateFault::ClockUntrusted)
     }
 
@@ -316,9 +316,18 @@ impl Heads {
     /// # Errors
     /// The log key does not sign.
     pub fn signed(&self) -> Result<(SignedHead, bytes::Bytes), Error> {
-        let head = self.journal.head();
         let boot_ms = self.clock.boot_ms();
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Only what is published is signed: a head that runs ahead of the state would look like lost history to whoever
+        // shows it a moment later.
+        let mut head = self.journal.head();
+        while head.seq != self.shared.state.load().position.seq {
+            if let Some((signed, bytes, _)) = last.as_ref() {
+                return Ok((signed.clone(), bytes.clone()));
+            }
+            std::thread::yield_now();
+            head = self.journal.head();
+        }
         if let Some((signed, bytes, at)) = last.as_ref()
             && (signed.seq == head.seq || boot_ms < at + HEAD_FRESH_MS)
         {

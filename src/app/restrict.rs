@@ -61,7 +61,8 @@ impl App {
                 took_ms: 0,
             });
         };
-        if mode == Mode::ValidateOnly {
+        if mode == Mode::ValidateOnly || !done.durable {
+            // What has no record has no barrier: until it can be written, only the end of the leases stops gateways.
             return Ok(Restriction { position: done.position, durable: false, report: None, took_ms: 0 });
         }
         let report = self.feed.wait_enforced(done.position, done.boot_ms, deadline_ms).await;

@@ -25,6 +25,8 @@ pub use parse::Peer;
 use crate::app::App;
 use crate::pb;
 
+/// The longest message about a certificate, which also strangers may send: a request for one is at most 8 KiB.
+const CERTIFICATE_LEN_MAX: usize = 128 << 10;
 /// The longest message that a caller may send: the largest is a mandate with a policy bundle.
 const REQUEST_LEN_MAX: usize = 1 << 20;
 
@@ -45,7 +47,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
     let revocation = pb::revocation_service_server::RevocationServiceServer::new(
         revocation::Revocation::new(Arc::clone(app)),
     );
-    Routes::new(attestation.max_decoding_message_size(REQUEST_LEN_MAX))
+    Routes::new(attestation.max_decoding_message_size(CERTIFICATE_LEN_MAX))
         .add_service(audit.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(subscriptions.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(mandate.max_decoding_message_size(REQUEST_LEN_MAX))

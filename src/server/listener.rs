@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,6 +19,8 @@ use crate::rpc::Peer;
 
 /// Handshakes under way at once; further connections wait in the kernel's queue.
 const HANDSHAKES_MAX: usize = 1_024;
+/// Connections open at once: four times the largest fleet that one server was measured with.
+const CONNECTIONS_MAX: usize = 16_384;
 /// How long a handshake may take: slow clients cannot hold a place.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that have shaken hands and wait for the server task.
@@ -26,11 +28,16 @@ const READY_MAX: usize = 128;
 /// How long to wait when the system has no descriptor to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Ends when the service cuts what is still open.
+type Cut = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A connection with its peer.
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    cut: Cut,
+    /// Given back when the connection ends.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
@@ -50,10 +57,12 @@ pub(super) fn incoming(
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(READY_MAX);
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let acceptor = TlsAcceptor::from(config);
     tokio::spawn(async move {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(room) = Arc::clone(&open).acquire_owned().await else { return };
             let accepted = tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => return,
                 accepted = listener.accept() => accepted,
@@ -73,7 +82,9 @@ pub(super) fn incoming(
                         .await;
                 drop(place);
                 match shaken {
-                    Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
+                    Ok(Ok((stream, peer, cut))) => {
+                        drop(ready.send(Ok(Connection { stream, peer, cut, _room: room })).await)
+                    }
                     Ok(Err(error)) => {
                         tracing::info!(peer.address = %address.ip(), %error, "handshake failed")
                     }
@@ -90,7 +101,7 @@ async fn shake(
     socket: TcpStream,
     address: std::net::IpAddr,
     mut cut: watch::Receiver<bool>,
-) -> io::Result<Connection> {
+) -> io::Result<(TlsStream<TcpStream>, Peer, Cut)> {
     socket.set_nodelay(true)?;
     let stream = acceptor.accept(socket).await?;
     let certificate = stream
@@ -99,8 +110,7 @@ async fn shake(
         .peer_certificates()
         .and_then(|chain| chain.first())
         .map(|der| Arc::from(der.as_ref()));
-    let cut = Box::pin(async move { drop(cut.wait_for(|cut| *cut).await) });
-    Ok(Connection { stream, peer: Peer { address, certificate }, cut })
+    Ok((stream, Peer { address, certificate }, Box::pin(async move { drop(cut.wait_for(|cut| *cut).await) })))
 }
 
 impl AsyncRead for Connection {

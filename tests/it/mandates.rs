@@ -390,3 +390,24 @@ async fn of_many_equal_requests_at_once_one_is_carried_out() {
     let named = state.entities.values().filter(|entity| entity.name == "At Once Inc.").count();
     assert_eq!(named, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restriction_that_nobody_signed_is_refused_and_changes_nothing() {
+    let world = World::start().await;
+    let command = Command::Stop { scope: StopScope::All, reason: RevocationReason::Drill };
+    let mandate = world.mandate(&command).await.unwrap();
+    let before = world.running().app().state().position;
+    let mut client = pb::revocation_service_client::RevocationServiceClient::new(world.alice());
+    let request = pb::StopRequest {
+        mandate: Some(pb::SignedMandate { mandate: mandate.clone().into(), approvals: vec![] }),
+        wait: pb::Wait::Enforced.into(),
+        ..Default::default()
+    };
+    let refused = client.stop(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains("needs the signatures of 1 officers"), "{}", refused.message());
+    // Nor does it wait as a proposal.
+    let refused = world.submit(mandate, vec![]).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(world.running().app().state().position, before);
+}

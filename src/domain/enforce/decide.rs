@@ -13,7 +13,7 @@ use crate::domain::id::{EntityId, ModelId, PurposeId, SubjectId};
 use crate::domain::model::AccessForm;
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::policy::Place;
-use crate::domain::revocation::SuspensionTarget;
+use crate::domain::revocation::{StopScope, SuspensionTarget};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::{Now, Timestamp};
 
@@ -309,13 +309,20 @@ fn screening(view: &impl View, card: &EntityCard, hops: &[EntityId], now: Now) -
     hops.fold(card.screening_state(fresh_ms, now), ScreeningState::max)
 }
 
-/// Question Q12: every hop is the provider or listed, and the end user is identified.
+/// Question Q12: every hop is the provider or listed, neither stopped nor suspended, and the end user is identified. A
+/// stop of a party reaches what passes through it.
 fn chain(view: &impl View, hops: &[EntityId], end_user_identified: bool, now: Now) -> ChainFacts {
     if hops.is_empty() {
         return ChainFacts::Direct;
     }
     let listed = hops.iter().all(|hop| match view.card(*hop) {
-        CardLookup::Known(card) => card.class(now) != EntityClass::Unlisted,
+        CardLookup::Known(card) => {
+            let set = view.enforcement();
+            card.is_active
+                && card.class(now) != EntityClass::Unlisted
+                && !set.stops.contains(&StopScope::Entity(*hop))
+                && !set.suspended.contains(&SuspensionTarget::Entity(*hop))
+        }
         CardLookup::Absent | CardLookup::NotHere => false,
     });
     if listed && end_user_identified { ChainFacts::Identified } else { ChainFacts::Unidentified }

@@ -13,6 +13,8 @@ use crate::domain::time::Timestamp;
 
 /// How long a one-time token may live: 14 days.
 pub const TOKEN_TTL_MAX_MS: i64 = 14 * 86_400_000;
+/// The most proposals that may wait: far more than two officers can look at.
+const PROPOSALS_MAX: usize = 1_000;
 /// The most operators a workload may have.
 const OPERATORS_MAX: usize = 64;
 
@@ -30,16 +32,7 @@ pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject>
         | Event::BarrierFinished { .. }
         | Event::InstantPassed(_)
         | Event::SnapshotTaken { .. } => Ok(()),
-        Event::Proposed { id, signed } => {
-            let mandate = mandate::admit(state, signed, now)?;
-            if state.proposals.contains_key(id) {
-                return Err(Reject::Exists("proposal"));
-            }
-            match signed.check_count(&mandate.command) {
-                Ok(()) => Err(Reject::Conflict("the command has enough signatures; enact it".to_owned())),
-                Err(_) => Ok(()),
-            }
-        }
+        Event::Proposed { id, signed } => check_proposed(state, *id, signed, now),
         Event::ProposalWithdrawn(id) => match state.proposals.contains_key(id) {
             true => Ok(()),
             false => Err(Reject::NotFound("proposal")),
@@ -79,6 +72,35 @@ pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject>
                 false => Err(Reject::Conflict("this block is open already, or not announced".to_owned())),
             }
         }
+    }
+}
+
+/// A command that waits for more signatures.
+fn check_proposed(
+    state: &State,
+    id: ProposalId,
+    signed: &SignedMandate,
+    now: Timestamp,
+) -> Result<(), Reject> {
+    let mandate = mandate::admit(state, signed, now)?;
+    if state.proposals.contains_key(&id) {
+        return Err(Reject::Exists("proposal"));
+    }
+    // What one signature carries is carried out or refused; it never waits, and nothing waits without one.
+    if signed.approvals.is_empty() || mandate.command.signers().count < 2 {
+        let missing = signed.check_count(&mandate.command).err().map(|e| e.to_string());
+        return Err(Reject::NeedsApproval(missing.unwrap_or_default()));
+    }
+    if state.proposals.len() >= PROPOSALS_MAX {
+        return Err(Reject::WrongState {
+            what: "number of open proposals",
+            have: PROPOSALS_MAX.to_string(),
+            need: "some of them approved or withdrawn",
+        });
+    }
+    match signed.check_count(&mandate.command) {
+        Ok(()) => Err(Reject::Conflict("the command has enough signatures; enact it".to_owned())),
+        Err(_) => Ok(()),
     }
 }
 

@@ -32,8 +32,11 @@ pub fn mandate_for(state: &State, command: Command, now: Timestamp) -> Mandate {
     Mandate { trust_domain: state.settings.trust_domain.clone(), command, basis, made_at: now }
 }
 
-/// Checks the signatures and the basis, then the command itself.
-pub(super) fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Mandate, Reject> {
+/// Checks the signatures and the basis, then the command itself. Whether enough officers signed is another question.
+///
+/// # Errors
+/// What does not hold.
+pub fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Mandate, Reject> {
     let mandate = signed
         .mandate(&state.settings.trust_domain)
         .map_err(|e| Reject::Invalid { field: "mandate", why: e.to_string() })?;

@@ -10,5 +10,5 @@ mod tests;
 
 pub use admit::{TOKEN_TTL_MAX_MS, admit};
 pub use issuance::{Limits, certifiable};
-pub use mandate::mandate_for;
+pub use mandate::{admit as admit_mandate, mandate_for};
 pub use reject::Reject;
