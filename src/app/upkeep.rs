@@ -10,6 +10,7 @@ use super::error::Error;
 use super::view::Follower;
 use super::{App, Caller, store};
 use crate::domain::certificate::BLOCK_LEN;
+use crate::domain::enforce::ParticipantId;
 use crate::domain::event::Event;
 use crate::domain::id::{Ordinal, Seq};
 
@@ -141,7 +142,9 @@ impl App {
     async fn open_block(&self, ceiling: Ordinal) -> Result<(), Error> {
         let position = self.state().position;
         let report = self.feed.wait_enforced(position, self.clock.boot_ms(), None).await;
-        if report.enforced_by.is_none() {
+        // Without a deadline the wait ends enforced or at the bound. An answer of this server that somebody does not read
+        // is no gateway: it cannot meet a certificate of a block that is not open yet.
+        if report.pending.iter().any(|participant| *participant != ParticipantId::Server) {
             return Err(Error::Unavailable("gateways have not taken the announcement".to_owned()));
         }
         self.record(Caller::default().entry(Event::BlockOpened(ceiling))).await?;

@@ -7,6 +7,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
@@ -16,6 +19,7 @@ use super::methods::{Access, method};
 use super::parse::Peer;
 use super::status::status;
 use crate::app::{App, Error};
+use crate::feed::Guard;
 
 /// Buckets that are kept; when there are more, all begin anew, which only ever gives somebody a few calls more.
 const BUCKETS_MAX: usize = 100_000;
@@ -107,6 +111,32 @@ impl Shared {
     }
 }
 
+/// A body that keeps its answer in flight until the transport has taken all of it.
+struct Guarded {
+    body: Body,
+    _guard: Arc<Guard>,
+}
+
+impl http_body::Body for Guarded {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 impl<S> Service<Request<Body>> for Gatekeeper<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
@@ -130,7 +160,15 @@ where
                 // The clone that was polled ready is the one that is called.
                 let ready = self.service.clone();
                 let mut service = std::mem::replace(&mut self.service, ready);
-                Box::pin(async move { service.call(request).await })
+                Box::pin(async move {
+                    let mut response = service.call(request).await?;
+                    // An answer that a barrier waits for is held by its body, which the transport drops when the last
+                    // frame is handed over; extensions are dropped as soon as the headers are.
+                    Ok(match response.extensions_mut().remove::<Arc<Guard>>() {
+                        Some(guard) => response.map(|body| Body::new(Guarded { body, _guard: guard })),
+                        None => response,
+                    })
+                })
             }
             Err(error) => {
                 let address = peer.map(|peer| peer.address.to_string());
