@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::certificate::{AccessFacts, EntityFacts, Facts, LineageStep, PrincipalKind, SystemFacts};
 use crate::domain::entity::EntityClass;
 use crate::domain::event::{Cause, Event, Intent};
-use crate::domain::id::{LineageId, TokenId};
+use crate::domain::id::{Digest, LineageId, TokenId};
 use crate::domain::time::Timestamp;
 
 /// An adapter under test.
@@ -109,9 +109,6 @@ impl History {
             let row = Some(row.clone());
             assert_eq!(index.by_ordinal(key.0, key.1).unwrap(), row);
             assert_eq!(index.by_serial(&self.rows[key].serial).unwrap(), row);
-            if let Some(hash) = self.rows[key].hash {
-                assert_eq!(index.by_hash(&hash).unwrap(), row);
-            }
         }
         for number in 0..4 {
             let of = self.rows.values().filter(|row| row.entity == Some(entity(number)));
@@ -191,7 +188,6 @@ fn an_empty_index_answers_nothing(subject: Box<dyn Subject>) {
     let check = |index: &dyn CertificateIndex| {
         assert_eq!(index.applied_seq(), Seq(0));
         assert_eq!(index.by_ordinal(AuthorityKind::Access, Ordinal(1)).unwrap(), None);
-        assert_eq!(index.by_hash(&Digest::default()).unwrap(), None);
         assert_eq!(index.by_entity(entity(1), None, 10).unwrap(), []);
         index.apply(&[]).unwrap();
         index.check(&NEVER).unwrap();

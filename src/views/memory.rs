@@ -8,7 +8,7 @@ use super::fold::{self, Key};
 use super::{CertificateIndex, CertificateRow, LOOKUP_ROWS_MAX, ViewError};
 use crate::domain::certificate::{AuthorityKind, Serial};
 use crate::domain::event::Entry;
-use crate::domain::id::{Digest, EntityId, Ordinal, Seq, SubjectId};
+use crate::domain::id::{EntityId, Ordinal, Seq, SubjectId};
 
 /// An index in memory. It begins empty.
 #[derive(Debug, Default)]
@@ -19,7 +19,6 @@ struct Inner {
     applied: Seq,
     rows: BTreeMap<Key, CertificateRow>,
     serials: HashMap<Serial, Key>,
-    hashes: HashMap<Digest, Key>,
     subjects: BTreeSet<(SubjectId, Ordinal)>,
     entities: BTreeSet<(EntityId, Ordinal)>,
 }
@@ -42,7 +41,6 @@ impl MemoryIndex {
 impl Inner {
     fn put(&mut self, key: Key, row: CertificateRow) {
         self.serials.insert(row.serial, key);
-        self.hashes.extend(row.hash.map(|hash| (hash, key)));
         self.subjects.extend(row.subject.map(|subject| (subject, row.ordinal)));
         self.entities.extend(row.entity.map(|entity| (entity, row.ordinal)));
         self.rows.insert(key, row);
@@ -89,11 +87,6 @@ impl CertificateIndex for MemoryIndex {
     fn by_serial(&self, serial: &Serial) -> Result<Option<CertificateRow>, ViewError> {
         let inner = self.read();
         Ok(inner.serials.get(serial).and_then(|key| inner.rows.get(key)).cloned())
-    }
-
-    fn by_hash(&self, hash: &Digest) -> Result<Option<CertificateRow>, ViewError> {
-        let inner = self.read();
-        Ok(inner.hashes.get(hash).and_then(|key| inner.rows.get(key)).cloned())
     }
 
     fn by_subject(

@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::domain::certificate::{AuthorityKind, Serial};
 use crate::domain::event::Entry;
-use crate::domain::id::{Digest, EntityId, Ordinal, Seq, SubjectId};
+use crate::domain::id::{EntityId, Ordinal, Seq, SubjectId};
 
 pub use catchup::{Ended, PAGE_RECORDS, RebuildError, rebuild};
 pub use disk::{DiskIndex, Opened, Origin};
@@ -51,10 +51,6 @@ pub trait CertificateIndex: Send + Sync {
 
     /// The certificate with this serial.
     fn by_serial(&self, serial: &Serial) -> Result<Option<CertificateRow>, ViewError>;
-
-    /// The certificate that was issued with this hash. None does not mean "not ours": whoever has a certificate can
-    /// make a second encoding of its ECDSA signature.
-    fn by_hash(&self, hash: &Digest) -> Result<Option<CertificateRow>, ViewError>;
 
     /// The access certificates of a subject in the order of their ordinals, those after `after`; at most `limit`, and at
     /// most [`LOOKUP_ROWS_MAX`].

@@ -37,10 +37,9 @@ pub(super) struct Mark {
 }
 
 /// The mark's key ends in the version of this layout: a program that knows another one finds no mark.
-pub(super) const MARK_KEY: &[u8] = b"mark/1";
+pub(super) const MARK_KEY: &[u8] = b"mark/2";
 const ROW: u8 = b'c';
 const SERIAL: u8 = b's';
-const HASH: u8 = b'h';
 const SUBJECT: u8 = b'u';
 const ENTITY: u8 = b'e';
 
@@ -70,10 +69,6 @@ pub(super) fn serial_key(serial: &Serial) -> Vec<u8> {
     [&[SERIAL], serial.as_bytes().as_slice()].concat()
 }
 
-pub(super) fn hash_key(hash: &Digest) -> Vec<u8> {
-    [&[HASH], hash.0.as_slice()].concat()
-}
-
 pub(super) fn subject_key(subject: [u8; 16], ordinal: Ordinal) -> Vec<u8> {
     [&[SUBJECT], subject.as_slice(), &ordinal.0.to_be_bytes()].concat()
 }
@@ -84,10 +79,9 @@ pub(super) fn entity_key(entity: [u8; 16], ordinal: Ordinal) -> Vec<u8> {
 
 /// Every index key of a row, each with its value: the row's own key.
 pub(super) fn index_keys(row: &CertificateRow) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let hash = row.hash.as_ref().map(hash_key);
     let subject = row.subject.map(|subject| subject_key(subject.to_bytes(), row.ordinal));
     let entity = row.entity.map(|entity| entity_key(entity.to_bytes(), row.ordinal));
-    let keys = [Some(serial_key(&row.serial)), hash, subject, entity];
+    let keys = [Some(serial_key(&row.serial)), subject, entity];
     keys.into_iter().flatten().map(|key| (key, row_key(row.authority, row.ordinal))).collect()
 }
 
@@ -127,7 +121,7 @@ impl Tally {
                     self.called_for = self.called_for.wrapping_add(u64::from(checksum(&key, &value)));
                 }
             }
-            Some(&(SERIAL | HASH | SUBJECT | ENTITY)) => {
+            Some(&(SERIAL | SUBJECT | ENTITY)) => {
                 self.found = self.found.wrapping_add(u64::from(checksum(key, value)));
             }
             _ if key == MARK_KEY => {}

@@ -10,9 +10,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,8 @@ use super::fold;
 use super::{CertificateIndex, CertificateRow, LOOKUP_ROWS_MAX, ViewError};
 use crate::domain::certificate::{AuthorityKind, Serial};
 use crate::domain::event::Entry;
-use crate::domain::id::{Digest, EntityId, Ordinal, Seq, SubjectId};
+use crate::domain::id::{EntityId, Ordinal, Seq, SubjectId};
+use crate::env::FileLock;
 
 use store::Store;
 
@@ -40,7 +41,7 @@ pub struct DiskIndex {
     /// Held while something is applied, checked or emptied; it guards the number of the database.
     writer: Mutex<u64>,
     /// Last, so that it is released after the store is closed.
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// What was found when an index was opened.
@@ -129,10 +130,6 @@ impl CertificateIndex for DiskIndex {
         self.store.load().pointed(&layout::serial_key(serial))
     }
 
-    fn by_hash(&self, hash: &Digest) -> Result<Option<CertificateRow>, ViewError> {
-        self.store.load().pointed(&layout::hash_key(hash))
-    }
-
     fn by_subject(
         &self,
         subject: SubjectId,
@@ -183,16 +180,12 @@ fn keep(dir: &Path, origin: Origin, head: Seq) -> Result<(Store, Opened), Opened
 }
 
 /// The lock that shows that no other process has the directory. sled's own lies in what may be removed.
-fn lock(dir: &Path) -> Result<File, ViewError> {
+fn lock(dir: &Path) -> Result<FileLock, ViewError> {
     let path = dir.join(LOCK_NAME);
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = file.map_err(io_error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ViewError::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
-    }
+    FileLock::take(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => ViewError::InUse { dir: dir.to_owned() },
+        _ => io_error("lock", &path)(error),
+    })
 }
 
 fn store_dir(dir: &Path, number: u64) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The index on disk: the contract, and every way in which what is found at start-up can be wrong.
 
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
@@ -8,7 +9,7 @@ use tempfile::TempDir;
 use super::super::contract::{self, History, Subject};
 use super::super::{Ended, rebuild};
 use super::*;
-use crate::domain::id::Epoch;
+use crate::domain::id::{Digest, Epoch};
 use crate::env::{Entropy, SeededEntropy};
 
 const ORIGIN: Origin = Origin { genesis: Digest([7; 32]), epoch: Epoch(1) };
