@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +34,11 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Restrictions that are held in memory because they cannot be written; further ones are refused, while everything is
 /// denied anyway.
 const HELD_MAX: usize = 10_000;
+/// A group commit of as many entries or more shows that several callers are waiting at once...
+const BUSY_LEN: usize = 2;
+/// ...and then the next one gathers for so long: a few large groups cost much less than many small ones. A caller that is
+/// alone never waits for others, and a restriction ends the wait.
+const GATHER: std::time::Duration = std::time::Duration::from_millis(1);
 /// How long a caller should wait when the mailbox is full.
 const RETRY_AFTER_MS: u32 = 100;
 
@@ -93,6 +98,8 @@ impl Shared {
 /// A handle on the writer.
 pub(super) struct Engine {
     mailbox: mpsc::Sender<Message>,
+    /// Wakes the writer while it gathers a group.
+    gathering: Thread,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -120,7 +127,8 @@ impl Engine {
         let writer = Writer { parts, nonce: 0, held: Vec::new() };
         let thread =
             std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(inbox))?;
-        Ok(Self { mailbox, thread: std::sync::Mutex::new(Some(thread)) })
+        let gathering = thread.thread().clone();
+        Ok(Self { mailbox, gathering, thread: std::sync::Mutex::new(Some(thread)) })
     }
 
     /// Records an entry and waits until it is durable.
@@ -141,6 +149,9 @@ impl Engine {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(draining()),
         }
+        if restricting {
+            self.gathering.unpark();
+        }
         answer.await.map_err(|_| draining())?
     }
 
@@ -159,6 +170,7 @@ impl Engine {
     /// Commits what is waiting and ends the writer.
     pub(super) async fn stop(&self) {
         drop(self.mailbox.send(Message::Stop).await);
+        self.gathering.unpark();
         let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(thread) = thread
             && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
@@ -180,7 +192,11 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut is_busy = false;
         while let Some(first) = inbox.blocking_recv() {
+            if is_busy && !matches!(&first, Message::Record(job) if job.restricting) {
+                std::thread::park_timeout(GATHER);
+            }
             let mut jobs = Vec::new();
             let mut stopping = false;
             let mut next = Some(first);
@@ -193,6 +209,7 @@ impl Writer {
                 next = if jobs.len() < GROUP_LEN_MAX { inbox.try_recv().ok() } else { None };
             }
             let (restricting, ordinary): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.restricting);
+            is_busy = ordinary.len() >= BUSY_LEN;
             self.commit(restricting, true);
             self.commit(ordinary, false);
             if stopping {
@@ -234,19 +251,16 @@ impl Writer {
         let (wall, boot_ms) = (clock.now(), clock.boot_ms());
         let now = self.time_of(clock_fault.is_some() && restricting, wall, boot_ms);
         let mut group = Group::new(State::clone(&self.parts.shared.state.load()), now);
-        let (mut waiting, mut accepted) = (Vec::new(), false);
+        let mut waiting = Vec::new();
         while let Some(job) = if group.is_full() { None } else { jobs.pop_front() } {
-            let of_clock = is_of_clock(&group.state, &job.entry);
-            if let (Some(why), false, false) = (&clock_fault, restricting, of_clock) {
+            if let (Some(why), false) = (&clock_fault, restricting)
+                && !is_of_clock(&group.state, &job.entry)
+            {
                 drop(job.reply.send(Err(Error::Unavailable(format!("the clock is not trusted: {why}")))));
                 continue;
             }
             match group.add(&job.entry) {
-                Ok(()) => {
-                    // A proposal is one officer's word; the clock is accepted when two have signed.
-                    accepted |= of_clock && matches!(job.entry.event, Event::Enacted { .. });
-                    waiting.push(job);
-                }
+                Ok(()) => waiting.push(job),
                 Err(error) => drop(job.reply.send(Err(error))),
             }
         }
@@ -262,10 +276,10 @@ impl Writer {
         if waiting.is_empty() {
             return;
         }
-        let seqs = group.seqs.clone();
+        let (seqs, accepts_clock) = (group.seqs.clone(), group.accepts_clock);
         match self.append(group, restricting) {
             Ok(()) => {
-                if accepted {
+                if accepts_clock {
                     self.parts.shared.time.accept(wall, boot_ms);
                 }
                 let boot_ms = clock.boot_ms();
@@ -418,6 +432,7 @@ struct Group {
     drafts: Vec<Draft>,
     records: Vec<GroupRecord>,
     seqs: Vec<Seq>,
+    accepts_clock: bool,
     is_broken: bool,
     bytes: usize,
 }
@@ -432,6 +447,7 @@ impl Group {
             drafts: Vec::new(),
             records: Vec::new(),
             seqs: Vec::new(),
+            accepts_clock: false,
             is_broken: false,
             bytes: 0,
         }
@@ -446,10 +462,13 @@ impl Group {
         if self.is_broken {
             return Err(Error::Internal("another entry of the group does not apply".to_owned()));
         }
-        admit(&self.state, entry, self.now)?;
+        let admitted = admit(&self.state, entry, self.now)?;
+        // A proposal is one officer's word; the clock is accepted when two have signed.
+        let is_enacted = matches!(entry.event, Event::Enacted { .. });
+        self.accepts_clock |= is_enacted && matches!(admitted.command(), Some(Command::AcceptClock(_)));
         let seq = self.state.position.seq.next();
         let time = self.now.max(self.state.time);
-        let applied = self.state.apply(seq, time, entry).map_err(|fault| {
+        let applied = self.state.apply_admitted(time, admitted).map_err(|fault| {
             // The state may be half changed: nothing of this group is written.
             self.is_broken = true;
             Error::Internal(format!("an admitted entry does not apply: {fault}"))

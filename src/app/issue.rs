@@ -70,17 +70,14 @@ impl App {
         }
         // Refused before it takes an ordinal; what changes until the commit is found there.
         let state = self.state();
-        certifiable(&state, purpose.subject, purpose.step, self.clock.now())?;
+        let (facts, limits) = certifiable(&state, purpose.subject, purpose.step, self.clock.now())?;
         let digest = key.key().digest();
-        let is_registered = || state.principals.values().any(|principal| principal.key_digest() == digest);
-        if state.keys.contains_key(&digest) || is_registered() {
+        if state.keys.contains_key(&digest) {
             let why = "this key is in use already; make a new key".to_owned();
             return Err(Error::Invalid { field: "csr", why });
         }
         let ordinal = self.take_ordinal().await?;
         let now = self.clock.now();
-        let state = self.state();
-        let (facts, limits) = certifiable(&state, purpose.subject, purpose.step, now)?;
         let limits = limits.0.into_iter().map(|at| (LimitKind::Membership, at));
         let issuer_end = (LimitKind::Issuer, self.access.authority().not_after());
         let limits: Vec<_> = limits.chain(std::iter::once(issuer_end)).collect();

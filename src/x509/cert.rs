@@ -125,6 +125,12 @@ impl<'a> Unverified<'a> {
     }
 }
 
+/// The part that is signed and the signature, of a certificate whose signed part was parsed before.
+pub fn halves(der: &[u8]) -> Result<(&[u8], &[u8]), CertificateFault> {
+    let outline = Outline::read(der)?;
+    Ok((outline.tbs, outline.signature))
+}
+
 /// Parses a leaf of either authority. Never panics, whatever the bytes.
 pub fn parse<'a>(der: &'a [u8], profile: &Profile) -> Result<Unverified<'a>, CertificateFault> {
     let outline = Outline::read(der)?;

@@ -3,11 +3,11 @@
 use super::issuance;
 use super::mandate;
 use super::reject::Reject;
-use crate::domain::approval::SignedMandate;
+use crate::domain::approval::{Mandate, SignedMandate};
 use crate::domain::event::{Entry, Event, NewEntity};
 use crate::domain::id::{EntityId, PrincipalId, ProposalId, SubjectId};
 use crate::domain::principal::Role;
-use crate::domain::state::State;
+use crate::domain::state::{Admitted, State};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::Timestamp;
 
@@ -22,33 +22,46 @@ const OPERATORS_MAX: usize = 64;
 ///
 /// # Errors
 /// Why it cannot be recorded.
-pub fn admit(state: &State, entry: &Entry, now: Timestamp) -> Result<(), Reject> {
+pub fn admit<'a>(state: &State, entry: &'a Entry, now: Timestamp) -> Result<Admitted<'a>, Reject> {
     if let Some(seq) = entry.request.and_then(|request| state.requests.get(&request)) {
         return Err(Reject::Repeated(*seq));
     }
-    match &entry.event {
+    let mandate = match &entry.event {
+        Event::Proposed { id, signed } => Some(check_proposed(state, *id, signed, now)?),
+        Event::Enacted { signed, proposal } => {
+            let mandate = mandate::admit(state, signed, now)?;
+            signed.check_count(&mandate.command).map_err(|e| Reject::NeedsApproval(e.to_string()))?;
+            check_proposal(state, *proposal, signed)?;
+            Some(mandate)
+        }
+        event => {
+            check(state, entry.by.as_ref(), event, now)?;
+            None
+        }
+    };
+    Ok(Admitted::new(state, entry, mandate))
+}
+
+/// What no officer signs.
+fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp) -> Result<(), Reject> {
+    match event {
         Event::Genesis { .. } => Err(Reject::Exists("genesis")),
+        Event::Proposed { .. } | Event::Enacted { .. } => {
+            Err(Reject::NeedsApproval("it was not signed".to_owned()))
+        }
         Event::ServerStarted { .. }
         | Event::BarrierFinished { .. }
         | Event::InstantPassed(_)
         | Event::SnapshotTaken { .. } => Ok(()),
-        Event::Proposed { id, signed } => check_proposed(state, *id, signed, now),
         Event::ProposalWithdrawn(id) => match state.proposals.contains_key(id) {
             true => Ok(()),
             false => Err(Reject::NotFound("proposal")),
         },
-        Event::Enacted { signed, proposal } => {
-            let mandate = mandate::admit(state, signed, now)?;
-            signed.check_count(&mandate.command).map_err(|e| Reject::NeedsApproval(e.to_string()))?;
-            check_proposal(state, *proposal, signed)
-        }
         Event::EntityApplied(new) => check_applicant(state, new),
-        Event::SubjectNominated { id, entity, body } => {
-            check_nomination(state, *id, *entity, body, entry.by.as_ref())
-        }
-        Event::RelationAttested { subject, .. } => check_attestation(state, *subject, entry.by.as_ref()),
+        Event::SubjectNominated { id, entity, body } => check_nomination(state, *id, *entity, body, by),
+        Event::RelationAttested { subject, .. } => check_attestation(state, *subject, by),
         Event::TokenCreated { id, subject, expires_at, .. } => {
-            let subject = own_subject(state, entry.by.as_ref(), *subject)?;
+            let subject = own_subject(state, by, *subject)?;
             if state.tokens.contains_key(id) {
                 return Err(Reject::Exists("token"));
             }
@@ -81,7 +94,7 @@ fn check_proposed(
     id: ProposalId,
     signed: &SignedMandate,
     now: Timestamp,
-) -> Result<(), Reject> {
+) -> Result<Mandate, Reject> {
     let mandate = mandate::admit(state, signed, now)?;
     if state.proposals.contains_key(&id) {
         return Err(Reject::Exists("proposal"));
@@ -100,7 +113,7 @@ fn check_proposed(
     }
     match signed.check_count(&mandate.command) {
         Ok(()) => Err(Reject::Conflict("the command has enough signatures; enact it".to_owned())),
-        Err(_) => Ok(()),
+        Err(_) => Ok(mandate),
     }
 }
 

@@ -222,8 +222,7 @@ fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
             why: "a P-256 or P-384 public key is needed".to_owned(),
         });
     }
-    let is_used = state.principals.values().any(|principal| principal.key == new.key);
-    if is_used || state.keys.contains_key(&Digest::of(&new.key)) {
+    if state.keys.contains_key(&Digest::of(&new.key)) {
         return Err(Reject::Exists("key"));
     }
     Ok(())

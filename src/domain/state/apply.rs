@@ -6,14 +6,14 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use thiserror::Error;
 
-use super::tables::{Issued, Lineage, Proposal, Settings, Token};
+use super::tables::{Issued, KeyHolder, Lineage, Proposal, Settings, Token};
 use super::{REQUESTS_MAX, State};
-use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, SignedMandate, verify};
+use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, Mandate, SignedMandate, verify};
 use crate::domain::authority::AuthorityState;
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, Facts, PrincipalKind, TTL_MAX_S};
 use crate::domain::codec::from_bytes;
-use crate::domain::command::{NewPrincipal, ObjectRef};
+use crate::domain::command::{Command, NewPrincipal, ObjectRef};
 use crate::domain::enforce::{EnforcementEvent, EnforcementSet, LEASE_MAX_MS, Position};
 use crate::domain::entity::{Entity, EntityCard, EntityStatus};
 use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
@@ -48,6 +48,26 @@ impl Applied {
 
     pub(super) fn card(entity: EntityId) -> Self {
         Self { events: Vec::new(), cards: vec![entity] }
+    }
+}
+
+/// An entry that may follow a state: the signatures of its mandate are verified, once.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    entry: &'a Entry,
+    mandate: Option<Mandate>,
+    after: Seq,
+}
+
+impl<'a> Admitted<'a> {
+    /// Only for `flow::admit`, which has checked it against this state.
+    pub(in crate::domain) const fn new(state: &State, entry: &'a Entry, mandate: Option<Mandate>) -> Self {
+        Self { entry, mandate, after: state.position.seq }
+    }
+
+    /// The command that its officers signed.
+    pub fn command(&self) -> Option<&Command> {
+        self.mandate.as_ref().map(|mandate| &mandate.command)
     }
 }
 
@@ -120,7 +140,32 @@ impl State {
         if seq != self.position.seq.next() {
             return Err(fault(format!("it follows record {}", self.position.seq)));
         }
-        let applied = self.apply_event(seq, time, &entry.event).map_err(fault)?;
+        let mandate = self.mandate_of(&entry.event).map_err(|e| fault(e.to_string()))?;
+        self.fold(seq, time, entry, mandate)
+    }
+
+    /// Applies an entry that was admitted after this state's last record.
+    ///
+    /// # Errors
+    /// The state moved since, or the entry contradicts it.
+    pub fn apply_admitted(&mut self, time: Timestamp, admitted: Admitted<'_>) -> Result<Applied, ApplyFault> {
+        let seq = self.position.seq.next();
+        if admitted.after != self.position.seq {
+            return Err(ApplyFault { seq, why: format!("it was admitted after record {}", admitted.after) });
+        }
+        self.fold(seq, time, admitted.entry, admitted.mandate)
+    }
+
+    /// What an entry does whose signatures are verified.
+    fn fold(
+        &mut self,
+        seq: Seq,
+        time: Timestamp,
+        entry: &Entry,
+        mandate: Option<Mandate>,
+    ) -> Result<Applied, ApplyFault> {
+        let fault = |why: String| ApplyFault { seq, why };
+        let applied = self.apply_event(seq, time, &entry.event, mandate).map_err(fault)?;
         if let Some(request) = entry.request {
             self.requests.insert(request, seq);
             self.request_order.insert(seq, request);
@@ -144,17 +189,22 @@ impl State {
         Ok(applied)
     }
 
-    fn apply_event(&mut self, seq: Seq, time: Timestamp, event: &Event) -> Result<Applied, String> {
+    fn apply_event(
+        &mut self,
+        seq: Seq,
+        time: Timestamp,
+        event: &Event,
+        mandate: Option<Mandate>,
+    ) -> Result<Applied, String> {
         match event {
             Event::Genesis { .. } => return Err("genesis is not the first record".to_owned()),
             Event::Proposed { id, signed } => {
-                self.check_signatures(signed).map_err(|e| e.to_string())?;
                 let proposal = Proposal { id: *id, signed: signed.clone(), made_at: time };
                 self.proposals.insert(*id, Arc::new(proposal));
             }
             Event::ProposalWithdrawn(id) => drop(self.proposals.remove(id)),
             Event::Enacted { signed, proposal } => {
-                let mandate = self.check_signatures(signed).map_err(|e| e.to_string())?;
+                let mandate = mandate.ok_or("its signatures were not verified")?;
                 signed.check_count(&mandate.command).map_err(|e| e.to_string())?;
                 // Without this an old approval could be carried out again by whoever can write to the journal.
                 if !mandate.command.is_restricting() {
@@ -208,10 +258,16 @@ impl State {
         Ok(Applied::default())
     }
 
-    pub(super) fn check_signatures(
-        &self,
-        signed: &SignedMandate,
-    ) -> Result<crate::domain::approval::Mandate, ApprovalFault> {
+    fn mandate_of(&self, event: &Event) -> Result<Option<Mandate>, ApprovalFault> {
+        match event {
+            Event::Proposed { signed, .. } | Event::Enacted { signed, .. } => {
+                self.check_signatures(signed).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn check_signatures(&self, signed: &SignedMandate) -> Result<Mandate, ApprovalFault> {
         let mandate = signed.mandate(&self.settings.trust_domain)?;
         signed.check_signatures(&mandate.command, |id| {
             self.principal(id).map(AsRef::as_ref).filter(|p| p.kind == PrincipalKind::Officer)
@@ -231,6 +287,7 @@ impl State {
             is_removed: false,
             revision: seq,
         };
+        self.keys.insert(principal.key_digest(), KeyHolder::Principal(new.id.clone()));
         self.principals.insert(new.id, Arc::new(principal));
     }
 
@@ -336,7 +393,7 @@ impl State {
         match &intent.facts {
             Facts::Access(facts) => {
                 let lineage = Lineage { subject: facts.subject, last: issued(facts.step.generation) };
-                self.keys.insert(lineage.last.key, facts.step.lineage);
+                self.keys.insert(lineage.last.key, KeyHolder::Lineage(facts.step.lineage));
                 if let Some(before) = self.lineages.insert(facts.step.lineage, Arc::new(lineage)) {
                     self.keys.remove(&before.last.key);
                 }

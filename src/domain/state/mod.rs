@@ -29,8 +29,8 @@ use super::principal::Principal;
 use super::subject::Subject;
 use super::time::{Now, Timestamp};
 
-pub use apply::{Applied, ApplyFault};
-pub use tables::{Issued, Lineage, Proposal, Settings, Token};
+pub use apply::{Admitted, Applied, ApplyFault};
+pub use tables::{Issued, KeyHolder, Lineage, Proposal, Settings, Token};
 
 /// How many requests are remembered for idempotent retries. The oldest is forgotten first; a client that retries a
 /// request after that many others gets the refusal of its second attempt instead of the answer of its first.
@@ -132,10 +132,10 @@ pub struct State {
     #[n(24)]
     #[cbor(with = "map")]
     pub system_certificates: OrdMap<PrincipalId, Issued>,
-    /// The lineage whose last certificate carries a key, by SHA-256 of the SubjectPublicKeyInfo.
+    /// Public keys in use, by SHA-256 of the SubjectPublicKeyInfo.
     #[n(25)]
     #[cbor(with = "map")]
-    pub keys: OrdMap<Digest, LineageId>,
+    pub keys: OrdMap<Digest, KeyHolder>,
 }
 
 impl State {

@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use crate::domain::approval::SignedMandate;
 use crate::domain::event::Genesis;
-use crate::domain::id::{Digest, LineageId, Ordinal, ProposalId, Seq, SubjectId, TokenId};
+use crate::domain::id::{Digest, LineageId, Ordinal, PrincipalId, ProposalId, Seq, SubjectId, TokenId};
 use crate::domain::time::Timestamp;
 
 /// What genesis settled for good.
@@ -34,6 +34,17 @@ impl From<&Genesis> for Settings {
             ttl_s: genesis.ttl_s,
         }
     }
+}
+
+/// Who a public key belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum KeyHolder {
+    /// The last certificate of a lineage carries it.
+    #[n(0)]
+    Lineage(#[n(0)] LineageId),
+    /// It is registered for a principal, who may have been removed since.
+    #[n(1)]
+    Principal(#[n(0)] PrincipalId),
 }
 
 /// A one-time enrollment token.

@@ -118,9 +118,12 @@ impl World {
 
     /// Admits an entry, applies it, and keeps journal and gateway in step.
     pub(crate) fn record(&mut self, entry: Entry) -> Result<Applied, Reject> {
-        admit(&self.state, &entry, self.now)?;
+        let admitted = admit(&self.state, &entry, self.now)?;
         let seq = self.state.position.seq.next();
+        let mut live = self.state.clone();
+        live.apply_admitted(self.now, admitted).unwrap();
         let applied = self.state.apply(seq, self.now, &entry).unwrap();
+        assert_eq!(live, self.state, "what was admitted gives what a replay gives");
         self.gate.apply(seq, &applied.events);
         self.gate.position = self.state.position;
         for id in &applied.cards {

@@ -103,7 +103,7 @@ fn genesis_refuses_a_bundle_that_does_not_fit_together() {
 fn genesis_is_the_first_record_and_only_that() {
     let world = World::new();
     let again = genesis_entry(to_bytes(&genesis()), &[alice(), bob()]);
-    assert_eq!(admit(&world.state, &again, world.now), Err(Reject::Exists("genesis")));
+    assert_eq!(admit(&world.state, &again, world.now).unwrap_err(), Reject::Exists("genesis"));
     let fault = world.state.clone().apply(world.state.position.seq.next(), world.now, &again).unwrap_err();
     assert_eq!(fault.why, "genesis is not the first record");
     let other = entry(Event::InstantPassed(world.now));
