@@ -21,6 +21,10 @@ use std::process::ExitCode;
 
 use measure::Row;
 
+/// The allocator of the service.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures one figure.
 type Measure = fn() -> Row;
 
