@@ -4,8 +4,8 @@
 //! is visible before it is durable. Restrictions go in a batch of their own, so that a full disk cannot hold them up.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 use arc_swap::ArcSwap;
@@ -39,6 +39,8 @@ const BUSY_LEN: usize = 2;
 /// ...and then the next one gathers for so long: a few large groups cost much less than many small ones. A caller that is
 /// alone never waits for others, and a restriction ends the wait.
 const GATHER: std::time::Duration = std::time::Duration::from_millis(1);
+/// Entries that nobody waits for, until they are recorded with others; further ones are lost.
+const NOTES_MAX: usize = 1_024;
 /// How long a caller should wait when the mailbox is full.
 const RETRY_AFTER_MS: u32 = 100;
 
@@ -59,6 +61,10 @@ enum Message {
     Tick,
     Stop,
 }
+
+/// Entries that nobody waits for. They go with the next group or the next tick, so that no restriction waits for their
+/// sync, and no answer for their wake-up.
+type Notes = Arc<Mutex<Vec<Entry>>>;
 
 struct Job {
     entry: Entry,
@@ -100,7 +106,8 @@ pub(super) struct Engine {
     mailbox: mpsc::Sender<Message>,
     /// Wakes the writer while it gathers a group.
     gathering: Thread,
-    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    notes: Notes,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the writer works with.
@@ -124,11 +131,12 @@ impl Engine {
     /// The system has no thread to give.
     pub(super) fn start(parts: Parts) -> std::io::Result<Self> {
         let (mailbox, inbox) = mpsc::channel(MAILBOX_LEN);
-        let writer = Writer { parts, nonce: 0, held: Vec::new() };
+        let notes = Notes::default();
+        let writer = Writer { parts, nonce: 0, held: Vec::new(), notes: Arc::clone(&notes) };
         let thread =
             std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(inbox))?;
         let gathering = thread.thread().clone();
-        Ok(Self { mailbox, gathering, thread: std::sync::Mutex::new(Some(thread)) })
+        Ok(Self { mailbox, gathering, notes, thread: Mutex::new(Some(thread)) })
     }
 
     /// Records an entry and waits until it is durable.
@@ -155,10 +163,12 @@ impl Engine {
         answer.await.map_err(|_| draining())?
     }
 
-    /// Records an entry that nobody waits for; a full mailbox loses it.
+    /// Records an entry that nobody waits for, within the next second or so. When too many wait it is lost.
     pub(super) fn note(&self, entry: Entry) {
-        let (reply, _) = oneshot::channel();
-        drop(self.mailbox.try_send(Message::Record(Box::new(Job { entry, restricting: false, reply }))));
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() < NOTES_MAX {
+            notes.push(entry);
+        }
     }
 
     /// Has the writer look at the clock and at what it holds.
@@ -171,7 +181,7 @@ impl Engine {
     pub(super) async fn stop(&self) {
         drop(self.mailbox.send(Message::Stop).await);
         self.gathering.unpark();
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
         {
@@ -188,6 +198,7 @@ struct Writer {
     parts: Parts,
     nonce: u64,
     held: Vec<Entry>,
+    notes: Notes,
 }
 
 impl Writer {
@@ -198,18 +209,25 @@ impl Writer {
                 std::thread::park_timeout(GATHER);
             }
             let mut jobs = Vec::new();
-            let mut stopping = false;
+            let (mut stopping, mut ticked) = (false, false);
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
                     Message::Record(job) => jobs.push(*job),
-                    Message::Tick => self.tick(),
+                    Message::Tick => {
+                        self.tick();
+                        ticked = true;
+                    }
                     Message::Stop => stopping = true,
                 }
                 next = if jobs.len() < GROUP_LEN_MAX { inbox.try_recv().ok() } else { None };
             }
-            let (restricting, ordinary): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.restricting);
+            let (restricting, mut ordinary): (Vec<_>, Vec<_>) =
+                jobs.into_iter().partition(|job| job.restricting);
             is_busy = ordinary.len() >= BUSY_LEN;
+            if ticked || stopping || !ordinary.is_empty() {
+                ordinary.extend(self.take_notes());
+            }
             self.commit(restricting, true);
             self.commit(ordinary, false);
             if stopping {
@@ -217,6 +235,11 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    fn take_notes(&self) -> impl Iterator<Item = Job> + use<> {
+        let notes = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        notes.into_iter().map(|entry| Job { entry, restricting: false, reply: oneshot::channel().0 })
     }
 
     fn tick(&mut self) {

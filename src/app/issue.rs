@@ -4,13 +4,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::Notify;
+
 use super::engine::Committed;
 use super::enroll::Issuance;
 use super::error::Error;
 use super::{App, Caller};
 use crate::ca::lifetime::{LimitKind, Ttl, Validity, validity};
 use crate::ca::{Issuer, Order, Prepared, assemble};
-use crate::domain::certificate::{AuthorityKind, Facts, LineageStep, PrincipalKind, Serial, SystemFacts};
+use crate::domain::certificate::{
+    AuthorityKind, BLOCK_LEN, Facts, LineageStep, PrincipalKind, Serial, SystemFacts,
+};
 use crate::domain::decision::StateFault;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
@@ -32,24 +36,40 @@ pub(super) const SYSTEM_TTL_S: u32 = 30 * 86_400;
 
 /// Hands out ordinals of the access authority, each once.
 #[derive(Debug)]
-pub(super) struct Ordinals(AtomicU64);
+pub(super) struct Ordinals {
+    next: AtomicU64,
+    low: Notify,
+}
 
 impl Ordinals {
-    pub(super) const fn after(last: Ordinal) -> Self {
-        Self(AtomicU64::new(last.0 + 1))
+    pub(super) fn after(last: Ordinal) -> Self {
+        Self { next: AtomicU64::new(last.0 + 1), low: Notify::new() }
     }
 
     /// The next ordinal, if it is not above what is open.
     fn take(&self, opened: Ordinal) -> Option<Ordinal> {
         let taken = self
-            .0
+            .next
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| (next <= opened.0).then(|| next + 1));
+        if self.is_low(opened) {
+            self.low.notify_one();
+        }
         taken.ok().map(Ordinal)
+    }
+
+    /// Is less than half a block left of what is open?
+    pub(super) fn is_low(&self, opened: Ordinal) -> bool {
+        opened.0.saturating_sub(self.next().0) < BLOCK_LEN / 2
+    }
+
+    /// Returns when an ordinal was taken while few were left.
+    pub(super) async fn low(&self) {
+        self.low.notified().await;
     }
 
     /// The next ordinal, without taking it.
     pub(super) fn next(&self) -> Ordinal {
-        Ordinal(self.0.load(Ordering::SeqCst))
+        Ordinal(self.next.load(Ordering::SeqCst))
     }
 }
 

@@ -87,19 +87,16 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 
 /// Announces the next block at half use, waits until every gateway that can hold a lease knows of it, and opens it.
 async fn blocks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
-    let mut head = app.journal.watch();
     let mut minute = (app.now(), app.ordinals.next());
     loop {
-        if let Err(error) = app.prepare_blocks(&mut minute).await {
+        let prepared = app.prepare_blocks(&mut minute).await;
+        if let Err(error) = &prepared {
             tracing::warn!(%error, "the next block of ordinals is not open yet");
-            tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => return,
-                () = tokio::time::sleep(TICK) => {}
-            }
         }
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
-            changed = head.changed() => if changed.is_err() { return },
+            () = app.ordinals.low(), if prepared.is_ok() => {}
+            () = tokio::time::sleep(TICK) => {}
         }
     }
 }
@@ -124,7 +121,7 @@ impl App {
             // Announced before a restart, or just now: wait for the gateways.
             return self.open_block(announced).await;
         }
-        if state.opened.0.saturating_sub(next.0) >= BLOCK_LEN / 2 {
+        if !self.ordinals.is_low(state.opened) {
             return Ok(());
         }
         // As many blocks as the last minute used, so that gateways that cannot be reached delay no issuance.

@@ -9,6 +9,9 @@ use crate::domain::id::Seq;
 
 /// The most barriers that sessions are asked about; further ones wait for the acknowledgements that come anyway.
 const BARRIERS_MAX: usize = 1_024;
+/// How long sessions are waited for before they are asked: what is enforced was sent to all of them anyway, and their
+/// acknowledgements come by themselves.
+const ASK_AFTER: Duration = Duration::from_millis(20);
 /// The longest sleep between two looks at the clock: a host that slept must not wait for a timer that slept as well.
 const SLEEP_MAX_MS: u64 = 1_000;
 
@@ -54,7 +57,8 @@ impl Feed {
         let shared = &self.shared;
         let deadline_at_ms = deadline_ms.map(|ms| shared.clock.boot_ms().saturating_add(u64::from(ms)));
         let mut acks = shared.acks.subscribe();
-        let _asked = Asked::new(shared, at.seq);
+        let (ask, mut asked) = (tokio::time::sleep(ASK_AFTER), None);
+        tokio::pin!(ask);
         loop {
             acks.borrow_and_update();
             let now_ms = shared.clock.boot_ms();
@@ -66,7 +70,11 @@ impl Feed {
             let wake_at_ms = look_again_ms.min(deadline_at_ms.unwrap_or(u64::MAX));
             let sleep_ms = wake_at_ms.saturating_sub(now_ms).clamp(1, SLEEP_MAX_MS);
             // The sender lives in `shared`, so the channel is never closed; a timer is only a reason to look.
-            let _ = tokio::time::timeout(Duration::from_millis(sleep_ms), acks.changed()).await;
+            tokio::select! {
+                _ = acks.changed() => {}
+                () = &mut ask, if asked.is_none() => asked = Some(Asked::new(shared, at.seq)),
+                () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => {}
+            }
         }
     }
 

@@ -63,7 +63,10 @@ async fn a_barrier_ends_when_everybody_has_acknowledged() {
     let waiting = wait(&world, at, None);
     settle().await;
     let sent = ack_all(&mut sessions[0]);
-    assert!(matches!(sent.as_slice(), [ToGateway::Delta(_), ToGateway::Barrier { .. }]), "{sent:?}");
+    assert!(
+        matches!(sent.as_slice(), [ToGateway::Delta(_)]),
+        "who acknowledges at once is not asked: {sent:?}"
+    );
     settle().await;
     assert!(!waiting.is_finished(), "one has not");
     ack_all(&mut sessions[1]);
@@ -71,6 +74,23 @@ async fn a_barrier_ends_when_everybody_has_acknowledged() {
     assert!(report.is_enforced());
     assert_eq!(report.enforced_by, Some(EnforcedBy::Acks));
     assert_eq!(report.acked, [participant(1), participant(2), ParticipantId::Server]);
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_acknowledge_by_itself_is_asked() {
+    let mut world = settled();
+    let mut session = leased(&world, 1, STRONG);
+    // It has no event, so that no gateway hears of it unasked.
+    let at = world.silent();
+    let waiting = wait(&world, at, None);
+    settle().await;
+    assert_eq!(session.poll().unwrap(), None);
+    let ToGateway::Delta(delta) = session.next().await.unwrap() else { panic!("the record comes first") };
+    assert_eq!((delta.to, delta.records.len()), (at.seq, 0));
+    let barrier = session.next().await.unwrap();
+    assert!(matches!(barrier, ToGateway::Barrier { at: asked, .. } if asked == at.seq), "{barrier:?}");
+    session.on(FromGateway::Ack { applied: at.seq, barrier: None }).unwrap();
+    assert_eq!(waiting.await.unwrap().enforced_by, Some(EnforcedBy::Acks));
 }
 
 #[tokio::test]
