@@ -190,7 +190,7 @@ pub enum JournalError {
         dir: PathBuf,
     },
     /// There is no journal here.
-    #[error("there is no journal in {}", dir.display())]
+    #[error("there is no journal in {}; `countersign init` makes one", dir.display())]
     Missing {
         /// The directory.
         dir: PathBuf,

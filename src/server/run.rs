@@ -58,6 +58,12 @@ impl TryFrom<Config> for Settings {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
     let settings = Settings::try_from(config)?;
     let running = start(settings, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?;
+    if running.app().profile().arc().is_documentation() {
+        tracing::warn!(
+            "certificates use the documentation arc (RFC 5612), which nobody owns: not for production; \
+             `countersign init --arc` takes your own"
+        );
+    }
     shutdown.await;
     tracing::info!("stopping");
     running.stop().await;

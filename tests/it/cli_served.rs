@@ -27,6 +27,8 @@ impl Served {
                 break line["address"].as_str().unwrap().to_owned();
             }
         };
+        let warned = lines.next().unwrap().unwrap();
+        assert!(warned.contains("documentation arc"), "{warned}");
         // A full pipe would stop the server.
         std::thread::spawn(move || lines.for_each(drop));
         Self { desk, child, url: format!("https://{address}") }
