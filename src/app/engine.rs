@@ -323,8 +323,11 @@ impl Writer {
         let position = self.parts.shared.state.load().position;
         let boot_ms = self.parts.clock.boot_ms();
         for job in waiting {
-            let answer = if is_lost && self.held.len() < HELD_MAX {
-                self.held.push(job.entry);
+            let is_held = self.holds(&job.entry);
+            let answer = if is_lost && (is_held || self.held.len() < HELD_MAX) {
+                if !is_held {
+                    self.held.push(job.entry);
+                }
                 Ok(Committed { position, boot_ms, durable: false })
             } else {
                 Err(match failure {
@@ -339,6 +342,13 @@ impl Writer {
             };
             drop(job.reply.send(answer));
         }
+    }
+
+    /// Is the same restriction held? Whoever repeats one because it was not durable must not have it wait twice.
+    fn holds(&self, entry: &Entry) -> bool {
+        let state = self.parts.shared.state.load();
+        let command = command_of(&state, entry);
+        self.held.iter().any(|held| command_of(&state, held) == command)
     }
 
     /// The time that records carry: the wall time, or for a restriction under a clock that is not trusted the time that
@@ -366,7 +376,12 @@ impl Writer {
                 // Somebody else's same restriction is on record.
                 Err(Error::Exists(_)) => {}
                 Err(error) => {
-                    tracing::error!(%error, "a restriction that is held cannot be recorded; enter it again");
+                    let restriction = self.words(&entry);
+                    tracing::error!(
+                        restriction,
+                        %error,
+                        "a restriction that is held cannot be recorded; enter it anew and restart"
+                    );
                     kept.push(entry);
                 }
                 Ok(()) => {
@@ -394,8 +409,15 @@ impl Writer {
     fn give_up_held(&mut self) {
         self.write_held();
         for entry in &self.held {
-            tracing::error!(event = entry.event.name(), by = ?entry.by, "LOST: a restriction was never written");
+            let restriction = self.words(entry);
+            tracing::error!(restriction, by = ?entry.by, "LOST: a restriction was never written; enter it again");
         }
+    }
+
+    /// A restriction in words, for who has to enter it again.
+    fn words(&self, entry: &Entry) -> String {
+        command_of(&self.parts.shared.state.load(), entry)
+            .map_or_else(|| entry.event.name().to_owned(), |command| format!("{command:?}"))
     }
 }
 
@@ -467,10 +489,15 @@ impl Group {
 
 /// Is it about the clock, and so recorded also while the clock is not trusted?
 fn is_of_clock(state: &State, entry: &Entry) -> bool {
+    matches!(command_of(state, entry), Some(Command::AcceptClock(_)))
+}
+
+/// The command that an entry carries out or proposes.
+fn command_of(state: &State, entry: &Entry) -> Option<Command> {
     match &entry.event {
-        Event::Enacted { signed, .. } | Event::Proposed { signed, .. } => signed
-            .mandate(&state.settings.trust_domain)
-            .is_ok_and(|mandate| matches!(mandate.command, Command::AcceptClock(_))),
-        _ => false,
+        Event::Enacted { signed, .. } | Event::Proposed { signed, .. } => {
+            signed.mandate(&state.settings.trust_domain).ok().map(|mandate| mandate.command)
+        }
+        _ => None,
     }
 }

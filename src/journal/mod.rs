@@ -5,6 +5,8 @@
 //! the sequence number it expects, and a batch names its writer. Called by `app` and by the offline `journal verify`.
 
 mod disk;
+#[cfg(feature = "faults")]
+pub mod faulty;
 pub mod file;
 pub mod memory;
 pub mod merkle;
