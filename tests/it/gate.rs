@@ -22,7 +22,7 @@ use countersign::x509::bundle::certificate_pem;
 use crate::world::{Caller, World};
 
 /// How long an event may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn question(model: &str) -> Request<'_> {
     Request {
@@ -56,8 +56,20 @@ pub(crate) async fn connect(
     strength: Strength,
     clock: &Arc<ManualClock>,
 ) -> Gate {
+    let gate = Gate::connect(config(world, (caller, address), strength, clock)).await.unwrap();
+    gate.ready(PATIENCE).await.unwrap();
+    gate
+}
+
+/// What a registered gateway is configured with.
+pub(crate) fn config(
+    world: &World,
+    (caller, address): (&Caller, SocketAddr),
+    strength: Strength,
+    clock: &Arc<ManualClock>,
+) -> GateConfig {
     let settings = Arc::clone(&world.running().app().state().settings);
-    let config = GateConfig {
+    GateConfig {
         target: Target {
             address: address.to_string(),
             server_name: Some("localhost".to_owned()),
@@ -69,10 +81,7 @@ pub(crate) async fn connect(
         strength,
         clock: Arc::clone(clock) as Arc<dyn countersign::env::Clock>,
         entropy: Arc::new(SystemEntropy),
-    };
-    let gate = Gate::connect(config).await.unwrap();
-    gate.ready(PATIENCE).await.unwrap();
-    gate
+    }
 }
 
 /// Polls until the gate decides as wanted.
@@ -95,7 +104,7 @@ pub(crate) fn permits(gate: &Gate, leaf: &[u8]) -> bool {
     gate.decide(leaf, &question("mythos-5")).is_permit()
 }
 
-async fn world_with_employee() -> (World, Vec<u8>) {
+pub(crate) async fn world_with_employee() -> (World, Vec<u8>) {
     let world = World::start().await;
     let entity = world.partner().await;
     let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
@@ -103,7 +112,7 @@ async fn world_with_employee() -> (World, Vec<u8>) {
     (world, leaf)
 }
 
-fn revoke(world: &World, leaf: &[u8]) -> Command {
+pub(crate) fn revoke(world: &World, leaf: &[u8]) -> Command {
     let ordinal = world.running().app().read_certificate(leaf).unwrap().ordinal;
     Command::Revoke { scope: RevocationScope::Certificate(ordinal), reason: RevocationReason::Misuse }
 }

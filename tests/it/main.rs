@@ -32,6 +32,8 @@ mod kill;
 #[cfg(test)]
 mod mandates;
 #[cfg(test)]
+mod partition;
+#[cfg(test)]
 mod path;
 #[cfg(test)]
 mod renew;
