@@ -28,6 +28,8 @@ struct Plan {
     fail_sync: bool,
     /// Syncs that still pass before the next one waits; none: all.
     syncs: Option<u32>,
+    /// Syncs that wait now.
+    waiting: u32,
 }
 
 impl DiskFaults {
@@ -53,6 +55,11 @@ impl DiskFaults {
         self.moved.notify_all();
     }
 
+    /// Does a sync wait now?
+    pub fn waits(&self) -> bool {
+        self.plan().waiting > 0
+    }
+
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,8 +79,11 @@ impl DiskFaults {
 
     /// Waits for its turn; true when this sync fails.
     fn syncs(&self) -> bool {
-        let plan = self.moved.wait_while(self.plan(), |plan| plan.syncs == Some(0));
+        let mut plan = self.plan();
+        plan.waiting += 1;
+        let plan = self.moved.wait_while(plan, |plan| plan.syncs == Some(0));
         let mut plan = plan.unwrap_or_else(PoisonError::into_inner);
+        plan.waiting -= 1;
         plan.syncs = plan.syncs.map(|left| left.saturating_sub(1));
         std::mem::take(&mut plan.fail_sync)
     }

@@ -1,14 +1,18 @@
 //! A disk that fails under the running service: a restriction that cannot be written stops everything until it is, and
 //! nothing that was acknowledged is lost.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::future::Future as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Once};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use countersign::app::store;
+use countersign::app::{Caller as AppCaller, Mode, store};
 use countersign::client::Gate;
+use countersign::domain::approval::{Approval, SignedMandate};
+use countersign::domain::codec::to_bytes;
 use countersign::domain::command::Command;
 use countersign::domain::decision::Denial;
 use countersign::domain::enforce::bound_ms;
@@ -298,4 +302,47 @@ async fn after_a_sync_that_failed_nothing_is_permitted_or_recorded_until_a_resta
     assert!(world.mythos(&caller.certificate).await.permit);
     portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
     portal.apply_entity(apply("Later Inc.")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_commit_is_closed_after_four_mebibytes() {
+    const GROUP_BYTES: usize = 4 << 20;
+    let world = World::start().await;
+    let app = world.running().app();
+    let mut parts = app.state().bundle().parts().clone();
+    parts.models[0].aliases.extend((0..4_000).map(|n| format!("{n:0128}")));
+    let bytes = to_bytes(&app.prepare(Command::AdoptPolicy(Box::new(parts))));
+    let signature = world.alice.approve(&bytes).signature.to_vec();
+    let signed =
+        SignedMandate { bytes, approvals: vec![Approval { officer: "alice".parse().unwrap(), signature }] };
+    let caller = AppCaller { principal: Some("alice".parse().unwrap()), request: None };
+    let before = app.state().position.seq;
+    let faults = faults(&world);
+    faults.let_syncs(Some(0));
+    // The first is written alone; meanwhile the others queue up, more than the journal takes at once.
+    let mut proposals: Vec<_> =
+        (0..24).map(|_| Box::pin(app.submit(&caller, signed.clone(), Mode::Commit))).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(proposals[0].as_mut().poll(&mut context).is_pending());
+    while !faults.waits() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for proposal in &mut proposals[1..] {
+        assert!(proposal.as_mut().poll(&mut context).is_pending());
+    }
+    faults.let_syncs(None);
+    for proposal in proposals {
+        assert!(proposal.await.unwrap().durable);
+    }
+    let mut groups: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for record in app.journal().read(before.next(), 24).unwrap() {
+        groups.entry(record.header.nonce).or_default().push(record.body.unwrap().len());
+    }
+    let lens: Vec<usize> = groups.values().map(Vec::len).collect();
+    assert_eq!(lens.iter().sum::<usize>(), 24, "{lens:?}");
+    assert!(lens.len() > 2 && lens[1] > 1, "they are grouped: {lens:?}");
+    for group in groups.values() {
+        let before_last = group[..group.len() - 1].iter().sum::<usize>();
+        assert!(before_last < GROUP_BYTES, "it should have been closed before: {group:?}");
+    }
 }

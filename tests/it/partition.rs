@@ -1,5 +1,6 @@
 //! A revocation under way while its gateway is cut off and the service restarts: only an acknowledgement or the end of
-//! every lease makes it enforced, and the gateway learns of it before it permits anything.
+//! every lease makes it enforced, and the gateway learns of it before it permits anything. The service's own answers are
+//! waited for as well, until they are sent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::Status;
+use tonic::transport::Endpoint;
+use tonic_prost::ProstCodec;
 
 use crate::gate::{self, PATIENCE, STRONG, permits, question, until};
 use crate::kill::{Victim, brief};
@@ -103,11 +106,9 @@ fn is_revoked(world: &World, leaf: &[u8]) -> bool {
 async fn answered(
     world: &World,
     mut task: JoinHandle<Result<pb::Enforcement, Status>>,
-    each: impl Fn(),
 ) -> (pb::Enforcement, u32) {
     let mut moved_ms = 0;
     loop {
-        each();
         tokio::select! {
             done = &mut task => return (done.unwrap().unwrap(), moved_ms),
             () = tokio::time::sleep(Duration::from_millis(5)) => {}
@@ -151,13 +152,13 @@ async fn a_stop_of_the_service_makes_no_revocation_enforced() {
     world.open().await;
     assert!(is_revoked(&world, &leaf));
     assert!(permits(&gate, &leaf), "its lease still runs, and it knows of nothing");
-    let (asked, _) = answered(&world, revoking(&world, &mandate, 500), || ()).await;
+    let (asked, _) = answered(&world, revoking(&world, &mandate, 500)).await;
     assert!(asked.durable);
     assert_eq!(
         (asked.status(), asked.enforced_by()),
         (pb::EnforcementStatus::Partial, pb::EnforcedBy::Unspecified)
     );
-    let (enforced, moved_ms) = answered(&world, revoking(&world, &mandate, 0), || ()).await;
+    let (enforced, moved_ms) = answered(&world, revoking(&world, &mandate, 0)).await;
     assert_eq!(enforced.status(), pb::EnforcementStatus::Enforced, "{enforced:?}");
     assert!(moved_ms > LEASE_MS - 600, "after {moved_ms} ms somebody could still hold a lease");
     assert!(!permits(&gate, &leaf));
@@ -192,9 +193,34 @@ async fn a_killed_service_makes_no_revocation_enforced() {
     assert!(is_revoked(&world, &leaf));
     assert!(permits(&gate, &leaf), "its lease still runs, and it knows of nothing");
     network.heal(world.running().address().port());
-    let (enforced, moved_ms) = answered(&world, revoking(&world, &mandate, 0), || ()).await;
+    let (enforced, moved_ms) = answered(&world, revoking(&world, &mandate, 0)).await;
     assert_eq!(enforced.status(), pb::EnforcementStatus::Enforced, "{enforced:?}");
     assert!(moved_ms > LEASE_MS, "other gateways of the killed run could still hold a lease: {moved_ms} ms");
     learns(&gate, &leaf).await;
     gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_sent_yet_keeps_a_revocation_from_being_enforced() {
+    let (world, leaf) = gate::world_with_employee().await;
+    let gateway = world.gateway("gw-1").await;
+    // It takes the headers of an answer and leaves no room for the body.
+    let endpoint = Endpoint::from_static("https://localhost").initial_stream_window_size(0);
+    let channel = world.connect_with(Some((&gateway.key, &gateway.certificate)), endpoint).await;
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let request = tonic::Request::new(crate::calls::question(&leaf, "mythos-5"));
+    let path = "/countersign.v1.AttestationService/Evaluate".parse().unwrap();
+    let codec = ProstCodec::<pb::EvaluateRequest, pb::EvaluateResponse>::default();
+    let answer = client.server_streaming(request, path, codec).await.unwrap();
+
+    let mandate = signed(&world, &leaf).await;
+    let (held_up, _) = answered(&world, revoking(&world, &mandate, 500)).await;
+    assert_eq!(held_up.status(), pb::EnforcementStatus::Partial, "{held_up:?}");
+    assert_eq!(held_up.pending, ["server"]);
+    // Given up, it is in nobody's way.
+    drop(answer);
+    let done = revoking(&world, &mandate, 0);
+    let done = tokio::time::timeout(PATIENCE, done).await.expect("no clock is needed").unwrap().unwrap();
+    assert_eq!(done.status(), pb::EnforcementStatus::Enforced, "{done:?}");
 }

@@ -4,6 +4,7 @@ use countersign::app::store;
 use countersign::domain::command::Command;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, StopScope};
+use countersign::domain::time::Now;
 use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
 use countersign::journal::file::Options;
 use countersign::pb;
@@ -179,6 +180,42 @@ async fn a_clock_that_leapt_ahead_closes_the_service_too() {
     closed_for_its_clock(&world, &caller).await;
     accept(&world).await;
     assert!(world.mythos(&caller.certificate).await.permit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_a_day_ahead_does_not_take_the_record_with_it() {
+    let world = World::start().await;
+    let entity = world.partner().await;
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let caller = world.enroll(subject).await;
+    let grant = world.running().app().state().entities[&entity].card.grants[0].id;
+    let believed = world.clock.now().plus_ms(3_000);
+    world.clock.advance_ms(3_000);
+    world.clock.set_wall(believed.plus_ms(DAY_MS.into()));
+    denied(&world.mythos(&caller.certificate).await, "CLOCK_UNTRUSTED");
+    for command in [Command::EndGrant { entity, grant }, stop()] {
+        let seq = world.restrict(command, pb::Wait::Committed).await.unwrap().position.unwrap().seq;
+        let journal = world.running().app().journal();
+        let record = journal.read(countersign::domain::id::Seq(seq), 1).unwrap().remove(0);
+        assert_eq!(record.header.time, believed, "the time of record {seq}");
+    }
+    refused(
+        world.enact(Command::ReleaseStop(StopScope::All)).await,
+        Code::Unavailable,
+        "the clock is not trusted",
+    );
+    denied(&world.mythos(&caller.certificate).await, "CLOCK_UNTRUSTED");
+    accept(&world).await;
+    world.enact(Command::ReleaseStop(StopScope::All)).await.unwrap();
+    world.screen(entity).await;
+    assert!(
+        !world.running().app().state().entities[&entity].card.grants[0]
+            .is_active(Now::exactly(world.clock.now()))
+    );
+    world.grant(entity).await;
+    world.clock.advance_ms(2_000);
+    let fresh = world.enroll(subject).await;
+    assert!(world.mythos(&fresh.certificate).await.permit);
 }
 
 #[tokio::test(flavor = "multi_thread")]
