@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::future::Future as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use tonic::transport::Channel;
 
 use crate::calls::{denied, question as asked, reason, refused};
 use crate::gate::{self, STRONG, permits, until};
+use crate::logs;
 use crate::world::{Caller, World};
 
 const REASON: RevocationReason = RevocationReason::Drill;
@@ -231,41 +232,15 @@ async fn nothing_opens_before_every_restriction_that_is_held_is_written() {
     assert_eq!(world.mythos(&caller.certificate).await.code, "CREDENTIAL_REVOKED");
 }
 
-/// Every error that this process logs.
-static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
-struct Logged;
-
-impl std::io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOGGED.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn log_errors() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let errors = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_ansi(false);
-        errors.with_writer(|| Logged).init();
-    });
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_when_the_service_ends_is_named_as_lost_and_not_claimed_later() {
-    log_errors();
+    logs::keep();
     let Cornered { mut world, entity, caller, .. } = cornered().await;
     fill(&world).await;
     let suspend = Command::Suspend { target: SuspensionTarget::Entity(entity), reason: REASON };
     assert!(!world.restrict(suspend, pb::Wait::Committed).await.unwrap().durable);
     world.close().await;
-    let logged = String::from_utf8(LOGGED.lock().unwrap().clone()).unwrap();
-    let line = logged.lines().find(|line| line.contains("LOST") && line.contains(&entity.to_string()));
-    let line = line.unwrap_or_else(|| panic!("it is not named as lost:\n{logged}"));
+    let line = logs::line_with(&["LOST", &entity.to_string()]);
     assert!(line.contains("Suspend") && line.contains("alice"), "{line}");
     faults(&world).leave_free(None);
     world.open().await;

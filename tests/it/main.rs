@@ -30,6 +30,8 @@ mod health;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod mandates;
 #[cfg(test)]
 mod partition;

@@ -1,12 +1,15 @@
 //! What outlives the process: the record, whatever the clock, the disk or a bit of it did meanwhile.
 
 use countersign::app::store;
+use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::Command;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, StopScope};
+use countersign::domain::state::State;
 use countersign::domain::time::Now;
 use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
 use countersign::journal::file::Options;
+use countersign::journal::snapshot::{SnapshotId, SnapshotStore};
 use countersign::pb;
 use tonic::Code;
 
@@ -112,6 +115,49 @@ async fn a_snapshot_shortens_the_start_and_a_damaged_one_is_passed_over() {
     assert_eq!(replayed(&world), total);
     world.open().await;
     assert!(world.mythos(&caller.certificate).await.permit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_snapshot_is_not_used() {
+    crate::logs::keep();
+    let mut world = World::start().await;
+    let caller = enrolled(&world).await;
+    let older = world.running().app().state().position.seq;
+    world.running().app().take_snapshot().await;
+    world.restrict(stop(), pb::Wait::Committed).await.unwrap();
+    let newer = world.running().app().state().position.seq;
+    world.running().app().take_snapshot().await;
+    world.close().await;
+    let total = verified(&world);
+    let recovered = || {
+        let store = store::open(world.dir.path(), &Options::new(SystemEntropy.bytes16())).unwrap();
+        assert!(store.state.enforcement.stops.contains(&StopScope::All));
+        store.replayed
+    };
+    assert_eq!(recovered(), total - newer.0);
+    let snapshots = SnapshotStore::open(&world.dir.path().join("snapshots")).unwrap();
+    let ids = snapshots.list().unwrap();
+    assert_eq!(ids.iter().map(|id| id.seq).collect::<Vec<_>>(), [newer, older]);
+    // Whole, with good checksums, of the right place, and without the stop.
+    let forge = |id: &SnapshotId, mut state: State| {
+        std::sync::Arc::make_mut(&mut state.enforcement).stops.clear();
+        state.time = state.time.plus_ms(1);
+        snapshots.store(id, &to_bytes(&state)).unwrap();
+    };
+    let stored = |id: &SnapshotId| from_bytes(&snapshots.load(id).unwrap()).unwrap();
+    forge(&ids[0], stored(&ids[0]));
+    assert_eq!(recovered(), total - older.0, "the older one");
+    crate::logs::line_with(&[&format!("seq={newer}"), "it is not the one that the record names"]);
+    forge(&ids[1], stored(&ids[1]));
+    assert_eq!(recovered(), total, "every record");
+    let store = store::open(world.dir.path(), &Options::new(SystemEntropy.bytes16())).unwrap();
+    let head = store.report.head;
+    forge(&SnapshotId { epoch: head.epoch, seq: head.seq, root: head.root }, store.state.clone());
+    drop(store);
+    assert_eq!(recovered(), total, "every record");
+    crate::logs::line_with(&[&format!("seq={}", head.seq), "the record does not say that it was stored"]);
+    world.open().await;
+    denied(&world.mythos(&caller.certificate).await, "EMERGENCY_STOP");
 }
 
 /// Has officers accept the clock as they see it.
