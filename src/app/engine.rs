@@ -23,6 +23,7 @@ use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::env::Clock;
 use crate::feed::{Feed, PublishedRecord};
+use crate::journal::file::RESERVE_LEN;
 use crate::journal::{Batch, Condition, Draft, Journal, Outcome, Refusal};
 
 /// Entries that wait for the writer; when it is full, callers get LIMIT. Two group commits' worth.
@@ -84,9 +85,14 @@ impl Shared {
         }
     }
 
+    /// Has this run durably begun?
+    pub(super) fn has_started(&self) -> bool {
+        self.started.load(Ordering::SeqCst)
+    }
+
     /// Can the record be written, and has this run durably begun?
     pub(super) fn is_writable(&self) -> bool {
-        self.started.load(Ordering::SeqCst) && !self.unwritable.load(Ordering::SeqCst)
+        self.has_started() && !self.unwritable.load(Ordering::SeqCst)
     }
 }
 
@@ -284,6 +290,8 @@ impl Writer {
         self.nonce += 1;
         let Group { state, now, drafts, records, first, .. } = group;
         let time = now.max(self.parts.shared.state.load().time);
+        let restricting =
+            restricting || records.iter().all(|record| record.starts_run) && self.spares_reserve();
         let batch = Batch { writer: self.parts.boot, nonce: self.nonce, time, drafts, restricting };
         match self.parts.journal.append(first, &batch) {
             Outcome::Done(last) if last == state.position.seq => {
@@ -303,6 +311,15 @@ impl Writer {
             Outcome::Refused(Refusal::Invalid { why }) => Err(AppendFailure::TooLarge(why)),
             Outcome::Refused(refusal) => Err(AppendFailure::Closed(refusal.to_string())),
             Outcome::Unknown(why) => Err(AppendFailure::Closed(why)),
+        }
+    }
+
+    /// May the start of a run be written where a restriction would be? Then a service under the low-water mark comes up,
+    /// to decide and to restrict. Half of the reserve stays for restrictions: a crash loop cannot use up what stops need.
+    fn spares_reserve(&self) -> bool {
+        match self.parts.journal.condition() {
+            Condition::Open(space) => space.reserve >= RESERVE_LEN / 2,
+            Condition::Closed(_) => false,
         }
     }
 

@@ -19,7 +19,9 @@ use countersign::domain::enforce::bound_ms;
 use countersign::domain::id::{EntityId, Ordinal};
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, StopScope, SuspensionTarget};
+use countersign::journal::Condition;
 use countersign::journal::faulty::DiskFaults;
+use countersign::journal::file::RESERVE_LEN;
 use countersign::pb;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::Peer;
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
@@ -50,9 +52,8 @@ fn segments(world: &World) -> Vec<PathBuf> {
     paths
 }
 
-/// Leaves so much room after the last record, without a reserve. The service must be stopped.
+/// Leaves so much room after the last record. The service must be stopped.
 fn shrink(world: &World, room: u64) {
-    std::fs::remove_file(world.dir.path().join("journal/reserve")).unwrap();
     let last = segments(world).pop().unwrap();
     let end = std::fs::read(&last).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
     File::options().write(true).open(last).unwrap().set_len(end as u64 + 1 + room).unwrap();
@@ -95,6 +96,7 @@ async fn cornered() -> Cornered {
     let gateway = world.gateway("gw-1").await;
     world.close().await;
     shrink(&world, ROOM);
+    std::fs::remove_file(world.dir.path().join("journal/reserve")).unwrap();
     faults(&world).leave_free(Some(0));
     world.settings.low_water = 0;
     world.open().await;
@@ -320,4 +322,51 @@ async fn a_group_commit_is_closed_after_four_mebibytes() {
         let before_last = group[..group.len() - 1].iter().sum::<usize>();
         assert!(before_last < GROUP_BYTES, "it should have been closed before: {group:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_leaves_half_of_the_reserve_to_restrictions() {
+    let mut world = World::start().await;
+    let entity = world.partner().await;
+    let caller = world.enroll(world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await).await;
+    world.close().await;
+    shrink(&world, 0);
+    faults(&world).leave_free(Some(0));
+    for _ in 0..3 {
+        world.open().await;
+        assert!(world.mythos(&caller.certificate).await.permit, "the start is on record, in the reserve");
+        world.close().await;
+    }
+    world.open().await;
+    let app = Arc::clone(world.running().app());
+    let bytes = to_bytes(&app.prepare(hold(world.read(&caller.certificate).ordinal)));
+    let signature = world.alice.approve(&bytes).signature.to_vec();
+    let signed =
+        SignedMandate { bytes, approvals: vec![Approval { officer: "alice".parse().unwrap(), signature }] };
+    let mut holds = tokio::task::JoinSet::new();
+    let left = || match app.journal().condition() {
+        Condition::Open(space) => space.reserve,
+        Condition::Closed(why) => panic!("{why}"),
+    };
+    while left() >= RESERVE_LEN / 2 {
+        for _ in 0..100 {
+            let (app, signed) = (Arc::clone(&app), signed.clone());
+            let caller = AppCaller { principal: Some("alice".parse().unwrap()), request: None };
+            holds.spawn(async move { app.submit(&caller, signed, Mode::Commit).await });
+        }
+        while let Some(done) = holds.join_next().await {
+            assert!(done.unwrap().unwrap().durable);
+        }
+    }
+    drop((app, holds));
+    world.close().await;
+    world.open().await;
+    denied(&world.mythos(&caller.certificate).await, "STATE_UNAVAILABLE");
+    assert!(world.restrict(stop(), pb::Wait::Committed).await.unwrap().durable, "the rest is for stops");
+    denied(&world.mythos(&caller.certificate).await, "STATE_UNAVAILABLE");
+    faults(&world).leave_free(None);
+    opened(&world).await;
+    assert_ne!(world.mythos(&caller.certificate).await.code, "STATE_UNAVAILABLE");
+    world.close().await;
+    store::verify_offline(world.dir.path(), &mut |_| ()).unwrap();
 }

@@ -298,13 +298,14 @@ async fn a_start_after_eight_days_is_closed_until_the_clock_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scenario_28_a_start_on_a_full_disk_is_closed_and_still_takes_a_stop() {
+async fn scenario_28_a_start_on_a_full_disk_is_read_only_and_still_takes_a_stop() {
     let mut world = World::start().await;
     let caller = enrolled(&world).await;
     world.close().await;
     world.settings.low_water = u64::MAX;
     world.open().await;
-    denied(&world.mythos(&caller.certificate).await, "STATE_UNAVAILABLE");
+    assert!(world.verify(&caller.certificate).await.valid, "what is known is still answered");
+    assert!(world.mythos(&caller.certificate).await.permit);
     let apply = pb::ApplyEntityRequest {
         name: "No Room Inc.".to_owned(),
         kind: "COMPANY".to_owned(),
@@ -317,11 +318,37 @@ async fn scenario_28_a_start_on_a_full_disk_is_closed_and_still_takes_a_stop() {
     refused(Err::<(), _>(status), Code::Unavailable, "almost full");
     assert!(world.restrict(stop(), pb::Wait::Committed).await.unwrap().durable);
     world.close().await;
+    world.open().await;
+    denied(&world.mythos(&caller.certificate).await, "EMERGENCY_STOP");
+    world.close().await;
     world.settings.low_water = 0;
     world.open().await;
     denied(&world.mythos(&caller.certificate).await, "EMERGENCY_STOP");
     portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
     portal.apply_entity(apply).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_disk_serves_with_the_certificate_that_it_has() {
+    let mut world = World::start().await;
+    let certificate = |world: &World| std::fs::read(world.dir.path().join("server-certificate.pem")).unwrap();
+    let first = certificate(&world);
+    // Past half of its life, in steps that need no officer to accept the clock.
+    for _ in 0..2 {
+        world.close().await;
+        world.clock.advance_ms(6 * DAY_MS);
+        world.open().await;
+    }
+    world.close().await;
+    world.clock.advance_ms(6 * DAY_MS);
+    world.settings.low_water = u64::MAX;
+    let running = world.launch().await.unwrap();
+    assert_eq!(running.app().state_fault(), None);
+    running.stop().await;
+    assert_eq!(certificate(&world), first);
+    world.settings.low_water = 0;
+    world.open().await;
+    assert_ne!(certificate(&world), first, "renewed as soon as there is room");
 }
 
 /// Free bytes where the data directory is.
