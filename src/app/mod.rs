@@ -147,7 +147,7 @@ impl App {
         let bundle = TrustBundle::new(authorities).map_err(|e| internal("authorities", &e))?;
         let boot_ms = clock.boot_ms();
         let boot = BootId::from_parts(clock.now(), entropy.bytes16());
-        let time = TrustedTime::start(clock.now(), boot_ms, state.time);
+        let time = TrustedTime::start(clock.now(), boot_ms, state.clock_floor());
         let journal: Arc<dyn Journal> = Arc::new(store.journal);
         let ordinals = Ordinals::after(state.last_ordinal);
         let recovered = Arc::new(state.clone());

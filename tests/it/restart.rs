@@ -3,6 +3,7 @@
 use countersign::app::store;
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::Command;
+use countersign::domain::decision::StateFault;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, StopScope};
 use countersign::domain::state::State;
@@ -226,6 +227,43 @@ async fn a_clock_that_leapt_ahead_closes_the_service_too() {
     closed_for_its_clock(&world, &caller).await;
     accept(&world).await;
     assert!(world.mythos(&caller.certificate).await.permit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_clock_is_accepted_after_a_restart_too() {
+    const MINUTE_MS: i64 = 60_000;
+    let mut world = World::start().await;
+    world.clock.advance_ms(600_000);
+    world.applicant().await;
+    let last = world.clock.now();
+    let fault = |world: &World| world.running().app().state_fault();
+    // Nine minutes back, and some records under the accepted clock: their time stands still.
+    world.clock.set_wall(last.plus_ms(-9 * MINUTE_MS));
+    assert_eq!(fault(&world), Some(StateFault::ClockUntrusted));
+    accept(&world).await;
+    let accepted = world.clock.now();
+    for _ in 0..3 {
+        world.applicant().await;
+        assert_eq!(world.running().app().state().time, last);
+        world.close().await;
+        world.clock.advance_ms(60_000);
+        world.open().await;
+        assert_eq!(fault(&world), None, "nobody is asked again");
+    }
+    // Back behind what was accepted is another matter.
+    world.close().await;
+    world.clock.set_wall(accepted.plus_ms(-MINUTE_MS - 1));
+    world.open().await;
+    assert_eq!(fault(&world), Some(StateFault::Unavailable));
+    accept(&world).await;
+    // Once the clock has passed the last record, that counts again.
+    world.clock.advance_ms(900_000);
+    world.applicant().await;
+    assert!(world.running().app().state().time > last);
+    world.close().await;
+    world.clock.set_wall(last);
+    world.open().await;
+    assert!(fault(&world).is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
