@@ -364,8 +364,11 @@ impl Writer {
     /// Is the same restriction held? Whoever repeats one because it was not durable must not have it wait twice.
     fn holds(&self, entry: &Entry) -> bool {
         let state = self.parts.shared.state.load();
+        // A command that is signed anew is another event.
         let command = command_of(&state, entry);
-        self.held.iter().any(|held| command_of(&state, held) == command)
+        self.held
+            .iter()
+            .any(|held| held.event == entry.event || command.is_some() && command_of(&state, held) == command)
     }
 
     /// The time that records carry: the wall time, or for a restriction under a clock that is not trusted the time that

@@ -61,8 +61,7 @@ impl Feed {
             let now_ms = shared.clock.boot_ms();
             let (report, bound_at_ms, look_again_ms) = shared.report(at, committed_boot_ms, now_ms);
             // Who stops says how it stands: the record is durable, and the next run waits anew for whoever asks.
-            let is_due =
-                shared.lock().drain.is_some() || deadline_at_ms.is_some_and(|deadline| now_ms >= deadline);
+            let is_due = self.is_draining() || deadline_at_ms.is_some_and(|deadline| now_ms >= deadline);
             if report.enforced_by.is_some() || is_due || now_ms >= bound_at_ms {
                 return report;
             }

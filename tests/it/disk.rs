@@ -29,7 +29,7 @@ use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::calls::{denied, question as asked, reason, refused};
+use crate::calls::{denied, key, question as asked, reason, refused};
 use crate::gate::{self, STRONG, permits, until};
 use crate::logs;
 use crate::world::{Caller, World};
@@ -232,6 +232,28 @@ async fn nothing_opens_before_every_restriction_that_is_held_is_written() {
     assert!(state.enforcement.suspended.contains(&SuspensionTarget::Entity(entity)));
     assert!(!world.mythos(&caller.certificate).await.permit);
     assert_eq!(world.mythos(&caller.certificate).await.code, "CREDENTIAL_REVOKED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_lineage_that_is_to_be_locked_is_held_by_itself() {
+    let Cornered { world, entity, caller, .. } = cornered().await;
+    let other = world.enroll(world.person(entity, "EMPLOYEE", EvidenceKind::CitizenOrNational).await).await;
+    let mut lineages = Vec::new();
+    for caller in [&caller, &other] {
+        let channel = world.connect_as(caller).await;
+        world.renew(&channel, &key()).await.unwrap();
+        lineages.push((channel, world.facts(&caller.certificate).step.lineage));
+    }
+    fill(&world).await;
+    // Renewed again with another key, and again.
+    for (channel, _) in [&lineages[0], &lineages[1], &lineages[0]] {
+        refused(world.renew(channel, &key()).await, Code::PermissionDenied, "its lineage is locked");
+    }
+    let locked = |id| world.running().app().state().enforcement.locked.contains(id);
+    assert!(!lineages.iter().any(|(_, id)| locked(id)));
+    faults(&world).leave_free(None);
+    opened(&world).await;
+    assert!(lineages.iter().all(|(_, id)| locked(id)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
