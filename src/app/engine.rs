@@ -23,6 +23,7 @@ use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::env::Clock;
 use crate::feed::{Feed, PublishedRecord};
+use crate::journal::file::RESERVE_LEN;
 use crate::journal::{Batch, Condition, Draft, Journal, Outcome, Refusal};
 
 /// Entries that wait for the writer; when it is full, callers get LIMIT. Two group commits' worth.
@@ -95,9 +96,14 @@ impl Shared {
         }
     }
 
+    /// Has this run durably begun?
+    pub(super) fn has_started(&self) -> bool {
+        self.started.load(Ordering::SeqCst)
+    }
+
     /// Can the record be written, and has this run durably begun?
     pub(super) fn is_writable(&self) -> bool {
-        self.started.load(Ordering::SeqCst) && !self.unwritable.load(Ordering::SeqCst)
+        self.has_started() && !self.unwritable.load(Ordering::SeqCst)
     }
 }
 
@@ -321,6 +327,8 @@ impl Writer {
         self.nonce += 1;
         let Group { state, now, drafts, records, first, .. } = group;
         let time = now.max(self.parts.shared.state.load().time);
+        let restricting =
+            restricting || records.iter().all(|record| record.starts_run) && self.spares_reserve();
         let batch = Batch { writer: self.parts.boot, nonce: self.nonce, time, drafts, restricting };
         match self.parts.journal.append(first, &batch) {
             Outcome::Done(last) if last == state.position.seq => {
@@ -343,6 +351,15 @@ impl Writer {
         }
     }
 
+    /// May the start of a run be written where a restriction would be? Then a service under the low-water mark comes up,
+    /// to decide and to restrict. Half of the reserve stays for restrictions: a crash loop cannot use up what stops need.
+    fn spares_reserve(&self) -> bool {
+        match self.parts.journal.condition() {
+            Condition::Open(space) => space.reserve >= RESERVE_LEN / 2,
+            Condition::Closed(_) => false,
+        }
+    }
+
     fn fail(&mut self, waiting: Vec<Job>, restricting: bool, failure: &AppendFailure) {
         let closed = match failure {
             // With TooLarge the journal is well; what was asked for does not fit into it.
@@ -360,8 +377,11 @@ impl Writer {
         let position = self.parts.shared.state.load().position;
         let boot_ms = self.parts.clock.boot_ms();
         for job in waiting {
-            let answer = if is_lost && self.held.len() < HELD_MAX {
-                self.held.push(job.entry);
+            let is_held = self.holds(&job.entry);
+            let answer = if is_lost && (is_held || self.held.len() < HELD_MAX) {
+                if !is_held {
+                    self.held.push(job.entry);
+                }
                 Ok(Committed { position, boot_ms, durable: false })
             } else {
                 Err(match failure {
@@ -376,6 +396,16 @@ impl Writer {
             };
             drop(job.reply.send(answer));
         }
+    }
+
+    /// Is the same restriction held? Whoever repeats one because it was not durable must not have it wait twice.
+    fn holds(&self, entry: &Entry) -> bool {
+        let state = self.parts.shared.state.load();
+        // A command that is signed anew is another event.
+        let command = command_of(&state, entry);
+        self.held
+            .iter()
+            .any(|held| held.event == entry.event || command.is_some() && command_of(&state, held) == command)
     }
 
     /// The time that records carry: the wall time, or for a restriction under a clock that is not trusted the time that
@@ -403,7 +433,12 @@ impl Writer {
                 // Somebody else's same restriction is on record.
                 Err(Error::Exists(_)) => {}
                 Err(error) => {
-                    tracing::error!(%error, "a restriction that is held cannot be recorded; enter it again");
+                    let restriction = self.words(&entry);
+                    tracing::error!(
+                        restriction,
+                        %error,
+                        "a restriction that is held cannot be recorded; enter it anew and restart"
+                    );
                     kept.push(entry);
                 }
                 Ok(()) => {
@@ -431,8 +466,15 @@ impl Writer {
     fn give_up_held(&mut self) {
         self.write_held();
         for entry in &self.held {
-            tracing::error!(event = entry.event.name(), by = ?entry.by, "LOST: a restriction was never written");
+            let restriction = self.words(entry);
+            tracing::error!(restriction, by = ?entry.by, "LOST: a restriction was never written; enter it again");
         }
+    }
+
+    /// A restriction in words, for who has to enter it again.
+    fn words(&self, entry: &Entry) -> String {
+        command_of(&self.parts.shared.state.load(), entry)
+            .map_or_else(|| entry.event.name().to_owned(), |command| format!("{command:?}"))
     }
 }
 
@@ -509,10 +551,15 @@ impl Group {
 
 /// Is it about the clock, and so recorded also while the clock is not trusted?
 fn is_of_clock(state: &State, entry: &Entry) -> bool {
+    matches!(command_of(state, entry), Some(Command::AcceptClock(_)))
+}
+
+/// The command that an entry carries out or proposes.
+fn command_of(state: &State, entry: &Entry) -> Option<Command> {
     match &entry.event {
-        Event::Enacted { signed, .. } | Event::Proposed { signed, .. } => signed
-            .mandate(&state.settings.trust_domain)
-            .is_ok_and(|mandate| matches!(mandate.command, Command::AcceptClock(_))),
-        _ => false,
+        Event::Enacted { signed, .. } | Event::Proposed { signed, .. } => {
+            signed.mandate(&state.settings.trust_domain).ok().map(|mandate| mandate.command)
+        }
+        _ => None,
     }
 }

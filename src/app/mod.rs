@@ -147,7 +147,7 @@ impl App {
         let bundle = TrustBundle::new(authorities).map_err(|e| internal("authorities", &e))?;
         let boot_ms = clock.boot_ms();
         let boot = BootId::from_parts(clock.now(), entropy.bytes16());
-        let time = TrustedTime::start(clock.now(), boot_ms, state.time);
+        let time = TrustedTime::start(clock.now(), boot_ms, state.clock_floor());
         let journal: Arc<dyn Journal> = Arc::new(store.journal);
         let ordinals = Ordinals::after(state.last_ordinal);
         let recovered = Arc::new(state.clone());
@@ -194,9 +194,11 @@ impl App {
     /// # Errors
     /// The record cannot be written, or the clock is not trusted. The service stays closed and can be tried again.
     pub async fn begin(&self) -> Result<Position, Error> {
+        if !self.shared.has_started() {
+            let event = Event::ServerStarted { boot: self.boot, logic_version: LOGIC_VERSION };
+            self.record(Caller::default().entry(event)).await?;
+        }
         let state = self.state();
-        let event = Event::ServerStarted { boot: self.boot, logic_version: LOGIC_VERSION };
-        let committed = self.record(Caller::default().entry(event)).await?;
         if state.principals.values().all(|principal| principal.kind != PrincipalKind::Gateway) {
             // Nobody who could hold a lease has ever been registered, so nobody of an earlier run need be waited for.
             self.feed.begin_first_run();
@@ -207,7 +209,7 @@ impl App {
             self.record(Caller::default().entry(Event::BlockOpened(first))).await?;
         }
         self.feed.start_granting();
-        Ok(committed.position)
+        Ok(self.state().position)
     }
 
     /// Commits what is waiting and ends the writer. The app answers nothing that changes state afterwards.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::domain::codec::{from_bytes, to_bytes};
-use crate::domain::event::Entry;
-use crate::domain::id::{BootId, Epoch, Seq};
+use crate::domain::event::{Entry, Event};
+use crate::domain::id::{BootId, Digest, Epoch, Seq};
 use crate::domain::state::{ApplyFault, State};
 use crate::domain::time::Timestamp;
 use crate::journal::file::{FileJournal, OpenReport, Options, VerifyReport, verify};
@@ -17,6 +17,8 @@ use crate::views::{CertificateIndex, DiskIndex, Opened, Origin, ViewError};
 
 /// Records read at a time during recovery.
 const PAGE_LEN: usize = 4_096;
+/// The kind of the records that say that a snapshot was stored.
+const SNAPSHOT_TAKEN: u16 = Event::SnapshotTaken { at: Seq(0), hash: Digest([0; 32]) }.number();
 
 /// Why a data directory cannot be opened.
 #[derive(Debug, Error)]
@@ -117,20 +119,8 @@ pub fn create(
 /// Damage, with segment, offset and record; another process that has it open; a record that nobody signed.
 pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
     let snapshots = SnapshotStore::open(&data.join("snapshots"))?;
-    let newest = snapshots.newest()?;
-    for (id, why) in &newest.skipped {
-        tracing::warn!(seq = id.seq.0, %why, "a snapshot cannot be used; an older one is");
-    }
-    let found = newest.found.and_then(|(id, bytes)| match from_bytes::<State>(&bytes) {
-        Ok(state) if state.position.seq == id.seq => Some((id, state)),
-        Ok(_) | Err(_) => {
-            tracing::warn!(seq = id.seq.0, "a snapshot cannot be read; every record is applied instead");
-            None
-        }
-    });
-    let vouched = found.as_ref().map(|(id, _)| id.position());
-    let (journal, report) = FileJournal::open(&journal_dir(data), options, vouched)?;
-    let (state, replayed) = replay(&journal, found.map(|(_, state)| state))?;
+    let Recovered { journal, report, from } = recover(data, options, &snapshots)?;
+    let (state, replayed) = replay(&journal, from)?;
     let state = state.ok_or_else(|| StoreError::Empty(data.to_owned()))?;
     let genesis = journal.read(Seq(1), 1)?.first().map(|record| record.header.body);
     let origin = Origin { genesis: genesis.unwrap_or_default(), epoch: report.head.epoch };
@@ -140,6 +130,65 @@ pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
     }
     let certificates = std::sync::Arc::new(index);
     Ok(Store { journal, state, certificates, snapshots, report, replayed })
+}
+
+struct Recovered {
+    journal: FileJournal,
+    report: OpenReport,
+    /// The state of the snapshot that is used.
+    from: Option<State>,
+}
+
+/// Opens the journal with the newest snapshot that it vouches for: its root, and the digest that was recorded when it was
+/// stored. A snapshot is only a short way to what the records say, so any doubt means an older one, or every record.
+fn recover(data: &Path, options: &Options, snapshots: &SnapshotStore) -> Result<Recovered, StoreError> {
+    let dir = journal_dir(data);
+    for id in snapshots.list()? {
+        let bytes = match snapshots.load(&id) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                pass_over(&id, &error.to_string());
+                continue;
+            }
+        };
+        let (journal, report) = FileJournal::open(&dir, options, Some(id.position()))?;
+        let state = match recorded_digest(&journal, id.seq)? {
+            None => Err("the record does not say that it was stored"),
+            Some(recorded) if recorded != Digest::of(&bytes) => {
+                Err("it is not the one that the record names")
+            }
+            Some(_) => from_bytes::<State>(&bytes).map_err(|_| "its format is another one"),
+        };
+        match state {
+            Ok(state) => return Ok(Recovered { journal, report, from: Some(state) }),
+            Err(why) => pass_over(&id, why),
+        }
+    }
+    let (journal, report) = FileJournal::open(&dir, options, None)?;
+    Ok(Recovered { journal, report, from: None })
+}
+
+fn pass_over(id: &SnapshotId, why: &str) {
+    tracing::warn!(seq = id.seq.0, why, "a snapshot is not used; an older one is, or every record");
+}
+
+/// The digest that the record has of the snapshot that reflects this record.
+fn recorded_digest(journal: &dyn Journal, of: Seq) -> Result<Option<Digest>, StoreError> {
+    let mut next = of.next();
+    loop {
+        let records = journal.read(next, PAGE_LEN)?;
+        let Some(last) = records.last() else { return Ok(None) };
+        next = last.header.seq.next();
+        let is_of_snapshots = |record: &&Record| record.header.kind == SNAPSHOT_TAKEN;
+        for record in records.iter().filter(is_of_snapshots) {
+            // A body that was purged names nothing any more.
+            if let Ok(Entry { event: Event::SnapshotTaken { at, hash }, .. }) = entry_of(record)
+                && at == of
+            {
+                return Ok(Some(hash));
+            }
+        }
+    }
 }
 
 fn replay(journal: &dyn Journal, from: Option<State>) -> Result<(Option<State>, u64), StoreError> {
@@ -192,13 +241,9 @@ pub fn verify_offline(data: &Path, progress: &mut dyn FnMut(Seq)) -> Result<Veri
 ///
 /// # Errors
 /// The file could not be written.
-pub fn snapshot(
-    snapshots: &SnapshotStore,
-    state: &State,
-    root: crate::domain::id::Digest,
-) -> Result<crate::domain::id::Digest, SnapshotError> {
+pub fn snapshot(snapshots: &SnapshotStore, state: &State, root: Digest) -> Result<Digest, SnapshotError> {
     let bytes = to_bytes(state);
     let id = SnapshotId { epoch: state.position.epoch, seq: state.position.seq, root };
     snapshots.store(&id, &bytes)?;
-    Ok(crate::domain::id::Digest::of(&bytes))
+    Ok(Digest::of(&bytes))
 }

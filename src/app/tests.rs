@@ -1,1 +1,66 @@
+use std::sync::{Arc, Mutex};
 
+use super::engine::Shared;
+use super::{Heads, LogKey, TrustedTime};
+use crate::ca::{FileSigner, SignatureAlgorithm};
+use crate::domain::id::{BootId, Epoch, Seq};
+use crate::domain::state::State;
+use crate::env::Clock;
+use crate::feed::tests::world::{NOW, World};
+use crate::journal::memory::MemoryJournal;
+use crate::journal::{Batch, Draft, Journal, Outcome};
+
+fn append(journal: &MemoryJournal) {
+    let next = journal.head().seq.next();
+    let drafts = vec![Draft { kind: 0, body: vec![0] }];
+    let writer = BootId::from_bytes([1; 16]);
+    let batch = Batch { writer, nonce: next.0, time: NOW, drafts, restricting: false };
+    assert_eq!(journal.append(next, &batch), Outcome::Done(next));
+}
+
+/// A service as the feed's tests know it, with a journal that is as far as its state.
+struct Signing {
+    world: World,
+    journal: Arc<MemoryJournal>,
+    shared: Arc<Shared>,
+    heads: Heads,
+}
+
+fn signing() -> Signing {
+    let world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    let key = FileSigner::create(&dir.path().join("log.pem"), SignatureAlgorithm::Ed25519).unwrap();
+    let journal = Arc::new(MemoryJournal::new(Epoch(1)));
+    while journal.head().seq < world.state.position.seq {
+        append(&journal);
+    }
+    let time = TrustedTime::start(NOW, 0, NOW);
+    let shared = Arc::new(Shared::new(State::clone(&world.state), time));
+    let heads = Heads {
+        shared: Arc::clone(&shared),
+        journal: Arc::clone(&journal) as Arc<dyn Journal>,
+        clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
+        key: LogKey(Arc::new(key)),
+        last: Mutex::new(None),
+    };
+    Signing { world, journal, shared, heads }
+}
+
+fn signed(heads: &Heads) -> Seq {
+    heads.signed().unwrap().0.seq
+}
+
+#[test]
+fn a_head_is_signed_when_its_state_is_published_and_not_before() {
+    let Signing { mut world, journal, shared, heads } = signing();
+    let before = world.state.position.seq;
+    assert_eq!(signed(&heads), before);
+    append(&journal);
+    world.clock.advance_ms(1_000);
+    assert_eq!(signed(&heads), before, "durable, and not visible yet");
+    world.lock(1);
+    shared.state.store(Arc::clone(&world.state));
+    assert_eq!(world.state.position.seq, before.next());
+    assert_eq!(signed(&heads), before.next());
+    assert_eq!(heads.signed().unwrap().0.root, journal.head().root);
+}

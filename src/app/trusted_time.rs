@@ -27,7 +27,7 @@ struct Inner {
 }
 
 impl TrustedTime {
-    /// Begins to watch at start-up, given when the last record was written.
+    /// Begins to watch at start-up, given when the last record was written, or what officers accepted since.
     pub fn start(now: Timestamp, boot_ms: u64, last_record: Timestamp) -> Self {
         let down_ms = now.millis().saturating_sub(last_record.millis());
         let fault = (down_ms > DOWN_MAX_MS)

@@ -139,9 +139,11 @@ impl App {
     async fn open_block(&self, ceiling: Ordinal) -> Result<(), Error> {
         let position = self.state().position;
         let report = self.feed.wait_enforced(position, self.clock.boot_ms(), None).await;
-        // Without a deadline the wait ends enforced or at the bound. An answer of this server that somebody does not read
-        // is no gateway: it cannot meet a certificate of a block that is not open yet.
-        if report.pending.iter().any(|participant| *participant != ParticipantId::Server) {
+        // Without a deadline the wait ends enforced, at the bound, or with the service. An answer of this server that
+        // somebody does not read is no gateway: it cannot meet a certificate of a block that is not open yet.
+        if self.feed.is_draining()
+            || report.pending.iter().any(|participant| *participant != ParticipantId::Server)
+        {
             return Err(Error::Unavailable("gateways have not taken the announcement".to_owned()));
         }
         self.record(Caller::default().entry(Event::BlockOpened(ceiling))).await?;

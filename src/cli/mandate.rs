@@ -234,17 +234,16 @@ fn print_enforcement(output: &Output, at: &pb::Enforcement, waited: bool) -> Res
     let seq = at.position.as_ref().map_or(0, |position| position.seq);
     let status = at.status().as_str_name().trim_start_matches("ENFORCEMENT_STATUS_");
     let by = at.enforced_by().as_str_name().trim_start_matches("ENFORCED_BY_");
-    let mut text = format!("done at record {seq}: {status}");
-    if waited {
+    let mut text = if at.durable {
+        format!("done at record {seq}: {status}")
+    } else {
+        "NOT on disk: it is held in memory, and the server permits nothing and grants no lease until it can write"
+            .to_owned()
+    };
+    if waited && at.durable {
         write!(text, " after {} ms", at.took_ms)?;
     }
     text.push('\n');
-    if !at.durable {
-        text.push_str(
-            "NOT on disk: it is held in memory, and the server permits nothing and grants no lease until it can \
-             write\n",
-        );
-    }
     for (label, names) in [
         ("acked", &at.acked),
         ("weak", &at.weak),
@@ -262,5 +261,5 @@ fn print_enforcement(output: &Output, at: &pb::Enforcement, waited: bool) -> Res
     });
     output.print(&value, &text);
     let is_enforced = at.status() == pb::EnforcementStatus::Enforced;
-    Ok(if waited && !is_enforced { Outcome::Failed } else { Outcome::Done })
+    Ok(if at.durable && (is_enforced || !waited) { Outcome::Done } else { Outcome::Failed })
 }

@@ -120,6 +120,9 @@ impl FromStr for Day {
 /// How far a clock may be from the truth before a decision could be wrong: the margin on each side, in milliseconds.
 pub const CLOCK_MARGIN_MS: i64 = 1_000;
 
+/// How far an officer's clock may be ahead of the server's, in milliseconds: a minute.
+pub const OFFICER_AHEAD_MAX_MS: i64 = 60_000;
+
 /// The two instants at which one question is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {

@@ -46,7 +46,8 @@ impl Drop for Asked {
 
 impl Feed {
     /// Waits until a record that was committed at `committed_boot_ms` is enforced: everybody acknowledged or is provably
-    /// closed, or commit + longest lease + drift has passed. After `deadline_ms` from now the report says how it stands.
+    /// closed, or commit + longest lease + drift has passed. After `deadline_ms` from now, or when the service stops, the
+    /// report says how it stands.
     /// Never longer than that bound: then even an answer of this server that is still unsent is only reported.
     pub async fn wait_enforced(
         &self,
@@ -63,7 +64,8 @@ impl Feed {
             acks.borrow_and_update();
             let now_ms = shared.clock.boot_ms();
             let (report, bound_at_ms, look_again_ms) = shared.report(at, committed_boot_ms, now_ms);
-            let is_due = deadline_at_ms.is_some_and(|deadline| now_ms >= deadline);
+            // Who stops says how it stands: the record is durable, and the next run waits anew for whoever asks.
+            let is_due = self.is_draining() || deadline_at_ms.is_some_and(|deadline| now_ms >= deadline);
             if report.enforced_by.is_some() || is_due || now_ms >= bound_at_ms {
                 return report;
             }

@@ -250,6 +250,11 @@ impl Feed {
         self.shared.wake();
     }
 
+    /// Does the service stop? Then a wait for enforcement ends before anything is known.
+    pub fn is_draining(&self) -> bool {
+        self.shared.lock().drain.is_some()
+    }
+
     /// Begins the session of a gateway, which is named by its verified certificate.
     ///
     /// # Errors

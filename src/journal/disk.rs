@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::env::FileLock;
 
@@ -101,6 +102,18 @@ pub(super) fn read(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<V
     }
     bytes.truncate(filled);
     Ok(bytes)
+}
+
+/// The disk that a journal's directory is on.
+#[cfg(not(feature = "faults"))]
+pub(super) fn of(_: &Path) -> Arc<dyn Disk> {
+    Arc::new(RealDisk)
+}
+
+/// The disk that a journal's directory is on, failing as a test says.
+#[cfg(feature = "faults")]
+pub(super) fn of(dir: &Path) -> Arc<dyn Disk> {
+    Arc::new(super::faulty::FaultyDisk::at(dir))
 }
 
 /// The disk of this machine.

@@ -5,6 +5,8 @@
 //! the sequence number it expects, and a batch names its writer. Called by `app` and by the offline `journal verify`.
 
 mod disk;
+#[cfg(feature = "faults")]
+pub mod faulty;
 pub mod file;
 pub mod memory;
 pub mod merkle;
@@ -59,7 +61,8 @@ pub struct Batch {
     pub time: Timestamp,
     /// The events, in order; at least one.
     pub drafts: Vec<Draft>,
-    /// True when the batch only narrows what is permitted: it goes on under the low-water mark and may use the reserve.
+    /// True when the batch only narrows what is permitted, or is the start of a run: it goes on under the low-water mark
+    /// and may use the reserve.
     pub restricting: bool,
 }
 

@@ -1,7 +1,8 @@
 //! Snapshot files: opaque bytes of a state, named by the place in the journal that they reflect.
 //!
-//! A snapshot only shortens start-up; the journal is the truth. So a damaged one is skipped with its reason, and the
-//! caller opens the journal with the position of the one it uses, which compares the root. Used by `app` only.
+//! A snapshot only shortens start-up; the journal is the truth. So a damaged one is refused with its reason, and the
+//! caller opens the journal with the position of the one it uses, which compares the root, and compares the bytes with
+//! the digest on record. Used by `app` only.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -84,15 +85,6 @@ pub enum SnapshotError {
     },
 }
 
-/// The newest usable snapshot, and those that were passed over.
-#[derive(Debug)]
-pub struct Newest {
-    /// What it reflects and its bytes; `None`: start from the first record.
-    pub found: Option<(SnapshotId, Vec<u8>)>,
-    /// Newer ones that could not be used, and why.
-    pub skipped: Vec<(SnapshotId, SnapshotError)>,
-}
-
 /// A directory of snapshots.
 #[derive(Debug, Clone)]
 pub struct SnapshotStore {
@@ -157,18 +149,6 @@ impl SnapshotStore {
         read.map_err(failed("read", &path))?;
         check(id, &bytes).map_err(|why| SnapshotError::Damaged { path, why })?;
         Ok(bytes.split_off(HEADER_LEN + CRC_LEN))
-    }
-
-    /// The newest snapshot that is whole.
-    pub fn newest(&self) -> Result<Newest, SnapshotError> {
-        let mut skipped = Vec::new();
-        for id in self.list()? {
-            match self.load(&id) {
-                Ok(bytes) => return Ok(Newest { found: Some((id, bytes)), skipped }),
-                Err(error) => skipped.push((id, error)),
-            }
-        }
-        Ok(Newest { found: None, skipped })
     }
 
     fn names(&self) -> Result<Vec<String>, SnapshotError> {
@@ -241,20 +221,17 @@ mod tests {
     #[test]
     fn newest_two_are_kept() {
         let (_dir, store) = store();
-        assert!(store.newest().unwrap().found.is_none());
+        assert_eq!(store.list().unwrap(), []);
         for seq in [5, 50, 9, 101] {
             store.store(&id(seq), &seq.to_be_bytes()).unwrap();
         }
         assert_eq!(store.list().unwrap(), [id(101), id(50)]);
-        let newest = store.newest().unwrap();
-        assert_eq!(newest.found, Some((id(101), 101_u64.to_be_bytes().to_vec())));
-        assert!(newest.skipped.is_empty());
+        assert_eq!(store.load(&id(101)).unwrap(), 101_u64.to_be_bytes());
     }
 
     #[test]
-    fn damaged_snapshot_is_skipped_with_its_reason() {
+    fn damaged_snapshot_is_not_given() {
         let (_dir, store) = store();
-        store.store(&id(1), b"old").unwrap();
         store.store(&id(2), b"new").unwrap();
         let path = store.dir.join(id(2).file_name());
         let good = fs::read(&path).unwrap();
@@ -263,11 +240,7 @@ mod tests {
             flipped[at] ^= 1 << (at % 8);
             for bytes in [&flipped[..], &good[..at], &[&good[..], b"x"].concat()] {
                 fs::write(&path, bytes).unwrap();
-                let newest = store.newest().unwrap();
-                assert_eq!(newest.found, Some((id(1), b"old".to_vec())), "{at}");
-                assert!(
-                    matches!(newest.skipped[..], [(skipped, SnapshotError::Damaged { .. })] if skipped == id(2))
-                );
+                assert!(matches!(store.load(&id(2)), Err(SnapshotError::Damaged { .. })), "{at}");
             }
         }
     }
@@ -277,7 +250,7 @@ mod tests {
         let (_dir, store) = store();
         store.store(&id(1), b"old").unwrap();
         fs::rename(store.dir.join(id(1).file_name()), store.dir.join(id(2).file_name())).unwrap();
-        assert!(store.newest().unwrap().found.is_none());
+        assert!(matches!(store.load(&id(2)), Err(SnapshotError::Damaged { .. })));
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl pb::mandate_service_server::MandateService for Mandates {
             position: Some(show::position(done.position)),
             proposal_id: done.proposal.map(|id| id.to_string()).unwrap_or_default(),
             signatures_missing: count(done.missing),
+            durable: done.durable,
         }))
     }
 

@@ -40,7 +40,8 @@ pub(super) fn enforcement(done: &Restriction) -> pb::Enforcement {
     let names = |list: &[ParticipantId]| list.iter().map(ToString::to_string).collect();
     let report = done.report.clone().unwrap_or_default();
     let status = match (&done.report, report.is_enforced()) {
-        (None, _) => pb::EnforcementStatus::Committed,
+        (None, _) if done.durable => pb::EnforcementStatus::Committed,
+        (None, _) => pb::EnforcementStatus::Unspecified,
         (Some(_), true) => pb::EnforcementStatus::Enforced,
         (Some(_), false) => pb::EnforcementStatus::Partial,
     };

@@ -62,7 +62,8 @@ pub(super) fn load(files: &KeyFiles) -> Result<Keys, KeyError> {
     Ok(Keys { access: signer(&files.access)?, system: signer(&files.system)?, log: signer(&files.log)? })
 }
 
-/// The server's own credential: the stored certificate while it is good for half of its life more, else a new one.
+/// The server's own credential: the stored certificate while it is good for half of its life more, else a new one
+/// if one can be issued.
 pub(super) async fn server_credential(
     app: &App,
     (data, key_path): (&Path, &Path),
@@ -78,16 +79,20 @@ pub(super) async fn server_credential(
     let key = ClientKey::from_pem(&pem).map_err(|_| KeyError::ServerKey(key_path.clone()))?;
     let path = data.join(CERTIFICATE_FILE);
     let stored = std::fs::read_to_string(&path).ok().and_then(|pem| pem::parse(pem).ok());
-    if let Some(stored) = stored
+    if let Some(stored) = &stored
         && (is_current(app, stored.contents(), &key, names) || !may_issue)
     {
-        return Ok(Credential { certificate: stored.into_contents(), key: key.to_pkcs8() });
+        return Ok(Credential { certificate: stored.contents().to_vec(), key: key.to_pkcs8() });
     }
     let Ok(name) = SERVER_NAME.parse::<PrincipalId>() else { return Err(KeyError::ServerKey(key_path)) };
-    let issued = app
-        .issue_server(&name, key.public_key().clone(), names.to_vec())
-        .await
-        .map_err(KeyError::NoCertificate)?;
+    let issued = match (app.issue_server(&name, key.public_key().clone(), names.to_vec()).await, stored) {
+        (Ok(issued), _) => issued,
+        (Err(error), Some(stored)) => {
+            tracing::warn!(%error, "the server's certificate cannot be renewed now; the one it has is used");
+            return Ok(Credential { certificate: stored.into_contents(), key: key.to_pkcs8() });
+        }
+        (Err(error), None) => return Err(KeyError::NoCertificate(error)),
+    };
     std::fs::write(&path, certificate_pem(&issued.certificate)).map_err(io(&path))?;
     Ok(Credential { certificate: issued.certificate, key: key.to_pkcs8() })
 }

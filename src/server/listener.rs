@@ -19,8 +19,6 @@ use crate::rpc::Peer;
 
 /// Handshakes under way at once; further connections wait in the kernel's queue.
 const HANDSHAKES_MAX: usize = 1_024;
-/// Connections open at once: four times the largest fleet that one server was measured with.
-const CONNECTIONS_MAX: usize = 16_384;
 /// How long a handshake may take: slow clients cannot hold a place.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that have shaken hands and wait for the server task.
@@ -48,16 +46,16 @@ impl Connected for Connection {
     }
 }
 
-/// Accepts until the service stops.
+/// Accepts until the service stops, and no more than so many at once: further ones wait in the kernel's queue.
 pub(super) fn incoming(
-    listener: TcpListener,
+    (listener, connections_max): (TcpListener, usize),
     config: Arc<ServerConfig>,
     mut stopped: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(READY_MAX);
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let open = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let open = Arc::new(Semaphore::new(connections_max));
     let acceptor = TlsAcceptor::from(config);
     tokio::spawn(async move {
         loop {

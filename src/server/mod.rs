@@ -30,6 +30,8 @@ use crate::journal::file::Options;
 use crate::rpc::{self, GatekeeperLayer, Rate};
 use crate::x509::{CrlBase, ServerName};
 
+/// Connections open at once: four times the largest fleet that one server was measured with.
+pub const CONNECTIONS_MAX: usize = 16_384;
 /// How long one answer may take: the longest lease bound and some seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Streams on one connection: a proxy's worth of concurrent checks.
@@ -57,6 +59,8 @@ pub struct Settings {
     pub crl_base: CrlBase,
     /// Under this many free bytes only restrictions are recorded.
     pub low_water: u64,
+    /// Connections open at once: [`CONNECTIONS_MAX`]; a test may take fewer.
+    pub connections_max: usize,
     /// Calls of one principal.
     pub principals: Rate,
     /// Calls of one address without a principal's certificate.
@@ -202,7 +206,7 @@ pub async fn start(
     }
     let (reporter, health) = tonic_health::server::health_reporter();
     tasks.push(tokio::spawn(health::watch(Arc::clone(&app), reporter, stopped.clone())));
-    let incoming = listener::incoming(listener, config, stopped.clone(), is_cut);
+    let incoming = listener::incoming((listener, settings.connections_max), config, stopped.clone(), is_cut);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(crate::pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{ServerError, Settings, start};
+use super::{CONNECTIONS_MAX, ServerError, Settings, start};
 use crate::config::Config;
 use crate::env::{SystemClock, SystemEntropy};
 use crate::envoy::TrustedHeaders;
@@ -43,6 +43,7 @@ impl TryFrom<Config> for Settings {
             keys: config.keys,
             names,
             crl_base: config.crl_base_url.parse().map_err(|e| bad("crl_base_url", format!("{e}")))?,
+            connections_max: CONNECTIONS_MAX,
             principals: rate(config.limits.requests_per_s),
             addresses: rate(config.limits.address_requests_per_s),
             headers: TrustedHeaders { model: config.envoy.model_header, place: config.envoy.place_header },

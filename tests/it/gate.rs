@@ -1,6 +1,7 @@
 //! The gateway library over real mTLS: it permits and denies as the server does, acknowledges what it enforces, and
 //! fails closed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +19,12 @@ use countersign::pb;
 use countersign::x509::Profile;
 use countersign::x509::bundle::certificate_pem;
 
-use crate::world::World;
+use crate::world::{Caller, World};
 
 /// How long an event may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn question(model: &str) -> Request<'_> {
+pub(crate) fn question(model: &str) -> Request<'_> {
     Request {
         model,
         form: AccessForm::Inference,
@@ -34,7 +35,7 @@ fn question(model: &str) -> Request<'_> {
     }
 }
 
-const STRONG: Strength = Strength {
+pub(crate) const STRONG: Strength = Strength {
     per_request: true,
     closes_connections: false,
     resumption_off: true,
@@ -45,10 +46,32 @@ const STRONG: Strength = Strength {
 /// A gate of the running service, with a clock of its own.
 async fn gate(world: &World, name: &str, strength: Strength, clock: &Arc<ManualClock>) -> Gate {
     let caller = world.gateway(name).await;
+    connect(world, (&caller, world.running().address()), strength, clock).await
+}
+
+/// A gate of a registered gateway that reaches the running service at this address, ready.
+pub(crate) async fn connect(
+    world: &World,
+    (caller, address): (&Caller, SocketAddr),
+    strength: Strength,
+    clock: &Arc<ManualClock>,
+) -> Gate {
+    let gate = Gate::connect(config(world, (caller, address), strength, clock)).await.unwrap();
+    gate.ready(PATIENCE).await.unwrap();
+    gate
+}
+
+/// What a registered gateway is configured with.
+pub(crate) fn config(
+    world: &World,
+    (caller, address): (&Caller, SocketAddr),
+    strength: Strength,
+    clock: &Arc<ManualClock>,
+) -> GateConfig {
     let settings = Arc::clone(&world.running().app().state().settings);
-    let config = GateConfig {
+    GateConfig {
         target: Target {
-            address: world.running().address().to_string(),
+            address: address.to_string(),
             server_name: Some("localhost".to_owned()),
             system_bundle_pem: world.system_pem(),
         },
@@ -58,14 +81,11 @@ async fn gate(world: &World, name: &str, strength: Strength, clock: &Arc<ManualC
         strength,
         clock: Arc::clone(clock) as Arc<dyn countersign::env::Clock>,
         entropy: Arc::new(SystemEntropy),
-    };
-    let gate = Gate::connect(config).await.unwrap();
-    gate.ready(PATIENCE).await.unwrap();
-    gate
+    }
 }
 
 /// Polls until the gate decides as wanted.
-async fn until(gate: &Gate, leaf: &[u8], wanted: impl Fn(&Gate, &[u8]) -> bool) {
+pub(crate) async fn until(gate: &Gate, leaf: &[u8], wanted: impl Fn(&Gate, &[u8]) -> bool) {
     let reached = async {
         while !wanted(gate, leaf) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -80,11 +100,11 @@ async fn until(gate: &Gate, leaf: &[u8], wanted: impl Fn(&Gate, &[u8]) -> bool) 
     }
 }
 
-fn permits(gate: &Gate, leaf: &[u8]) -> bool {
+pub(crate) fn permits(gate: &Gate, leaf: &[u8]) -> bool {
     gate.decide(leaf, &question("mythos-5")).is_permit()
 }
 
-async fn world_with_employee() -> (World, Vec<u8>) {
+pub(crate) async fn world_with_employee() -> (World, Vec<u8>) {
     let world = World::start().await;
     let entity = world.partner().await;
     let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
@@ -92,7 +112,7 @@ async fn world_with_employee() -> (World, Vec<u8>) {
     (world, leaf)
 }
 
-fn revoke(world: &World, leaf: &[u8]) -> Command {
+pub(crate) fn revoke(world: &World, leaf: &[u8]) -> Command {
     let ordinal = world.running().app().read_certificate(leaf).unwrap().ordinal;
     Command::Revoke { scope: RevocationScope::Certificate(ordinal), reason: RevocationReason::Misuse }
 }

@@ -123,6 +123,37 @@ async fn a_handshake_that_takes_too_long_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_waits_until_another_ends() {
+    const MAX: usize = 4;
+    let mut world = World::start().await;
+    world.close().await;
+    world.settings.connections_max = MAX;
+    world.open().await;
+    // A handshake that fails gives its place back.
+    for _ in 0..2 * MAX {
+        let mut stranger = TcpStream::connect(world.running().address()).await.unwrap();
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        let _ = timeout(LIMIT, stranger.read_to_end(&mut rest)).await.expect("it is closed");
+    }
+    let mut open = Vec::new();
+    for _ in 0..MAX {
+        let channel = world.connect(None).await;
+        becomes(&channel, ServingStatus::Serving).await;
+        open.push(channel);
+    }
+    let late = world.connect(None).await;
+    let waiting = tokio::spawn(async move { status(&late).await });
+    for _ in 0..50 {
+        assert_eq!(status(&open[0]).await, ServingStatus::Serving);
+    }
+    assert!(!waiting.is_finished(), "more than {MAX} connections are served");
+    open.pop();
+    let served = timeout(LIMIT, waiting).await.expect("its turn comes").unwrap();
+    assert_eq!(served, ServingStatus::Serving);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_every_call_and_loses_nothing() {
     let mut world = World::start().await;
     let stranger = world.connect(None).await;

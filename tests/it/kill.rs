@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use countersign::app::store;
-use countersign::app::{Caller as AppCaller, Mode};
+use countersign::app::{Caller as AppCaller, Mode, Wait};
 use countersign::domain::approval::{Approval, SignedMandate};
 use countersign::domain::certificate::Facts;
 use countersign::domain::codec::to_bytes;
@@ -41,7 +41,7 @@ fn asked(name: &str) -> Option<String> {
 }
 
 /// Everything that a victim needs to know, in files beside the data directory's own.
-fn brief(world: &World, name: &str, text: &str) {
+pub(crate) fn brief(world: &World, name: &str, text: &str) {
     std::fs::write(world.dir.path().join(format!("victim-{name}")), text).unwrap();
 }
 
@@ -50,13 +50,13 @@ fn told(data: &Path, name: &str) -> String {
 }
 
 /// A started victim and the lines that it wrote.
-struct Victim {
-    process: Child,
+pub(crate) struct Victim {
+    pub(crate) process: Child,
     lines: mpsc::Receiver<String>,
 }
 
 impl Victim {
-    fn start(world: &World, role: &str, point: Option<&str>) -> Self {
+    pub(crate) fn start(world: &World, role: &str, point: Option<&str>) -> Self {
         brief(world, "role", role);
         brief(world, "now", &world.clock.now().to_string());
         brief(world, "alice", &world.alice.key.to_pem());
@@ -85,12 +85,22 @@ impl Victim {
     }
 
     /// Waits until it says this.
-    fn says(&self, wanted: &str) {
+    pub(crate) fn says(&self, wanted: &str) {
         while self.lines.recv_timeout(START_LIMIT).expect("the victim started") != wanted {}
     }
 
+    /// Waits until it says something about this, and gives what.
+    pub(crate) fn tells(&self, about: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(START_LIMIT).expect("the victim started");
+            if let Some(what) = line.strip_prefix(about) {
+                return what.trim().to_owned();
+            }
+        }
+    }
+
     /// Waits until it is dead, and gives what it acknowledged.
-    fn last_words(mut self) -> Vec<Vec<String>> {
+    pub(crate) fn last_words(mut self) -> Vec<Vec<String>> {
         assert!(!self.process.wait().unwrap().success(), "the victim was to be killed");
         let lines = std::iter::from_fn(|| self.lines.recv_timeout(START_LIMIT).ok());
         let words = lines.map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
@@ -119,6 +129,7 @@ async fn the_victim_of_the_kill_tests() {
     let running = server::start(settings(data), clock, Arc::new(SystemEntropy)).await.unwrap();
     let running = Arc::new(running);
     acknowledge("ready");
+    acknowledge(&format!("port {}", running.address().port()));
     match told(data, "role").as_str() {
         "enroll" => {
             let key = ClientKey::from_pem(&told(data, "key")).unwrap();
@@ -128,7 +139,35 @@ async fn the_victim_of_the_kill_tests() {
             // The kill point did not kill: the parent sees a clean end.
         }
         "busy" => busy(&running, data).await,
+        "revoke" => revoke(&running, data).await,
         role => panic!("no role {role}"),
+    }
+}
+
+/// Once told to, revokes and waits until that is enforced, which it never is before the kill.
+async fn revoke(running: &Running, data: &Path) {
+    let read = |name| hex::decode(told(data, name)).unwrap();
+    let approvals = vec![Approval { officer: "alice".parse().unwrap(), signature: read("signature") }];
+    let signed = SignedMandate { bytes: read("mandate"), approvals };
+    let request = Some(crate::partition::REQUEST.parse().unwrap());
+    let caller = AppCaller { principal: Some("alice".parse().unwrap()), request };
+    let poll = || tokio::time::sleep(Duration::from_millis(5));
+    while !data.join("victim-go").exists() {
+        poll().await;
+    }
+    let before = running.app().state().position;
+    let wait = Wait::Enforced { deadline_ms: None };
+    let mut barrier = std::pin::pin!(running.app().restrict(&caller, signed, wait, Mode::Commit));
+    let mut is_said = false;
+    loop {
+        tokio::select! {
+            done = &mut barrier => panic!("the barrier ended: {done:?}"),
+            () = poll() => {}
+        }
+        if !is_said && running.app().state().position > before {
+            is_said = true;
+            acknowledge("revoked");
+        }
     }
 }
 

@@ -10,6 +10,9 @@ mod cli;
 mod cli_served;
 #[cfg(test)]
 mod credential;
+#[cfg(feature = "faults")]
+#[cfg(test)]
+mod disk;
 #[cfg(test)]
 mod enroll;
 #[cfg(test)]
@@ -27,7 +30,11 @@ mod health;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod mandates;
+#[cfg(test)]
+mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
@@ -38,3 +45,10 @@ mod restart;
 mod tidy;
 #[cfg(test)]
 mod world;
+
+/// Nothing is skipped silently: what needs failing disks and kill points cannot be tested without them.
+#[cfg(not(feature = "faults"))]
+#[test]
+fn the_tests_need_the_feature_faults() {
+    panic!("run them with tests/run, or with --features faults");
+}

@@ -1,11 +1,16 @@
 //! What outlives the process: the record, whatever the clock, the disk or a bit of it did meanwhile.
 
 use countersign::app::store;
+use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::Command;
+use countersign::domain::decision::StateFault;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, StopScope};
+use countersign::domain::state::State;
+use countersign::domain::time::Now;
 use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
 use countersign::journal::file::Options;
+use countersign::journal::snapshot::{SnapshotId, SnapshotStore};
 use countersign::pb;
 use tonic::Code;
 
@@ -113,6 +118,49 @@ async fn a_snapshot_shortens_the_start_and_a_damaged_one_is_passed_over() {
     assert!(world.mythos(&caller.certificate).await.permit);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_snapshot_is_not_used() {
+    crate::logs::keep();
+    let mut world = World::start().await;
+    let caller = enrolled(&world).await;
+    let older = world.running().app().state().position.seq;
+    world.running().app().take_snapshot().await;
+    world.restrict(stop(), pb::Wait::Committed).await.unwrap();
+    let newer = world.running().app().state().position.seq;
+    world.running().app().take_snapshot().await;
+    world.close().await;
+    let total = verified(&world);
+    let recovered = || {
+        let store = store::open(world.dir.path(), &Options::new(SystemEntropy.bytes16())).unwrap();
+        assert!(store.state.enforcement.stops.contains(&StopScope::All));
+        store.replayed
+    };
+    assert_eq!(recovered(), total - newer.0);
+    let snapshots = SnapshotStore::open(&world.dir.path().join("snapshots")).unwrap();
+    let ids = snapshots.list().unwrap();
+    assert_eq!(ids.iter().map(|id| id.seq).collect::<Vec<_>>(), [newer, older]);
+    // Whole, with good checksums, of the right place, and without the stop.
+    let forge = |id: &SnapshotId, mut state: State| {
+        std::sync::Arc::make_mut(&mut state.enforcement).stops.clear();
+        state.time = state.time.plus_ms(1);
+        snapshots.store(id, &to_bytes(&state)).unwrap();
+    };
+    let stored = |id: &SnapshotId| from_bytes(&snapshots.load(id).unwrap()).unwrap();
+    forge(&ids[0], stored(&ids[0]));
+    assert_eq!(recovered(), total - older.0, "the older one");
+    crate::logs::line_with(&[&format!("seq={newer}"), "it is not the one that the record names"]);
+    forge(&ids[1], stored(&ids[1]));
+    assert_eq!(recovered(), total, "every record");
+    let store = store::open(world.dir.path(), &Options::new(SystemEntropy.bytes16())).unwrap();
+    let head = store.report.head;
+    forge(&SnapshotId { epoch: head.epoch, seq: head.seq, root: head.root }, store.state.clone());
+    drop(store);
+    assert_eq!(recovered(), total, "every record");
+    crate::logs::line_with(&[&format!("seq={}", head.seq), "the record does not say that it was stored"]);
+    world.open().await;
+    denied(&world.mythos(&caller.certificate).await, "EMERGENCY_STOP");
+}
+
 /// Has officers accept the clock as they see it.
 async fn accept(world: &World) {
     world.enact(Command::AcceptClock(world.clock.now())).await.unwrap();
@@ -182,6 +230,79 @@ async fn a_clock_that_leapt_ahead_closes_the_service_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_clock_is_accepted_after_a_restart_too() {
+    const MINUTE_MS: i64 = 60_000;
+    let mut world = World::start().await;
+    world.clock.advance_ms(600_000);
+    world.applicant().await;
+    let last = world.clock.now();
+    let fault = |world: &World| world.running().app().state_fault();
+    // Nine minutes back, and some records under the accepted clock: their time stands still.
+    world.clock.set_wall(last.plus_ms(-9 * MINUTE_MS));
+    assert_eq!(fault(&world), Some(StateFault::ClockUntrusted));
+    accept(&world).await;
+    let accepted = world.clock.now();
+    for _ in 0..3 {
+        world.applicant().await;
+        assert_eq!(world.running().app().state().time, last);
+        world.close().await;
+        world.clock.advance_ms(60_000);
+        world.open().await;
+        assert_eq!(fault(&world), None, "nobody is asked again");
+    }
+    // Back behind what was accepted is another matter.
+    world.close().await;
+    world.clock.set_wall(accepted.plus_ms(-MINUTE_MS - 1));
+    world.open().await;
+    assert_eq!(fault(&world), Some(StateFault::Unavailable));
+    accept(&world).await;
+    // Once the clock has passed the last record, that counts again.
+    world.clock.advance_ms(900_000);
+    world.applicant().await;
+    assert!(world.running().app().state().time > last);
+    world.close().await;
+    world.clock.set_wall(last);
+    world.open().await;
+    assert!(fault(&world).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_a_day_ahead_does_not_take_the_record_with_it() {
+    let world = World::start().await;
+    let entity = world.partner().await;
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let caller = world.enroll(subject).await;
+    let grant = world.running().app().state().entities[&entity].card.grants[0].id;
+    let believed = world.clock.now().plus_ms(3_000);
+    world.clock.advance_ms(3_000);
+    world.clock.set_wall(believed.plus_ms(DAY_MS.into()));
+    denied(&world.mythos(&caller.certificate).await, "CLOCK_UNTRUSTED");
+    for command in [Command::EndGrant { entity, grant }, stop()] {
+        let seq = world.restrict(command, pb::Wait::Committed).await.unwrap().position.unwrap().seq;
+        let journal = world.running().app().journal();
+        let record = journal.read(countersign::domain::id::Seq(seq), 1).unwrap().remove(0);
+        assert_eq!(record.header.time, believed, "the time of record {seq}");
+    }
+    refused(
+        world.enact(Command::ReleaseStop(StopScope::All)).await,
+        Code::Unavailable,
+        "the clock is not trusted",
+    );
+    denied(&world.mythos(&caller.certificate).await, "CLOCK_UNTRUSTED");
+    accept(&world).await;
+    world.enact(Command::ReleaseStop(StopScope::All)).await.unwrap();
+    world.screen(entity).await;
+    assert!(
+        !world.running().app().state().entities[&entity].card.grants[0]
+            .is_active(Now::exactly(world.clock.now()))
+    );
+    world.grant(entity).await;
+    world.clock.advance_ms(2_000);
+    let fresh = world.enroll(subject).await;
+    assert!(world.mythos(&fresh.certificate).await.permit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_after_eight_days_is_closed_until_the_clock_is_accepted() {
     let mut world = World::start().await;
     let entity = world.partner().await;
@@ -215,13 +336,14 @@ async fn a_start_after_eight_days_is_closed_until_the_clock_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scenario_28_a_start_on_a_full_disk_is_closed_and_still_takes_a_stop() {
+async fn scenario_28_a_start_on_a_full_disk_is_read_only_and_still_takes_a_stop() {
     let mut world = World::start().await;
     let caller = enrolled(&world).await;
     world.close().await;
     world.settings.low_water = u64::MAX;
     world.open().await;
-    denied(&world.mythos(&caller.certificate).await, "STATE_UNAVAILABLE");
+    assert!(world.verify(&caller.certificate).await.valid, "what is known is still answered");
+    assert!(world.mythos(&caller.certificate).await.permit);
     let apply = pb::ApplyEntityRequest {
         name: "No Room Inc.".to_owned(),
         kind: "COMPANY".to_owned(),
@@ -234,11 +356,37 @@ async fn scenario_28_a_start_on_a_full_disk_is_closed_and_still_takes_a_stop() {
     refused(Err::<(), _>(status), Code::Unavailable, "almost full");
     assert!(world.restrict(stop(), pb::Wait::Committed).await.unwrap().durable);
     world.close().await;
+    world.open().await;
+    denied(&world.mythos(&caller.certificate).await, "EMERGENCY_STOP");
+    world.close().await;
     world.settings.low_water = 0;
     world.open().await;
     denied(&world.mythos(&caller.certificate).await, "EMERGENCY_STOP");
     portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
     portal.apply_entity(apply).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_disk_serves_with_the_certificate_that_it_has() {
+    let mut world = World::start().await;
+    let certificate = |world: &World| std::fs::read(world.dir.path().join("server-certificate.pem")).unwrap();
+    let first = certificate(&world);
+    // Past half of its life, in steps that need no officer to accept the clock.
+    for _ in 0..2 {
+        world.close().await;
+        world.clock.advance_ms(6 * DAY_MS);
+        world.open().await;
+    }
+    world.close().await;
+    world.clock.advance_ms(6 * DAY_MS);
+    world.settings.low_water = u64::MAX;
+    let running = world.launch().await.unwrap();
+    assert_eq!(running.app().state_fault(), None);
+    running.stop().await;
+    assert_eq!(certificate(&world), first);
+    world.settings.low_water = 0;
+    world.open().await;
+    assert_ne!(certificate(&world), first, "renewed as soon as there is room");
 }
 
 /// Free bytes where the data directory is.

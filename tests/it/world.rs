@@ -179,6 +179,15 @@ impl World {
 
     /// A connection over mTLS, or without a client certificate.
     pub(crate) async fn connect(&self, identity: Option<(&ClientKey, &[u8])>) -> Channel {
+        self.connect_with(identity, Endpoint::from_static("https://localhost")).await
+    }
+
+    /// The same with these settings of HTTP/2.
+    pub(crate) async fn connect_with(
+        &self,
+        identity: Option<(&ClientKey, &[u8])>,
+        endpoint: Endpoint,
+    ) -> Channel {
         let mut roots = rustls::RootCertStore::empty();
         let state = self.running().app().state();
         let system = state.authority(AuthorityKind::System).unwrap();
@@ -213,7 +222,7 @@ impl World {
                 Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
             }
         });
-        Endpoint::from_static("https://localhost").connect_with_connector_lazy(connector)
+        endpoint.connect_with_connector_lazy(connector)
     }
 
     /// Has Alice and, if the command needs it, Bob sign and submit a command.
@@ -430,6 +439,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         names: vec![ServerName::dns("localhost").unwrap(), ServerName::Ip("127.0.0.1".parse().unwrap())],
         crl_base: "http://crl.test.example/crl".parse().unwrap(),
         low_water: 1 << 20,
+        connections_max: server::CONNECTIONS_MAX,
         principals: Rate { per_s: 100_000, burst: 100_000 },
         addresses: Rate { per_s: 100_000, burst: 100_000 },
         headers: countersign::envoy::TrustedHeaders::default(),

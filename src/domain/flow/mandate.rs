@@ -11,14 +11,12 @@ use crate::domain::principal::Role;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
 use crate::domain::subject::SubjectBody;
-use crate::domain::time::{Now, Timestamp};
+use crate::domain::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
 /// The most entities one annex amendment may name: an annex of a letter has a few hundred lines.
 const ANNEX_CHANGES_MAX: usize = 10_000;
 /// How far the clock may have walked between an officer's look at it and its acceptance: an hour for two signatures.
 const CLOCK_ACCEPT_MS: i64 = 3_600_000;
-/// How far an officer's clock may be ahead of the server's.
-const CLOCK_AHEAD_MAX_MS: i64 = 60_000;
 /// The longest reason an officer may write down.
 const REASON_LEN_MAX: usize = 1_000;
 
@@ -54,7 +52,8 @@ pub fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Ma
 }
 
 fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
-    if now < mandate.made_at.plus_ms(-60_000) || now > mandate.made_at.plus_ms(MANDATE_FRESH_MS) {
+    if now < mandate.made_at.plus_ms(-OFFICER_AHEAD_MAX_MS) || now > mandate.made_at.plus_ms(MANDATE_FRESH_MS)
+    {
         let why =
             format!("the mandate of {} lies in the future or is older than seven days", mandate.made_at);
         return Err(Reject::Conflict(why));
@@ -129,7 +128,7 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
 /// Officers accept the clock that they saw, not whatever it shows by then.
 fn check_clock(seen: Timestamp, now: Timestamp) -> Result<(), Reject> {
     let walked_ms = now.millis().saturating_sub(seen.millis());
-    if (-CLOCK_AHEAD_MAX_MS..=CLOCK_ACCEPT_MS).contains(&walked_ms) {
+    if (-OFFICER_AHEAD_MAX_MS..=CLOCK_ACCEPT_MS).contains(&walked_ms) {
         return Ok(());
     }
     Err(Reject::Conflict(format!("the server's clock shows {now}, which is not the {seen} that was signed")))

@@ -123,6 +123,7 @@ impl State {
             request_order: OrdMap::new(),
             system_certificates: OrdMap::new(),
             keys: OrdMap::new(),
+            clock: None,
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::State;
 use super::apply::Applied;
+use super::{AcceptedClock, State};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::TTL_MAX_S;
 use crate::domain::command::{Command, ObjectRef, SubjectDecision};
@@ -81,7 +81,7 @@ impl State {
                     entity.card.reverify_due = *reverify_due;
                 });
             }
-            Command::AcceptClock(_) => {}
+            Command::AcceptClock(at) => self.clock = Some(AcceptedClock { at: *at, recorded: time }),
         }
         Ok(Applied::default())
     }

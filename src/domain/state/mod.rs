@@ -27,7 +27,7 @@ use super::license::License;
 use super::policy::Place;
 use super::principal::Principal;
 use super::subject::Subject;
-use super::time::{Now, Timestamp};
+use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
 pub use apply::{Admitted, Applied, ApplyFault};
 pub use tables::{Issued, KeyHolder, Lineage, Proposal, Settings, Token};
@@ -136,12 +136,38 @@ pub struct State {
     #[n(25)]
     #[cbor(with = "map")]
     pub keys: OrdMap<Digest, KeyHolder>,
+    /// The clock that officers accepted last, with the time of its record.
+    #[n(26)]
+    pub clock: Option<AcceptedClock>,
+}
+
+/// A clock that officers accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct AcceptedClock {
+    /// What they saw.
+    #[n(0)]
+    pub at: Timestamp,
+    /// The time of the record: never before the one of the record before, whatever the clock says.
+    #[n(1)]
+    pub recorded: Timestamp,
 }
 
 impl State {
     /// The bundle in force.
     pub fn bundle(&self) -> &Bundle {
         &self.enforcement.bundle
+    }
+
+    /// A clock that shows less than this is not believed at a start: it lies before the last record, or before what
+    /// officers accepted after the clock was set back. From then on records stand still until the clock has passed them,
+    /// so the last record is no measure.
+    pub fn clock_floor(&self) -> Timestamp {
+        match self.clock {
+            Some(clock) if clock.recorded == self.time => {
+                clock.at.plus_ms(-OFFICER_AHEAD_MAX_MS).min(self.time)
+            }
+            Some(_) | None => self.time,
+        }
     }
 
     /// The revision of an object; 0 when it never was.

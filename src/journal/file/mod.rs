@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use self::scan::{Reserve, Scan, Segment};
 use self::writer::{TailFile, Trouble, Writer};
-use super::disk::{self, Disk, DiskFile, Mode, RealDisk};
+use super::disk::{self, Disk, DiskFile, Mode};
 use super::merkle::Frontier;
 use super::{Batch, Condition, Head, Journal, JournalError, Outcome, Position, Record};
 use crate::domain::id::{Epoch, Seq};
@@ -115,7 +115,7 @@ pub struct FileJournal {
 impl FileJournal {
     /// Makes a journal without records in a directory that has none.
     pub fn create(dir: &Path, epoch: Epoch, options: &Options) -> Result<Self, JournalError> {
-        Self::create_on(Arc::new(RealDisk), dir, epoch, options)
+        Self::create_on(disk::of(dir), dir, epoch, options)
     }
 
     /// Opens a journal. With a vouched position (from a snapshot or a signed head) only what follows the segment that
@@ -125,7 +125,7 @@ impl FileJournal {
         options: &Options,
         vouched: Option<Position>,
     ) -> Result<(Self, OpenReport), JournalError> {
-        Self::open_on(Arc::new(RealDisk), dir, options, vouched)
+        Self::open_on(disk::of(dir), dir, options, vouched)
     }
 
     /// The tree at the head.

@@ -1,0 +1,35 @@
+//! What this process logs, for tests of what an operator is told.
+
+use std::sync::{Mutex, Once};
+
+static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Kept;
+
+impl std::io::Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOGGED.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// From now on, warnings and errors of every test in this process are kept.
+pub(crate) fn keep() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false);
+        lines.with_writer(|| Kept).init();
+    });
+}
+
+/// The line that has all of these words.
+#[track_caller]
+pub(crate) fn line_with(words: &[&str]) -> String {
+    let logged = String::from_utf8(LOGGED.lock().unwrap().clone()).unwrap();
+    let line = logged.lines().find(|line| words.iter().all(|word| line.contains(word)));
+    line.unwrap_or_else(|| panic!("no line with {words:?} in\n{logged}")).to_owned()
+}
