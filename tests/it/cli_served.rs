@@ -33,7 +33,11 @@ impl Served {
     }
 
     fn by(&self, identity: &str, arguments: &[&str]) -> Ended {
-        let connection = ["--server", &self.url, "--identity", identity, "--json"];
+        self.at(&self.url, identity, arguments)
+    }
+
+    fn at(&self, url: &str, identity: &str, arguments: &[&str]) -> Ended {
+        let connection = ["--server", url, "--identity", identity, "--json"];
         self.desk.run(&[arguments, &connection].concat())
     }
 
@@ -146,10 +150,36 @@ fn a_server_with_another_authority_gets_no_request() {
     let stranger = Desk::made();
     std::fs::copy(stranger.path("alice/system-bundle.pem"), served.desk.path("alice/system-bundle.pem"))
         .unwrap();
-    let ended = served.by("alice", &["audit", "head"]);
-    assert!(ended.code == 1 && ended.out.contains("cannot reach"), "{}", ended.out);
+    served.by("alice", &["audit", "head"]).fails(&["cannot reach", "trust/system.pem"]);
+    // A bundle of the wrong kind is named as such.
+    std::fs::copy(stranger.path("data/trust/access.pem"), served.desk.path("alice/system-bundle.pem"))
+        .unwrap();
+    served.by("alice", &["audit", "head"]).fails(&["no system authority", "trust/system.pem"]);
     // And an identity of another service is nobody here.
     std::fs::copy(stranger.path("bob/certificate.pem"), served.desk.path("bob/certificate.pem")).unwrap();
     std::fs::copy(stranger.path("bob/key.pem"), served.desk.path("bob/key.pem")).unwrap();
     assert_eq!(served.by("bob", &["audit", "head"]).code, 1);
+}
+
+#[test]
+fn a_connection_that_fails_says_what_to_do() {
+    let served = Served::start();
+    let port = served.url.rsplit_once(':').unwrap().1;
+    let head = ["audit", "head"];
+    // The same server by an address that its certificate does not name.
+    let unnamed = format!("https://0.0.0.0:{port}");
+    served.at(&unnamed, "alice", &head).fails(&["cannot reach", "not valid for name", "`names`"]);
+    served.at("127.0.0.1:1", "alice", &head).fails(&["is not an address like https://"]);
+    // Nobody listens on a port that was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = served.at(&format!("https://{free}"), "alice", &head);
+    refused.fails(&["cannot reach", "refused", "countersign serve", "--server"]);
+    // A certificate that has ended, and a key that is not the certificate's.
+    let mut ended = rcgen::CertificateParams::default();
+    ended.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let ended = ended.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    std::fs::write(served.desk.path("alice/certificate.pem"), ended).unwrap();
+    served.by("alice", &head).fails(&["alice/certificate.pem ended at 2020-01-01", "principal certificate"]);
+    std::fs::copy(served.desk.path("alice/key.pem"), served.desk.path("bob/key.pem")).unwrap();
+    served.by("bob", &head).fails(&["is key.pem the key of certificate.pem"]);
 }
