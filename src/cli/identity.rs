@@ -1,4 +1,5 @@
-//! Who the caller is: a folder with certificate.pem, key.pem and system-bundle.pem. The key never leaves it.
+//! Who the caller is: a folder with certificate.pem, key.pem and system-bundle.pem, and for an officer log-key.pem. The
+//! private key never leaves it.
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle};
 pub(super) const CERTIFICATE: &str = "certificate.pem";
 pub(super) const KEY: &str = "key.pem";
 pub(super) const SYSTEM_BUNDLE: &str = "system-bundle.pem";
+/// An officer has it from genesis; others go without.
+pub(super) const LOG_KEY: &str = "log-key.pem";
 
 /// The folder of an identity.
 #[derive(Debug, Clone)]

@@ -13,11 +13,13 @@ use tonic::transport::{Channel, Uri};
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
+use super::head::Memory;
 use super::identity::{CERTIFICATE, Identity, KEY, SYSTEM_BUNDLE};
 use super::{Failure, files};
 use crate::client::{self, ConnectCause, Target, TransportFault};
 use crate::domain::id::RequestId;
 use crate::env::{Clock, Entropy as _, SystemClock, SystemEntropy};
+use crate::pb;
 use crate::pb::attestation_service_client::AttestationServiceClient;
 use crate::pb::audit_service_client::AuditServiceClient;
 use crate::pb::enforcement_service_client::EnforcementServiceClient;
@@ -44,6 +46,10 @@ pub(super) struct Connection {
     )]
     server: Uri,
     /// Folder of the caller's identity: certificate.pem, key.pem (mode 0600) and system-bundle.pem.
+    ///
+    /// With log-key.pem in it, which sign-genesis puts beside an officer's key, each command first verifies the server's
+    /// signed head, refuses a server that is behind the last one seen (last-head.cbor) and remembers the new one. Without
+    /// it, nothing is compared.
     #[arg(
         long,
         global = true,
@@ -72,7 +78,13 @@ impl Connection {
         let identity = self.identity()?;
         identity.check_validity(SystemClock.now())?;
         let own = identity.for_tls()?;
-        Remote::connect(&self.server, &identity.path(SYSTEM_BUNDLE), Some(&own)).await
+        let memory = Memory::of(&identity)?;
+        let remote = Remote::connect(&self.server, &identity.path(SYSTEM_BUNDLE), Some(&own)).await?;
+        if let Some(memory) = memory {
+            let head = answer(remote.audit().get_head(pb::GetHeadRequest {})).await?;
+            memory.check(&head.signed_head)?;
+        }
+        Ok(remote)
     }
 
     /// Connects without a certificate, to redeem a token.

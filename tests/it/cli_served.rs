@@ -3,7 +3,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
 
-use crate::cli::{Desk, Ended};
+use crate::cli::{Desk, Ended, mode};
+use crate::world::copy_tree;
 
 /// `countersign serve`, ended with the test.
 struct Served {
@@ -12,24 +13,38 @@ struct Served {
     url: String,
 }
 
+/// Serves what is on the desk.
+fn serve(desk: &Desk) -> (Child, String) {
+    let mut serve = desk.command(&["serve", "--config", "data/countersign.toml"]);
+    let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = loop {
+        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if line["message"] == "serving" {
+            break line["address"].as_str().unwrap().to_owned();
+        }
+    };
+    // A full pipe would stop the server.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, format!("https://{address}"))
+}
+
 impl Served {
     fn start() -> Self {
         let desk = Desk::made();
         let config = desk.path("data/countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, format!("{text}[log]\nformat = \"json\"\n")).unwrap();
-        let mut serve = desk.command(&["serve", "--config", "data/countersign.toml"]);
-        let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-            if line["message"] == "serving" {
-                break line["address"].as_str().unwrap().to_owned();
-            }
-        };
-        // A full pipe would stop the server.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { desk, child, url: format!("https://{address}") }
+        let (child, url) = serve(&desk);
+        Self { desk, child, url }
+    }
+
+    /// Ends the server, changes what is on the desk, and serves again.
+    fn restart_after(&mut self, change: impl FnOnce(&Desk)) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        change(&self.desk);
+        (self.child, self.url) = serve(&self.desk);
     }
 
     fn by(&self, identity: &str, arguments: &[&str]) -> Ended {
@@ -182,4 +197,60 @@ fn a_connection_that_fails_says_what_to_do() {
     served.by("alice", &head).fails(&["alice/certificate.pem ended at 2020-01-01", "principal certificate"]);
     std::fs::copy(served.desk.path("alice/key.pem"), served.desk.path("bob/key.pem")).unwrap();
     served.by("bob", &head).fails(&["is key.pem the key of certificate.pem"]);
+}
+
+#[test]
+fn an_officer_refuses_a_server_that_runs_on_an_old_copy() {
+    let mut served = Served::start();
+    let apply = ["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"];
+    served.by("alice", &apply).done();
+    let yesterday = tempfile::tempdir().unwrap();
+    served.restart_after(|desk| copy_tree(&desk.path("data"), yesterday.path()));
+    for _ in 0..4 {
+        served.by("alice", &apply).done();
+    }
+    let last = served.desk.path("alice/last-head.cbor");
+    assert_eq!(mode(&last), 0o600);
+    served.restart_after(|desk| {
+        std::fs::remove_dir_all(desk.path("data")).unwrap();
+        std::fs::create_dir(desk.path("data")).unwrap();
+        copy_tree(yesterday.path(), &desk.path("data"));
+    });
+    let refused = served.by("alice", &apply);
+    refused.fails(&["the server lost history", "newest copy", "alice/last-head.cbor"]);
+    // Bob saw nothing of what was lost; and nothing was asked of the server on behalf of alice.
+    let listed = served.by("bob", &["entity", "list"]).done().json();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "the provider and the first applicant: {listed}");
+    // Who agrees to go on, forgets.
+    std::fs::remove_file(&last).unwrap();
+    served.by("alice", &apply).done();
+    assert!(last.exists());
+}
+
+#[test]
+fn an_officer_believes_only_heads_of_the_log_key() {
+    let mut served = Served::start();
+    let head = ["audit", "head"];
+    served.by("alice", &head).done();
+    let other = Desk::made();
+    // Somebody has the server's key and not the log key.
+    served.restart_after(|desk| {
+        std::fs::copy(other.path("data/keys/log.pem"), desk.path("data/keys/log.pem")).unwrap();
+    });
+    served.by("alice", &head).fails(&["does not hold the log key", "tell the other officers"]);
+    // Nothing of it is remembered.
+    let last = served.desk.path("alice/last-head.cbor");
+    let remembered = std::fs::read(&last).unwrap();
+    served.by("alice", &head).fails(&["does not hold the log key"]);
+    assert_eq!(std::fs::read(&last).unwrap(), remembered);
+    let mut damaged = remembered;
+    damaged[20] ^= 1;
+    std::fs::write(&last, damaged).unwrap();
+    served.by("alice", &head).fails(&["alice/last-head.cbor is not a head that the log key signed"]);
+    // Without the log key nothing is compared, and nothing is remembered.
+    for file in ["alice/log-key.pem", "alice/last-head.cbor"] {
+        std::fs::remove_file(served.desk.path(file)).unwrap();
+    }
+    served.by("alice", &head).done();
+    assert!(!last.exists());
 }

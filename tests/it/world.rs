@@ -497,7 +497,8 @@ pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &
     store::create(data, &Options::new(SystemEntropy.bytes16()), &entry, boot, now).unwrap();
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+/// Copies a folder with everything in it.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
