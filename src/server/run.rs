@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{ServerError, Settings, start};
+use super::{ServerError, Settings, StrangerLife, start};
 use crate::config::Config;
 use crate::env::{SystemClock, SystemEntropy};
 use crate::envoy::TrustedHeaders;
@@ -45,6 +45,7 @@ impl TryFrom<Config> for Settings {
             crl_base: config.crl_base_url.parse().map_err(|e| bad("crl_base_url", format!("{e}")))?,
             principals: rate(config.limits.requests_per_s),
             addresses: rate(config.limits.address_requests_per_s),
+            strangers: StrangerLife::default(),
             headers: TrustedHeaders { model: config.envoy.model_header, place: config.envoy.place_header },
             accept_clock: false,
         })

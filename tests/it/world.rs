@@ -179,6 +179,16 @@ impl World {
 
     /// A connection over mTLS, or without a client certificate.
     pub(crate) async fn connect(&self, identity: Option<(&ClientKey, &[u8])>) -> Channel {
+        let (config, address) = (self.tls(identity), self.running().address());
+        let connector = tower::service_fn(move |_| {
+            let connected = tls_stream(Arc::clone(&config), address);
+            async move { connected.await.map(hyper_util::rt::TokioIo::new) }
+        });
+        Endpoint::from_static("https://localhost").connect_with_connector_lazy(connector)
+    }
+
+    /// The TLS of a client that trusts this service.
+    pub(crate) fn tls(&self, identity: Option<(&ClientKey, &[u8])>) -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         let state = self.running().app().state();
         let system = state.authority(AuthorityKind::System).unwrap();
@@ -201,19 +211,7 @@ impl World {
                 .unwrap(),
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let config = Arc::new(config);
-        let address = self.running().address();
-        let connector = tower::service_fn(move |_| {
-            let config = Arc::clone(&config);
-            async move {
-                let socket = tokio::net::TcpStream::connect(address).await?;
-                socket.set_nodelay(true)?;
-                let name = TlsName::try_from("localhost").unwrap();
-                let stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await?;
-                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-            }
-        });
-        Endpoint::from_static("https://localhost").connect_with_connector_lazy(connector)
+        Arc::new(config)
     }
 
     /// Has Alice and, if the command needs it, Bob sign and submit a command.
@@ -405,6 +403,16 @@ impl World {
     }
 }
 
+/// A TLS connection to a service.
+pub(crate) async fn tls_stream(
+    config: Arc<rustls::ClientConfig>,
+    address: std::net::SocketAddr,
+) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+    let socket = tokio::net::TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    tokio_rustls::TlsConnector::from(config).connect(TlsName::try_from("localhost").unwrap(), socket).await
+}
+
 /// The manual clock, as rustls asks for it.
 struct ClockTime(Arc<ManualClock>);
 
@@ -432,6 +440,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         low_water: 1 << 20,
         principals: Rate { per_s: 100_000, burst: 100_000 },
         addresses: Rate { per_s: 100_000, burst: 100_000 },
+        strangers: server::StrangerLife::default(),
         headers: countersign::envoy::TrustedHeaders::default(),
         accept_clock: false,
     }
