@@ -35,6 +35,8 @@ mod renew;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod subscribe;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod world;
