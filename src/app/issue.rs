@@ -8,13 +8,13 @@ use super::engine::Committed;
 use super::enroll::Issuance;
 use super::error::Error;
 use super::{App, Caller};
-use crate::ca::lifetime::{LimitKind, Ttl, Validity, validity};
+use crate::ca::lifetime::{Ttl, Validity, validity};
 use crate::ca::{Issuer, Order, Prepared, assemble};
 use crate::domain::certificate::{AuthorityKind, Facts, LineageStep, PrincipalKind, Serial, SystemFacts};
 use crate::domain::decision::StateFault;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
-use crate::domain::flow::certifiable;
+use crate::domain::flow::{LimitKind, certifiable};
 use crate::domain::id::{Ordinal, PrincipalId, SubjectId};
 use crate::domain::state::Issued;
 use crate::domain::time::Timestamp;
@@ -81,14 +81,11 @@ impl App {
         let now = self.clock.now();
         let state = self.state();
         let (facts, limits) = certifiable(&state, purpose.subject, purpose.step, now)?;
-        let limits = limits.0.into_iter().map(|at| (LimitKind::Membership, at));
-        let issuer_end = (LimitKind::Issuer, self.access.authority().not_after());
-        let limits: Vec<_> = limits.chain(std::iter::once(issuer_end)).collect();
         let [random, ..] = *self.entropy.bytes16().as_chunks::<8>().0 else {
             return Err(Error::Internal("no randomness".to_owned()));
         };
         let Validity { not_before, not_after } =
-            validity(now, Ttl::access(state.settings.ttl_s), &limits, random)?;
+            validity(now, Ttl::access(state.settings.ttl_s), &limits.0, random)?;
         let content = Content {
             serial: Serial::from_random(self.entropy.bytes16()),
             ordinal,
