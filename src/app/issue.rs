@@ -15,7 +15,7 @@ use crate::domain::decision::StateFault;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
 use crate::domain::flow::{LimitKind, certifiable};
-use crate::domain::id::{Ordinal, PrincipalId, SubjectId};
+use crate::domain::id::{LineageId, Ordinal, PrincipalId, SubjectId};
 use crate::domain::state::Issued;
 use crate::domain::time::Timestamp;
 use crate::faults::kill_point;
@@ -99,6 +99,19 @@ impl App {
         let intent = intent(AuthorityKind::Access, &order, &prepared, purpose.cause);
         let (der, committed) = self.sign_and_record(&self.access, intent, prepared).await?;
         Ok(Issuance { certificate: der, ignored, position: committed.position })
+    }
+
+    /// Why this subject gets no certificate now, for officers; none: it gets one.
+    pub fn issuance_refusal(&self, subject: SubjectId) -> Option<String> {
+        let (state, now) = (self.state(), self.clock.now());
+        let step = LineageStep { lineage: LineageId::from_parts(now, [0; 16]), generation: 1 };
+        let refusal = match certifiable(&state, subject, step, now) {
+            Err(reject) => Error::from(reject),
+            Ok((_, limits)) => {
+                validity(now, Ttl::access(state.settings.ttl_s), &limits.0, [0; 8]).err()?.into()
+            }
+        };
+        Some(refusal.to_string())
     }
 
     async fn sign_and_record(

@@ -225,6 +225,9 @@ fn in_words(status: &Status) -> Failure {
         Some("NEEDS_APPROVAL") => "see who must sign: countersign proposal list",
         Some("CONFLICT") => "something changed meanwhile: look again and repeat the command",
         Some("READ_ONLY") => "the server's disk is full: only restrictions are recorded until there is room",
+        Some("NOT_ISSUABLE") => {
+            "give the reference to who nominated you: officers see why with countersign person show"
+        }
         Some("REPEATED") => "it was done before; nothing is to be done",
         Some(_) | None => advice(status.code()),
     };

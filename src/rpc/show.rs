@@ -117,6 +117,7 @@ pub(super) fn subject(state: &State, subject: &Subject) -> pb::Subject {
         owner,
         operators,
         revision: subject.revision.0,
+        issuance_refusal: String::new(),
     }
 }
 

@@ -2,31 +2,46 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::cli::{Desk, Ended, mode};
 use crate::world::copy_tree;
+
+/// How often, and how long each time, a line of the log is waited for: half a minute.
+const LOG_LOOKS: u32 = 1_500;
+const LOG_LOOK: Duration = Duration::from_millis(20);
 
 /// `countersign serve`, ended with the test.
 struct Served {
     desk: Desk,
     child: Child,
     url: String,
+    log: Arc<Mutex<Vec<Value>>>,
 }
 
 /// Serves what is on the desk.
-fn serve(desk: &Desk) -> (Child, String) {
+fn serve(desk: &Desk) -> (Child, String, Arc<Mutex<Vec<Value>>>) {
     let mut serve = desk.command(&["serve", "--config", "data/countersign.toml"]);
     let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = loop {
-        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         if line["message"] == "serving" {
             break line["address"].as_str().unwrap().to_owned();
         }
     };
     // A full pipe would stop the server.
-    std::thread::spawn(move || lines.for_each(drop));
-    (child, format!("https://{address}"))
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&log);
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            kept.lock().unwrap().extend(serde_json::from_str(&line).ok());
+        }
+    });
+    (child, format!("https://{address}"), log)
 }
 
 impl Served {
@@ -35,8 +50,8 @@ impl Served {
         let config = desk.path("data/countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, format!("{text}[log]\nformat = \"json\"\n")).unwrap();
-        let (child, url) = serve(&desk);
-        Self { desk, child, url }
+        let (child, url, log) = serve(&desk);
+        Self { desk, child, url, log }
     }
 
     /// Ends the server, changes what is on the desk, and serves again.
@@ -44,7 +59,29 @@ impl Served {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         change(&self.desk);
-        (self.child, self.url) = serve(&self.desk);
+        (self.child, self.url, self.log) = serve(&self.desk);
+    }
+
+    /// The line of the log with this request id.
+    fn logged(&self, request: &str) -> Value {
+        let found = || self.log.lock().unwrap().iter().find(|line| line["request.id"] == request).cloned();
+        for _ in 0..LOG_LOOKS {
+            if let Some(line) = found() {
+                return line;
+            }
+            std::thread::sleep(LOG_LOOK);
+        }
+        panic!("the log has no line of {request}");
+    }
+
+    /// Redeems a token, given on standard input, for an identity in this folder.
+    fn enroll(&self, token: &str, out: &str) -> Ended {
+        let enroll = ["enroll", "--token", "-", "--system-bundle", "data/trust/system.pem", "--out", out];
+        let mut command = self.desk.command(&[&enroll[..], &["--server", &self.url]].concat());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+        child.wait_with_output().unwrap().into()
     }
 
     fn by(&self, identity: &str, arguments: &[&str]) -> Ended {
@@ -107,14 +144,7 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
     served.by("bob", &[&approve[..], &["--verified-on", "2026-06-27", "--commit"]].concat()).done();
     let token = served.by("alice", &["token", "create", &person]).done().json();
     let token = token["token"].as_str().unwrap();
-    let enroll = |out: &str| -> Ended {
-        let enroll = ["enroll", "--token", "-", "--system-bundle", "data/trust/system.pem", "--out", out];
-        let mut command = served.desk.command(&[&enroll[..], &["--server", &served.url]].concat());
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
-        child.wait_with_output().unwrap().into()
-    };
+    let enroll = |out: &str| served.enroll(token, out);
     enroll("me").done();
     // A lost answer is asked for again with the key that is there; another key gets nothing.
     let certificate = std::fs::read(served.desk.path("me/certificate.pem")).unwrap();
@@ -157,6 +187,27 @@ fn a_stop_needs_one_officer_and_its_release_two() {
     );
     served.both(&["stop", "release", "--model", "mythos-5"]);
     assert_eq!(served.by("alice", &["stop", "list"]).done().json()["stops"], serde_json::json!([]));
+}
+
+#[test]
+fn who_gets_no_certificate_is_given_a_reference_and_officers_the_reason() {
+    let served = Served::start();
+    let entity = id(served.by("alice", &["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"]));
+    let person =
+        id(served.by("alice", &["person", "nominate", "--entity", &entity, "--relation", "EMPLOYEE"]));
+    let approve = ["person", "approve", &person, "--evidence", "CITIZEN_OR_NATIONAL", "--assurance", "IAL2"];
+    served.by("bob", &[&approve[..], &["--verified-on", "2026-06-27", "--commit"]].concat()).done();
+    let token = served.by("alice", &["token", "create", &person]).done().json();
+    let refused = served.enroll(token["token"].as_str().unwrap(), "me");
+    assert_eq!(refused.code, 1, "{}{}", refused.out, refused.err);
+    assert!(refused.err.contains("NOT_ISSUABLE") && refused.err.contains("person show"), "{}", refused.err);
+    assert!(!refused.err.contains("APPLICANT"), "{}", refused.err);
+    let (_, reference) = refused.err.split_once("(reference ").unwrap();
+    let line = served.logged(reference.split_once(')').unwrap().0);
+    assert_eq!((&line["level"], &line["subject.id"]), (&"WARN".into(), &person.clone().into()), "{line}");
+    assert!(line["why"].as_str().unwrap().contains("the entity is APPLICANT"), "{line}");
+    let shown = served.by("bob", &["person", "show", &person]).done().json();
+    assert!(shown["issuance_refusal"].as_str().unwrap().contains("the entity is APPLICANT"), "{shown}");
 }
 
 #[test]
