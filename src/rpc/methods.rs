@@ -57,6 +57,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/ApproveProposal", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/WithdrawProposal", Access::Roles(SIGNERS)),
+    row("/countersign.v1.MandateService/GetProposal", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/ListProposals", Access::Roles(OFFICERS)),
     row("/countersign.v1.ProvisioningService/ApplyEntity", Access::Roles(&[Role::Registrar])),
     row("/countersign.v1.ProvisioningService/GetEntity", Access::Roles(READERS)),

@@ -108,6 +108,7 @@ impl Served {
             self.by("bob", &["proposal", "approve", &proposal, "--yes"]).done().json()["committed"],
             true
         );
+        self.by("bob", &["proposal", "show", &proposal]).fails(&["NOT_FOUND", "does not wait any more"]);
     }
 }
 

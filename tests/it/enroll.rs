@@ -85,7 +85,7 @@ async fn scenario_44_what_a_request_asks_for_is_reported_and_never_copied() {
         "localhost",
         "eve@",
         "alice",
-        "PBC",
+        "Provider PBC",
         "C = IR",
         "PROVIDER",
     ] {

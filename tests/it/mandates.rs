@@ -50,6 +50,29 @@ async fn proposals(world: &World) -> Vec<pb::Proposal> {
     client.list_proposals(pb::ListProposalsRequest::default()).await.unwrap().into_inner().proposals
 }
 
+async fn proposal(world: &World, id: &str) -> Result<pb::Proposal, Status> {
+    let request = pb::GetProposalRequest { proposal_id: id.to_owned() };
+    let answer = MandateServiceClient::new(world.bob()).get_proposal(request).await?;
+    Ok(answer.into_inner().proposal.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_is_read_by_its_id_as_it_is_listed() {
+    let world = World::start().await;
+    for _ in 0..3 {
+        let (_, mandate) = applicant(&world).await;
+        world.submit(mandate.clone(), vec![world.alice.approve(&mandate)]).await.unwrap();
+    }
+    let listed = proposals(&world).await;
+    assert_eq!(listed.len(), 3);
+    for one in listed {
+        assert_eq!(proposal(&world, &one.proposal_id).await.unwrap(), one);
+    }
+    let unknown = proposal(&world, "prp_01ARZ3NDEKTSV4RRFFQ69G5FAV").await;
+    refused(unknown, Code::NotFound, "there is no such proposal");
+    refused(proposal(&world, "prp").await, Code::InvalidArgument, "proposal_id");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_signature_proposes_and_another_officer_s_enacts() {
     let mut world = World::start().await;
