@@ -219,7 +219,9 @@ async fn a_key_serves_one_lineage_and_never_a_principal_too() {
         is_pausable: false,
     };
     refused(world.enact(Command::RegisterPrincipal(principal)).await, Code::AlreadyExists, "key");
-    world.redeem(&token, &key()).await.unwrap();
+    // What was refused took no ordinal.
+    let next = world.redeem(&token, &key()).await.unwrap();
+    assert_eq!(world.read(&next).ordinal.0, world.read(&caller.certificate).ordinal.0 + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -332,6 +334,28 @@ async fn an_entity_gets_certificates_only_when_screened_active_and_granted() {
     let removal = Command::RemoveEntity { entity, reason: REASON };
     world.enact(removal).await.unwrap();
     world.not_issuable(world.redeem(&token, &key()).await, subject, "the entity is REMOVED").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_09_a_listed_member_that_is_not_activated_gets_no_certificate() {
+    let world = World::start().await;
+    world.partner().await;
+    let member = world.applicant().await;
+    world.screen(member).await;
+    world.grant(member).await;
+    let determination = "2026-06-26-lift".parse().unwrap();
+    let add = vec![member];
+    world.enact(Command::AmendAnnex { determination, revision: 2, add, remove: vec![] }).await.unwrap();
+    world.clock.advance_ms(2_000);
+    let subject = world.person(member, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let token = world.token(subject).await;
+    // The law would exempt it: only the provisioning is missing.
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "the entity is APPLICANT").await;
+    world.enact(Command::ActivateEntity(member)).await.unwrap();
+    let certificate = world.redeem(&token, &key()).await.unwrap();
+    let decision = world.mythos(&certificate).await;
+    assert_eq!((decision.legal.as_str(), decision.rule.as_str()), ("EXEMPT", "L-21"));
+    assert!(decision.permit, "{decision:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

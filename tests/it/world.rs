@@ -14,7 +14,7 @@ use countersign::domain::command::{Command, NewPrincipal, SubjectDecision};
 use countersign::domain::entity::{EntityKind, Organisation, Screening, ScreeningResult};
 use countersign::domain::event::{Entry, Event, Genesis, NewEntity};
 use countersign::domain::grant::Grant;
-use countersign::domain::id::{AuthorityId, BootId, EntityId, GrantId, SubjectId};
+use countersign::domain::id::{AuthorityId, BootId, EntityId, GrantId, PersonId, SubjectId};
 use countersign::domain::person::{Assurance, EvidenceKind};
 use countersign::domain::principal::Role;
 use countersign::domain::subject::Vetting;
@@ -315,8 +315,20 @@ impl World {
 
     /// A person of an entity whom the entity nominated and a vetter approved.
     pub(crate) async fn person(&self, entity: EntityId, relation: &str, evidence: EvidenceKind) -> SubjectId {
+        self.employ(entity, None, relation, evidence).await
+    }
+
+    /// The same for a person who may be on record already through another employment.
+    pub(crate) async fn employ(
+        &self,
+        entity: EntityId,
+        person: Option<PersonId>,
+        relation: &str,
+        evidence: EvidenceKind,
+    ) -> SubjectId {
         let mut client = pb::provisioning_service_client::ProvisioningServiceClient::new(self.alice());
-        let person = pb::NominatedPerson { relation: relation.to_owned(), ..Default::default() };
+        let person_id = person.map(|id| id.to_string()).unwrap_or_default();
+        let person = pb::NominatedPerson { relation: relation.to_owned(), person_id, ..Default::default() };
         let request = pb::NominateSubjectRequest {
             entity_id: entity.to_string(),
             body: Some(pb::nominate_subject_request::Body::Person(person)),
