@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign::app::store;
+use countersign::app::store::{self, StoreError};
 use countersign::ca::bootstrap::{NewAuthority, authority};
 use countersign::ca::{FileSigner, SignatureAlgorithm, Signer};
 use countersign::domain::approval::{Approval, GENESIS_PREFIX, MANDATE_PREFIX};
@@ -20,6 +20,7 @@ use countersign::domain::principal::Role;
 use countersign::domain::subject::Vetting;
 use countersign::domain::time::{Interval, Timestamp};
 use countersign::env::{Clock, Entropy, ManualClock, SystemEntropy};
+use countersign::journal::JournalError;
 use countersign::journal::file::Options;
 use countersign::pb;
 use countersign::rpc::Rate;
@@ -33,6 +34,10 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) const TRUST_DOMAIN: &str = "test.example";
 /// When every test begins: after the lift, before the rescission.
 pub(crate) const BEGIN: &str = "2026-06-27T12:00:00Z";
+
+/// How often, and how long each time, a lock is waited for: two seconds.
+const LOCK_LOOKS: u32 = 100;
+const LOCK_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// A caller: a key with the certificate that was issued for it.
 pub(crate) struct Caller {
@@ -103,6 +108,18 @@ impl World {
         server::start(self.settings.clone(), clock, Arc::new(SystemEntropy)).await
     }
 
+    /// A process that another test starts at this moment holds every lock of this one until it runs its own program.
+    async fn launch_when_free(&self) -> Result<Running, ServerError> {
+        for _ in 0..LOCK_LOOKS {
+            match self.launch().await {
+                Err(ServerError::Store(StoreError::Journal(JournalError::InUse { .. }))) => {}
+                done => return done,
+            }
+            tokio::time::sleep(LOCK_LOOK).await;
+        }
+        self.launch().await
+    }
+
     /// Starts the service again on the same directory.
     pub(crate) async fn open(&mut self) {
         self.open_at(0).await;
@@ -111,7 +128,7 @@ impl World {
     /// The same on this port; 0: a free one.
     pub(crate) async fn open_at(&mut self, port: u16) {
         self.settings.listen.set_port(port);
-        self.running = Some(self.launch().await.unwrap());
+        self.running = Some(self.launch_when_free().await.unwrap());
         let mut channels = Vec::new();
         for officer in [&self.alice, &self.bob] {
             let app = self.running().app();
