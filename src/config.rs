@@ -142,7 +142,7 @@ pub struct Limits {
     /// `requests_per_s`: calls of one principal. A gateway asks for every user behind it. Default 20000.
     #[serde(deserialize_with = "requests")]
     pub requests_per_s: u32,
-    /// `address_requests_per_s`: calls of one address without a principal's certificate: enrollment. Default 20.
+    /// `address_requests_per_s`: calls of one address (IPv6: one /64) without a certificate, or of one subject. Default 20.
     #[serde(deserialize_with = "requests")]
     pub address_requests_per_s: u32,
 }

@@ -6,7 +6,7 @@ use super::{App, Caller};
 use crate::domain::certificate::{AccessFacts, AuthorityKind, Certificate, Facts, LineageStep};
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event};
-use crate::domain::id::{Digest, LineageId, TokenId};
+use crate::domain::id::{Digest, LineageId, RequestId, SubjectId, TokenId};
 use crate::x509::RequestedKey;
 
 /// An issued certificate.
@@ -62,7 +62,8 @@ impl App {
     /// Redeems a token. Again with the same key: the same certificate.
     ///
     /// # Errors
-    /// One answer for a token that is unknown, has another secret, expired or was redeemed with another key.
+    /// One answer for a token that is unknown, has another secret, expired or was redeemed with another key; and one for
+    /// everything that the record says against its subject.
     pub async fn enroll(&self, token: &str, csr: &[u8]) -> Result<Issuance, Error> {
         let token: TokenText = token.parse().map_err(|()| Error::NotFound("token"))?;
         let key = RequestedKey::from_csr(csr)?;
@@ -90,7 +91,7 @@ impl App {
             let purpose = Purpose { cause: Cause::Enroll(token.id()), subject: row.subject, step };
             match self.issue(purpose, key.clone()).await {
                 Err(Error::Conflict(why)) => last = Error::Conflict(why),
-                done => return done,
+                done => return done.map_err(|error| self.untold(row.subject, error)),
             }
         }
         Err(last)
@@ -127,10 +128,23 @@ impl App {
             let purpose = Purpose { cause: Cause::Renew(certificate.ordinal), subject: facts.subject, step };
             match self.issue(purpose, key.clone()).await {
                 Err(Error::Conflict(why)) => last = Error::Conflict(why),
-                done => return done,
+                done => return done.map_err(|error| self.untold(facts.subject, error)),
             }
         }
         Err(last)
+    }
+
+    /// One answer for everything that the record refuses: a stranger with a token, or a stolen certificate, learns neither
+    /// screening nor law. What callers can mend themselves they are told.
+    fn untold(&self, subject: SubjectId, error: Error) -> Error {
+        match error {
+            Error::WrongState(why) | Error::Denied(why) => {
+                let reference = RequestId::from_parts(self.clock.now(), self.entropy.bytes16());
+                tracing::warn!(request.id = %reference, subject.id = %subject, why, "no certificate can be issued");
+                Error::NotIssuable { reference }
+            }
+            told => told,
+        }
     }
 
     async fn renewed_already(

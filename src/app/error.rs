@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::ca::lifetime::TooShort;
 use crate::ca::{IssueFault, PrepareFault};
 use crate::domain::flow::Reject;
-use crate::domain::id::Seq;
+use crate::domain::id::{RequestId, Seq};
 use crate::journal::JournalError;
 use crate::x509::{CertificateFault, CsrFault};
 
@@ -26,6 +26,15 @@ pub enum Error {
     /// The caller may not do this. Never a decision about a model.
     #[error("{0}")]
     Denied(String),
+    /// The record gives no reason to issue a certificate to this subject. Who asks for one is not told why; the log is,
+    /// under the same reference.
+    #[error(
+        "no certificate can be issued to this subject now; the provider's officers can see why (reference {reference})"
+    )]
+    NotIssuable {
+        /// Names the line of the log.
+        reference: RequestId,
+    },
     /// Something is not on record, or the caller may not know that it is.
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -71,6 +80,7 @@ impl Error {
             Self::Invalid { .. } => "INVALID",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::Denied(_) => "DENIED",
+            Self::NotIssuable { .. } => "NOT_ISSUABLE",
             Self::NotFound(_) => "NOT_FOUND",
             Self::Exists(_) => "EXISTS",
             Self::WrongState(_) => "WRONG_STATE",

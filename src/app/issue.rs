@@ -10,7 +10,7 @@ use super::engine::Committed;
 use super::enroll::Issuance;
 use super::error::Error;
 use super::{App, Caller};
-use crate::ca::lifetime::{LimitKind, Ttl, Validity, validity};
+use crate::ca::lifetime::{Ttl, Validity, validity};
 use crate::ca::{Issuer, Order, Prepared, assemble};
 use crate::domain::certificate::{
     AuthorityKind, BLOCK_LEN, Facts, LineageStep, PrincipalKind, Serial, SystemFacts,
@@ -18,8 +18,8 @@ use crate::domain::certificate::{
 use crate::domain::decision::StateFault;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
-use crate::domain::flow::certifiable;
-use crate::domain::id::{Ordinal, PrincipalId, SubjectId};
+use crate::domain::flow::{LimitKind, certifiable};
+use crate::domain::id::{LineageId, Ordinal, PrincipalId, SubjectId};
 use crate::domain::state::Issued;
 use crate::domain::time::Timestamp;
 use crate::faults::kill_point;
@@ -98,14 +98,11 @@ impl App {
         }
         let ordinal = self.take_ordinal().await?;
         let now = self.clock.now();
-        let limits = limits.0.into_iter().map(|at| (LimitKind::Membership, at));
-        let issuer_end = (LimitKind::Issuer, self.access.authority().not_after());
-        let limits: Vec<_> = limits.chain(std::iter::once(issuer_end)).collect();
         let [random, ..] = *self.entropy.bytes16().as_chunks::<8>().0 else {
             return Err(Error::Internal("no randomness".to_owned()));
         };
         let Validity { not_before, not_after } =
-            validity(now, Ttl::access(state.settings.ttl_s), &limits, random)?;
+            validity(now, Ttl::access(state.settings.ttl_s), &limits.0, random)?;
         let content = Content {
             serial: Serial::from_random(self.entropy.bytes16()),
             ordinal,
@@ -119,6 +116,19 @@ impl App {
         let intent = intent(AuthorityKind::Access, &order, &prepared, purpose.cause);
         let (der, committed) = self.sign_and_record(&self.access, intent, prepared).await?;
         Ok(Issuance { certificate: der, ignored, position: committed.position })
+    }
+
+    /// Why this subject gets no certificate now, for officers; none: it gets one.
+    pub fn issuance_refusal(&self, subject: SubjectId) -> Option<String> {
+        let (state, now) = (self.state(), self.clock.now());
+        let step = LineageStep { lineage: LineageId::from_parts(now, [0; 16]), generation: 1 };
+        let refusal = match certifiable(&state, subject, step, now) {
+            Err(reject) => Error::from(reject),
+            Ok((_, limits)) => {
+                validity(now, Ttl::access(state.settings.ttl_s), &limits.0, [0; 8]).err()?.into()
+            }
+        };
+        Some(refusal.to_string())
     }
 
     async fn sign_and_record(

@@ -8,6 +8,7 @@ use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
 use crate::domain::flow::{admit, admit_mandate, mandate_for};
 use crate::domain::id::ProposalId;
+use crate::domain::state::State;
 
 /// What became of a mandate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl App {
     /// Submits a signed mandate: carried out with enough signatures, otherwise a proposal.
     ///
     /// # Errors
-    /// Why it is neither.
+    /// Why it is neither; and a restriction that the caller could not have signed.
     pub async fn submit(
         &self,
         caller: &Caller,
@@ -44,6 +45,7 @@ impl App {
         let mandate = signed
             .mandate(&state.settings.trust_domain)
             .map_err(|e| Error::Invalid { field: "mandate", why: e.to_string() })?;
+        check_submitter(&state, caller, &mandate.command)?;
         let missing = mandate.command.signers().count.saturating_sub(signed.approvals.len());
         if mode == Mode::ValidateOnly {
             // The signatures that are there are checked; none need be, so that a dry run leaves nothing to carry out.
@@ -189,5 +191,15 @@ impl App {
         let state = self.state();
         drop(admit(&state, entry, self.clock.now())?);
         Ok(state.position)
+    }
+}
+
+/// A signed restriction is good for ever, so only who may sign one may submit one, their own or a colleague's.
+fn check_submitter(state: &State, caller: &Caller, command: &Command) -> Result<(), Error> {
+    let submitter = caller.principal.as_ref().and_then(|id| state.principal(id));
+    let may_sign = submitter.is_some_and(|p| command.signers().roles.iter().any(|role| p.has(*role)));
+    match command.is_restricting() && !may_sign {
+        true => Err(Error::Denied("a restriction is submitted by who may sign one".to_owned())),
+        false => Ok(()),
     }
 }

@@ -5,6 +5,7 @@
 use thiserror::Error;
 
 use crate::domain::certificate::{BACKDATE_S, TTL_DEFAULT_S, TTL_MAX_S};
+use crate::domain::flow::LimitKind;
 use crate::domain::time::Timestamp;
 use crate::x509::template::SYSTEM_TTL_MAX_S;
 
@@ -12,37 +13,6 @@ use crate::x509::template::SYSTEM_TTL_MAX_S;
 pub const LIFE_MIN_S: u32 = 300;
 /// A life is shortened by at most one part in this many.
 const SHORTENING_MAX_DIVISOR: i64 = 10;
-
-/// What may end a certificate before its configured life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LimitKind {
-    /// The configured life itself.
-    Ttl,
-    /// The end of the entity's membership in an annex.
-    Membership,
-    /// The end of the licence.
-    License,
-    /// The end of the entity's attestation.
-    Attestation,
-    /// The day on which the person's status must be verified again.
-    Reverification,
-    /// The end of the issuing authority's certificate.
-    Issuer,
-}
-
-impl LimitKind {
-    /// The stable word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ttl => "ttl",
-            Self::Membership => "membership",
-            Self::License => "license",
-            Self::Attestation => "attestation",
-            Self::Reverification => "reverification",
-            Self::Issuer => "issuer",
-        }
-    }
-}
 
 /// How long certificates of one kind live; never above the ceiling in code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::bootstrap::{BootstrapFault, NewAuthority, ServerLeafFault, authority, server_leaf};
-use super::lifetime::{LimitKind, Ttl, validity};
+use super::lifetime::{Ttl, validity};
 use super::*;
 use crate::domain::certificate::*;
 use crate::domain::entity::EntityClass;
+use crate::domain::flow::LimitKind;
 use crate::domain::id::*;
 use crate::x509::chain::{check_validity, read};
 use crate::x509::{Arc as OidArc, ClientKey, ServerName, TrustBundle};

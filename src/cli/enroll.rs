@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::files::{self, Access};
-use super::identity::{CERTIFICATE, KEY, SYSTEM_BUNDLE, authorities, key_in, write_certificate};
+use super::identity::{CERTIFICATE, KEY, SYSTEM_BUNDLE, check_bundle, key_in, write_certificate};
 use super::remote::answer;
 use super::{Context, Failure, Outcome};
 use crate::pb;
@@ -55,7 +55,7 @@ pub(super) async fn enroll(arguments: &EnrollArguments, context: &Context<'_>) -
         }
         token => token.to_owned(),
     };
-    authorities(&arguments.system_bundle)?;
+    check_bundle(&arguments.system_bundle)?;
     let csr = request(&arguments.out)?;
     let remote = context.connection.anonymous(&arguments.system_bundle).await?;
     let issued = answer(remote.attestation().enroll(pb::EnrollRequest { token, csr: csr.into() })).await?;

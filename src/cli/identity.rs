@@ -1,17 +1,23 @@
-//! Who the caller is: a folder with certificate.pem, key.pem and system-bundle.pem. The key never leaves it.
+//! Who the caller is: a folder with certificate.pem, key.pem and system-bundle.pem, and for an officer log-key.pem. The
+//! private key never leaves it.
 
 use std::path::{Path, PathBuf};
 
 use super::files::{self, Access};
 use super::{Failure, Outcome};
 use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
+use crate::client;
 use crate::domain::id::PrincipalId;
-use crate::x509::explain::explain;
+use crate::domain::time::Timestamp;
+use crate::x509::bundle::certificate_pem;
+use crate::x509::explain::{Explanation, explain};
 use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle};
 
 pub(super) const CERTIFICATE: &str = "certificate.pem";
 pub(super) const KEY: &str = "key.pem";
 pub(super) const SYSTEM_BUNDLE: &str = "system-bundle.pem";
+/// An officer has it from genesis; others go without.
+pub(super) const LOG_KEY: &str = "log-key.pem";
 
 /// The folder of an identity.
 #[derive(Debug, Clone)]
@@ -29,33 +35,45 @@ impl Identity {
         self.folder.join(name)
     }
 
-    /// The certificate, DER.
-    pub(super) fn certificate(&self) -> Result<Vec<u8>, Failure> {
-        files::read_der(&self.path(CERTIFICATE), "CERTIFICATE")
+    /// Certificate and private key, for TLS.
+    pub(super) fn for_tls(&self) -> Result<client::Identity, Failure> {
+        let (certificate, key) = (self.path(CERTIFICATE), self.path(KEY));
+        load_key(&key)?;
+        let certificate_pem = certificate_pem(&files::read_der(&certificate, "CERTIFICATE")?);
+        client::Identity::from_pem(&certificate_pem, &files::read_text(&key)?)
+            .map_err(|fault| Failure(format!("{}: {fault}", self.folder.display())))
     }
 
-    /// The private key, PKCS#8 DER, for TLS.
-    pub(super) fn key_pkcs8(&self) -> Result<Vec<u8>, Failure> {
-        Ok(load_key(&self.path(KEY))?.to_pkcs8())
+    /// Refuses a certificate that has ended: the server would only break off the handshake.
+    pub(super) fn check_validity(&self, now: Timestamp) -> Result<(), Failure> {
+        let until = self.explained()?.not_after;
+        if now <= until {
+            return Ok(());
+        }
+        Err(Failure(format!(
+            "{} ended at {until}\n  enroll again (a person or workload), or have an officer make a new one: countersign \
+             principal certificate, countersign gateway certificate",
+            self.path(CERTIFICATE).display()
+        )))
     }
 
-    /// The system authorities to trust, each DER.
-    pub(super) fn system_authorities(&self) -> Result<Vec<Vec<u8>>, Failure> {
-        authorities(&self.path(SYSTEM_BUNDLE))
-    }
-
-    /// Whom the certificate names, from its SPIFFE ID. The arc of the attributes does not matter for that.
-    pub(super) fn name(&self) -> Result<SpiffeName, Failure> {
+    /// The arc of the attributes does not matter for name and validity.
+    fn explained(&self) -> Result<Explanation, Failure> {
         let path = self.path(CERTIFICATE);
         let profile = Profile::new("unknown".parse()?, Arc::default(), None);
-        let explained = explain(&files::read(&path)?, &profile)
-            .map_err(|fault| Failure(format!("{}: {fault}", path.display())))?;
+        explain(&files::read(&path)?, &profile)
+            .map_err(|fault| Failure(format!("{}: {fault}", path.display())))
+    }
+
+    /// Whom the certificate names, from its SPIFFE ID.
+    pub(super) fn name(&self) -> Result<SpiffeName, Failure> {
+        let explained = self.explained()?;
         let names = explained.lines.iter().filter(|line| line.label.starts_with("name"));
         let name = names.filter_map(|line| SpiffeName::parse(&line.value)).next();
         name.ok_or_else(|| {
             Failure(format!(
                 "{} does not name an officer, gateway or partner; this needs the certificate of one",
-                path.display()
+                self.path(CERTIFICATE).display()
             ))
         })
     }
@@ -81,11 +99,10 @@ impl SpiffeName {
     }
 }
 
-/// The authorities of a bundle file, each DER.
-pub(super) fn authorities(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
-    let bundle = TrustBundle::from_pem(&files::read_text(path)?)
-        .map_err(|fault| Failure(format!("{}: {fault}", path.display())))?;
-    Ok(bundle.authorities().iter().map(|authority| authority.der().to_vec()).collect())
+/// Refuses a file that is not a bundle of authorities.
+pub(super) fn check_bundle(path: &Path) -> Result<(), Failure> {
+    let bundle = TrustBundle::from_pem(&files::read_text(path)?);
+    bundle.map(drop).map_err(|fault| Failure(format!("{}: {fault}", path.display())))
 }
 
 /// Loads a holder's key, refusing a file that others may read.
@@ -126,6 +143,6 @@ pub(super) fn requested_key(path: &Path) -> Result<(RequestedKey, Vec<u8>), Fail
 
 /// Keeps a certificate for everybody to read.
 pub(super) fn write_certificate(path: &Path, der: &[u8]) -> Result<Outcome, Failure> {
-    files::write(path, crate::x509::bundle::certificate_pem(der).as_bytes(), Access::Public)?;
+    files::write(path, certificate_pem(der).as_bytes(), Access::Public)?;
     Ok(Outcome::Done)
 }

@@ -6,7 +6,8 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::files::{self, Access};
-use super::identity::{KEY, key_in, load_key, sign};
+use super::head::log_key_pem;
+use super::identity::{KEY, LOG_KEY, key_in, load_key, sign};
 use super::init::{decode, describe};
 use super::output::confirm;
 use super::{Failure, Outcome, Output};
@@ -27,7 +28,7 @@ pub(super) enum Verb {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Look at genesis and sign it.
+    /// Look at genesis and sign it. Its log key is kept beside the officer's key: commands verify the server's head with it.
     #[command(after_help = "Example:\n  \
         countersign officer sign-genesis --key alice/key.pem --genesis data/genesis.cbor --out alice.sig \\\n      \
             --policy deploy/policy")]
@@ -54,9 +55,9 @@ pub(super) fn run(verb: &Verb, output: &Output) -> Result<Outcome, Failure> {
     match verb {
         Verb::New { name, out } => new(name, out, output),
         Verb::SignGenesis { key, genesis, out, policy, yes } => {
-            sign_genesis(key, genesis, policy.as_deref(), *yes, output)?;
-            let bytes = files::read(genesis)?;
+            let (bytes, log_key) = look_at_genesis(key, genesis, policy.as_deref(), *yes, output)?;
             let signature = sign(key, GENESIS_PREFIX, &bytes)?;
+            files::write(&key.with_file_name(LOG_KEY), log_key_pem(&log_key).as_bytes(), Access::Public)?;
             files::write(out, format!("{}\n", hex::encode(signature)).as_bytes(), Access::Public)?;
             let value = json!({ "signature": out.display().to_string() });
             output.print(&value, &format!("Signed. Give {} to whoever completes `init`.", out.display()));
@@ -85,14 +86,15 @@ fn new(name: &PrincipalId, out: &Path, output: &Output) -> Result<Outcome, Failu
     Ok(Outcome::Done)
 }
 
-/// Shows genesis, checks what can be checked here, and asks.
-fn sign_genesis(
+/// Shows genesis, checks what can be checked here, and asks. Gives the bytes that were
+/// shown, and the log key in them.
+fn look_at_genesis(
     key: &Path,
     genesis: &Path,
     policy: Option<&Path>,
     yes: bool,
     output: &Output,
-) -> Result<(), Failure> {
+) -> Result<(Vec<u8>, Vec<u8>), Failure> {
     let bytes = files::read(genesis)?;
     let decoded = decode(&bytes)?;
     let (_, text) = describe(&bytes)?;
@@ -110,5 +112,6 @@ fn sign_genesis(
             )));
         }
     }
-    confirm(&format!("Sign this genesis as {}?", officer.id), yes)
+    confirm(&format!("Sign this genesis as {}?", officer.id), yes)?;
+    Ok((bytes, decoded.log_key))
 }

@@ -82,22 +82,18 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
     }
 }
 
-async fn proposals(remote: &Remote) -> Result<Vec<pb::Proposal>, Failure> {
-    every_page(async |page_token| {
-        let request = pb::ListProposalsRequest { page_size: 0, page_token };
-        let page = answer(remote.mandates().list_proposals(request)).await?;
-        Ok((page.proposals, page.next_page_token))
-    })
-    .await
-}
-
 fn signers(proposal: &pb::Proposal) -> Vec<String> {
     let approvals = proposal.mandate.iter().flat_map(|signed| &signed.approvals);
     approvals.map(|approval| words::printable(&approval.officer)).collect()
 }
 
 async fn list(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failure> {
-    let proposals = proposals(remote).await?;
+    let proposals = every_page(async |page_token| {
+        let request = pb::ListProposalsRequest { page_size: 0, page_token };
+        let page = answer(remote.mandates().list_proposals(request)).await?;
+        Ok((page.proposals, page.next_page_token))
+    })
+    .await?;
     let rows: Vec<_> = proposals
         .iter()
         .map(|proposal| {
@@ -124,16 +120,22 @@ async fn list(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failure
     Ok(Outcome::Done)
 }
 
+fn gone(Failure(why): Failure) -> Failure {
+    match why.starts_with("NOT_FOUND") {
+        true => Failure(format!("{why}\n  what was carried out or withdrawn does not wait any more")),
+        false => Failure(why),
+    }
+}
+
 /// A proposal with its mandate, as text and as JSON: decoded on this machine, from the bytes that are signed.
 async fn shown(
     remote: &Remote,
     context: &Context<'_>,
     id: ProposalId,
 ) -> Result<(pb::SignedMandate, String, Value), Failure> {
-    let found = proposals(remote).await?.into_iter().find(|proposal| proposal.proposal_id == id.to_string());
-    let proposal = found.ok_or_else(|| {
-        Failure(format!("{id} does not wait any more: it was carried out or withdrawn, or never was"))
-    })?;
+    let request = pb::GetProposalRequest { proposal_id: id.to_string() };
+    let found = answer(remote.mandates().get_proposal(request)).await;
+    let proposal = found.map_err(gone)?.proposal.unwrap_or_default();
     let signed_by = signers(&proposal);
     let signed = proposal.mandate.unwrap_or_default();
     let trust_domain = context.connection.identity()?.name()?.trust_domain;

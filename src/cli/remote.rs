@@ -1,27 +1,25 @@
 //! The server as commands see it: a connection with the caller's certificate, answers with a deadline, errors in words.
 //!
-//! TLS 1.3 only. The server is trusted by the system bundle of the identity and by nothing of this machine.
+//! The channel is the client library's: the server is trusted by the system bundle of the identity and by nothing of this
+//! machine.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::client::{ClientConfig, WantsClientCert};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use tokio_rustls::rustls::{ConfigBuilder, RootCertStore, crypto, version};
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Uri};
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
-use super::Failure;
-use super::identity::{self, Identity};
+use super::head::Memory;
+use super::identity::{CERTIFICATE, Identity, KEY, SYSTEM_BUNDLE};
+use super::{Failure, files};
+use crate::client::{self, ConnectCause, Target, TransportFault};
 use crate::domain::id::RequestId;
-use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
+use crate::env::{Clock, Entropy as _, SystemClock, SystemEntropy};
+use crate::pb;
 use crate::pb::attestation_service_client::AttestationServiceClient;
 use crate::pb::audit_service_client::AuditServiceClient;
 use crate::pb::enforcement_service_client::EnforcementServiceClient;
@@ -29,8 +27,6 @@ use crate::pb::mandate_service_client::MandateServiceClient;
 use crate::pb::provisioning_service_client::ProvisioningServiceClient;
 use crate::pb::revocation_service_client::RevocationServiceClient;
 
-/// How long a connection may take: a machine that is not there does not answer at all.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long an answer may take: issuance waits up to 15 s for ordinals.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// What the network may add to a deadline that the server was given.
@@ -50,6 +46,10 @@ pub(super) struct Connection {
     )]
     server: Uri,
     /// Folder of the caller's identity: certificate.pem, key.pem (mode 0600) and system-bundle.pem.
+    ///
+    /// With log-key.pem in it, which sign-genesis puts beside an officer's key, each command first verifies the server's
+    /// signed head, refuses a server that is behind the last one seen (last-head.cbor) and remembers the new one. Without
+    /// it, nothing is compared.
     #[arg(
         long,
         global = true,
@@ -76,16 +76,20 @@ impl Connection {
     /// Connects as the caller.
     pub(super) async fn remote(&self) -> Result<Remote, Failure> {
         let identity = self.identity()?;
-        let certificate = CertificateDer::from(identity.certificate()?);
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key_pkcs8()?));
-        let config = trusting(identity.system_authorities()?)?.with_client_auth_cert(vec![certificate], key);
-        Remote::connect(&self.server, config?).await
+        identity.check_validity(SystemClock.now())?;
+        let own = identity.for_tls()?;
+        let memory = Memory::of(&identity)?;
+        let remote = Remote::connect(&self.server, &identity.path(SYSTEM_BUNDLE), Some(&own)).await?;
+        if let Some(memory) = memory {
+            let head = answer(remote.audit().get_head(pb::GetHeadRequest {})).await?;
+            memory.check(&head.signed_head)?;
+        }
+        Ok(remote)
     }
 
     /// Connects without a certificate, to redeem a token.
-    pub(super) async fn anonymous(&self, system_bundle: &std::path::Path) -> Result<Remote, Failure> {
-        let config = trusting(identity::authorities(system_bundle)?)?.with_no_client_auth();
-        Remote::connect(&self.server, config).await
+    pub(super) async fn anonymous(&self, system_bundle: &Path) -> Result<Remote, Failure> {
+        Remote::connect(&self.server, system_bundle, None).await
     }
 }
 
@@ -95,32 +99,38 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    async fn connect(server: &Uri, mut config: ClientConfig) -> Result<Self, Failure> {
+    async fn connect(
+        server: &Uri,
+        system_bundle: &Path,
+        identity: Option<&client::Identity>,
+    ) -> Result<Self, Failure> {
         let host = server.host().filter(|_| server.scheme_str() == Some("https")).ok_or_else(|| {
             Failure(format!("{server} is not an address like https://countersign.example.org:7443"))
         })?;
-        let port = server.port_u16().unwrap_or(443);
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare.clone())?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let tls = TlsConnector::from(Arc::new(config));
-        let connector = tower::service_fn(move |_: Uri| {
-            let (tls, name, address) = (tls.clone(), name.clone(), (bare.clone(), port));
-            async move {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok::<_, std::io::Error>(TokioIo::new(tls.connect(name, stream).await?))
+        let target = Target {
+            address: format!("{host}:{}", server.port_u16().unwrap_or(443)),
+            server_name: None,
+            system_bundle_pem: files::read_text(system_bundle)?,
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        match client::channel(&target, identity, &clock).await {
+            Ok(channel) => Ok(Self { channel }),
+            Err(TransportFault::Connect { why, cause, .. }) => Err(Failure(format!(
+                "cannot reach {server}: {why}\n  {}",
+                advice_to_connect(cause, system_bundle)
+            ))),
+            Err(TransportFault::Bundle(fault)) => {
+                Err(Failure(format!("{}: {fault}", system_bundle.display())))
             }
-        });
-        let endpoint = Endpoint::from(server.clone()).connect_timeout(CONNECT_DEADLINE);
-        let channel = endpoint.connect_with_connector(connector).await.map_err(|error| {
-            let Failure(why) = Failure::from(error);
-            Failure(format!(
-                "cannot reach {server}: {why}; is `countersign serve` running there, and is system-bundle.pem its \
-                 bundle?"
-            ))
-        })?;
-        Ok(Self { channel })
+            Err(TransportFault::NoSystemAuthority) => Err(Failure(format!(
+                "{} has no system authority; take the operator's trust/system.pem",
+                system_bundle.display()
+            ))),
+            Err(fault @ TransportFault::Tls(_)) => Err(Failure(format!(
+                "{fault}\n  is {KEY} the key of {CERTIFICATE} in the folder of --identity?"
+            ))),
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     pub(super) fn attestation(&self) -> AttestationServiceClient<Channel> {
@@ -148,16 +158,26 @@ impl Remote {
     }
 }
 
-/// TLS that trusts these authorities alone.
-fn trusting(authorities: Vec<Vec<u8>>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Failure> {
-    let mut roots = RootCertStore::empty();
-    for authority in authorities {
-        roots.add(CertificateDer::from(authority))?;
+fn advice_to_connect(cause: ConnectCause, system_bundle: &Path) -> String {
+    match cause {
+        ConnectCause::Unreachable => {
+            "is `countersign serve` running there? name the right address with --server".to_owned()
+        }
+        ConnectCause::Untrusted => format!(
+            "it is not the server whose authorities are in {}: check --server, or take the operator's trust/system.pem",
+            system_bundle.display()
+        ),
+        ConnectCause::WrongName => {
+            "name the server in --server as its certificate does: its operator sets `names` in \
+                                    the configuration and restarts it"
+                .to_owned()
+        }
+        ConnectCause::Expired => {
+            "check this machine's clock; if it is right, the operator must restart the server: it \
+                                  renews its certificate at start"
+                .to_owned()
+        }
     }
-    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-    let versions =
-        ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&version::TLS13])?;
-    Ok(versions.with_root_certificates(roots))
 }
 
 /// A fresh request id: a retry inside the transport is carried out once.
@@ -205,6 +225,9 @@ fn in_words(status: &Status) -> Failure {
         Some("NEEDS_APPROVAL") => "see who must sign: countersign proposal list",
         Some("CONFLICT") => "something changed meanwhile: look again and repeat the command",
         Some("READ_ONLY") => "the server's disk is full: only restrictions are recorded until there is room",
+        Some("NOT_ISSUABLE") => {
+            "give the reference to who nominated you: officers see why with countersign person show"
+        }
         Some("REPEATED") => "it was done before; nothing is to be done",
         Some(_) | None => advice(status.code()),
     };

@@ -254,7 +254,11 @@ async fn shared(verb: SharedVerb, kind: SubjectKind, context: &Context<'_>) -> R
             let request = pb::GetSubjectRequest { subject_id: subject.to_string() };
             let subject =
                 answer(remote.provisioning().get_subject(request)).await?.subject.unwrap_or_default();
-            context.output.print(&value(&subject), &text(&subject));
+            let mut shown = value(&subject);
+            if let Some(shown) = shown.as_object_mut() {
+                shown.insert("issuance_refusal".to_owned(), json!(subject.issuance_refusal));
+            }
+            context.output.print(&shown, &text(&subject));
             Ok(Outcome::Done)
         }
         SharedVerb::List { entity } => list(entity, kind, context).await,
@@ -349,6 +353,10 @@ fn value(subject: &pb::Subject) -> Value {
 
 fn text(subject: &pb::Subject) -> String {
     let suspended = if subject.suspended { ", SUSPENDED" } else { "" };
+    let refusal = match subject.issuance_refusal.as_str() {
+        "" => String::new(),
+        why => format!("none can be issued: {why}"),
+    };
     let rows = [
         ("entity", subject.entity_id.clone()),
         ("status", format!("{}{suspended}", subject.status)),
@@ -356,6 +364,7 @@ fn text(subject: &pb::Subject) -> String {
         ("relation", subject.relation.clone()),
         ("owner", subject.owner.clone()),
         ("operators", subject.operators.join(", ")),
+        ("certificate", refusal),
         ("revision", subject.revision.to_string()),
     ];
     let mut text = format!("{}  {}\n", subject.subject_id, subject.kind);

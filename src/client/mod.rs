@@ -18,6 +18,6 @@ pub mod transport;
 pub use ask::{Answer, DecidedBy};
 pub use gate::{Gate, GateConfig, GateDecision, GateStatus};
 pub use replica::{Refusal, Replica, ReplicaConfig, Taken};
-pub use transport::{Identity, Target, TransportFault, channel};
+pub use transport::{ConnectCause, Identity, Target, TransportFault, channel};
 
 pub use published::{Published, Standing};

@@ -370,13 +370,7 @@ impl Replica {
             return Err(undecodable("a signed head of another epoch"));
         }
         if let Some((last, _)) = &self.head {
-            let (have, want) = ((head.epoch, head.seq), (last.epoch, last.seq));
-            if have < want || (have == want && head.root != last.root) {
-                return Err(rollback(format!(
-                    "a signed head at record {} of epoch {}, where record {} of epoch {} was signed before",
-                    head.seq, head.epoch, last.seq, last.epoch
-                )));
-            }
+            head.follows(last).map_err(|behind| rollback(behind.to_string()))?;
         }
         self.head = Some((head, bytes.clone()));
         Ok(())

@@ -12,7 +12,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -57,7 +57,22 @@ pub enum TransportFault {
         address: String,
         /// What went wrong, with its causes.
         why: String,
+        /// The same, for whoever can do something about it.
+        cause: ConnectCause,
     },
+}
+
+/// What stands between a client and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectCause {
+    /// Nobody answers there, or nobody who speaks TLS 1.3.
+    Unreachable,
+    /// The server's certificate is of no trusted system authority, or not that of a server.
+    Untrusted,
+    /// The server's certificate is for other names.
+    WrongName,
+    /// The server's certificate is not valid now.
+    Expired,
 }
 
 /// A certificate chain and its private key.
@@ -162,22 +177,52 @@ pub async fn channel(
         .http2_keep_alive_interval(Duration::from_millis(KEEP_ALIVE_MS))
         .keep_alive_timeout(Duration::from_millis(KEEP_ALIVE_MS))
         .keep_alive_while_idle(true);
-    let failed = |why: String| TransportFault::Connect { address: target.address.clone(), why };
+    let failed = |why, cause| TransportFault::Connect { address: target.address.clone(), why, cause };
     let timeout = Duration::from_millis(CONNECT_TIMEOUT_MS);
     let connected = tokio::time::timeout(timeout, endpoint.connect_with_connector(connect)).await;
-    let connected = connected.map_err(|_| failed("it took longer than five seconds".to_owned()))?;
-    connected.map_err(|error| failed(with_causes(&error)))
+    let late = |_| failed("it took longer than five seconds".to_owned(), ConnectCause::Unreachable);
+    connected.map_err(late)?.map_err(|error| failed(with_causes(&error), cause(&error)))
 }
 
-/// An error with its causes: tonic's own says only that something failed.
+/// An error with its causes, each once: tonic's own says only that something failed.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text = format!("{text}: {why}");
+        }
         cause = error.source();
     }
     text
+}
+
+/// What TLS found, if it is TLS that failed.
+fn cause(error: &(dyn std::error::Error + 'static)) -> ConnectCause {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An io::Error's source is the source of the error that it holds, so that one is looked at here.
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        match held.and_then(|held| held.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(fault)) => return of_certificate(fault),
+            Some(rustls::Error::General(_)) => return ConnectCause::Untrusted,
+            Some(_) | None => next = error.source(),
+        }
+    }
+    ConnectCause::Unreachable
+}
+
+fn of_certificate(fault: &CertificateError) -> ConnectCause {
+    use CertificateError as Fault;
+    match fault {
+        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => ConnectCause::WrongName,
+        Fault::Expired
+        | Fault::ExpiredContext { .. }
+        | Fault::NotValidYet
+        | Fault::NotValidYetContext { .. } => ConnectCause::Expired,
+        _ => ConnectCause::Untrusted,
+    }
 }
 
 /// The TLS settings of every client of this service.

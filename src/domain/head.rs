@@ -66,6 +66,20 @@ pub enum HeadError {
     /// The signature is not one over this head.
     #[error("the signature of the head is wrong")]
     BadSignature,
+    /// An older head than one that was signed before, or another one for the same record: history was lost or forked.
+    #[error(
+        "a signed head at record {seq} of epoch {epoch}, where record {last_seq} of epoch {last_epoch} was signed before"
+    )]
+    Behind {
+        /// The epoch of the head.
+        epoch: Epoch,
+        /// Its record.
+        seq: Seq,
+        /// The epoch that was signed before.
+        last_epoch: Epoch,
+        /// The record that was signed before.
+        last_seq: Seq,
+    },
 }
 
 impl SignedHead {
@@ -105,6 +119,17 @@ impl SignedHead {
         }
         let key = UnparsedPublicKey::new(&ED25519, public_key);
         key.verify(&self.to_be_signed(), &self.signature).map_err(|_| HeadError::BadSignature)
+    }
+
+    /// Can this head come after one that was seen before? It is not behind it, and where it is at the same record it
+    /// names the same tree.
+    pub fn follows(&self, last: &Self) -> Result<(), HeadError> {
+        let (have, want) = ((self.epoch, self.seq), (last.epoch, last.seq));
+        if have < want || (have == want && self.root != last.root) {
+            let (epoch, seq, last_epoch, last_seq) = (self.epoch, self.seq, last.epoch, last.seq);
+            return Err(HeadError::Behind { epoch, seq, last_epoch, last_seq });
+        }
+        Ok(())
     }
 }
 
@@ -157,6 +182,23 @@ mod tests {
         ];
         for head in changed {
             assert_eq!(head.verify(&key(1).1), Err(HeadError::BadSignature));
+        }
+    }
+
+    #[test]
+    fn a_head_follows_only_what_is_not_ahead_of_it() {
+        let last = signed();
+        let at = |epoch, seq, root| SignedHead {
+            epoch: Epoch(epoch),
+            seq: Seq(seq),
+            root: Digest([root; 32]),
+            ..last.clone()
+        };
+        for head in [at(1, 2, 7), at(1, 3, 8), at(2, 1, 8)] {
+            assert_eq!(head.follows(&last), Ok(()), "{head:?}");
+        }
+        for head in [at(1, 1, 7), at(1, 2, 8), at(0, 3, 7)] {
+            assert!(matches!(head.follows(&last), Err(HeadError::Behind { .. })), "{head:?}");
         }
     }
 

@@ -1,20 +1,28 @@
 //! `EnforcementService`: the feed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::parse::{invalid, principal};
+use super::caller::admit;
+use super::methods::SUBSCRIBERS;
+use super::parse::{Peer, invalid, principal};
 use super::status::status;
 use crate::app::{App, Error};
 use crate::domain::enforce::message::{FromGateway, ToGateway};
-use crate::feed::{OpenFault, Session};
+use crate::feed::{Closed, OpenFault, Session, SessionFault};
 use crate::pb;
 
 /// Messages that wait for the transport; when it is full the session waits and coalesces.
 const OUTBOX_LEN: usize = 4;
+/// How often a stream's caller is looked at again.
+const ADMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the last word may wait for a gateway that does not read.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 pub(super) struct Enforcement {
     app: Arc<App>,
@@ -37,6 +45,7 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
         request: Request<Streaming<pb::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let gateway = principal(&request)?;
+        let peer = request.extensions().get::<Peer>().cloned();
         let mut inbox = request.into_inner();
         let first = inbox.message().await?.ok_or_else(|| invalid("message", "the first one must be Open"))?;
         let FromGateway::Open(open) = parse(first)? else {
@@ -47,7 +56,13 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
         let opened = tokio::task::spawn_blocking(move || feed.open(gateway, open)).await;
         let session = opened.map_err(|e| status(Error::Internal(e.to_string())))?.map_err(refuse)?;
         let (outbox, stream) = mpsc::channel(OUTBOX_LEN);
-        tokio::spawn(carry(session, inbox, outbox));
+        let line = Line { app: Arc::clone(&self.app), peer, inbox, outbox: outbox.clone() };
+        tokio::spawn(async move {
+            // The session is over by then; who does not read gets no more than the end of the stream.
+            if let Err(end) = line.carry(session).await {
+                drop(tokio::time::timeout(FAREWELL, outbox.send(Err(end))).await);
+            }
+        });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -85,38 +100,55 @@ fn refuse(fault: OpenFault) -> Status {
     }
 }
 
-/// Carries messages both ways until either side ends. What the gateway says is always heard, also while it does not
-/// read.
-async fn carry(mut session: Session, mut inbox: Streaming<pb::SubscribeRequest>, outbox: Outbox) {
-    let mut waiting: Option<ToGateway> = None;
-    loop {
-        tokio::select! {
-            heard = inbox.message() => {
-                let message = match heard {
-                    Ok(Some(message)) => message,
-                    Ok(None) | Err(_) => return,
-                };
-                let taken = parse(message).and_then(|message| {
-                    session.on(message).map_err(|e| Status::new(Code::FailedPrecondition, e.to_string()))
-                });
-                if let Err(refusal) = taken {
-                    drop(outbox.try_send(Err(refusal)));
-                    return;
+fn ended(closed: Closed) -> Status {
+    match closed {
+        Closed::Removed => status(Error::Unauthenticated(closed.to_string())),
+        Closed::Superseded | Closed::NoSnapshot => status(Error::Unavailable(closed.to_string())),
+    }
+}
+
+/// One stream of one gateway.
+struct Line {
+    app: Arc<App>,
+    peer: Option<Peer>,
+    inbox: Streaming<pb::SubscribeRequest>,
+    outbox: Outbox,
+}
+
+impl Line {
+    /// Carries messages both ways until either side ends, or the gateway may no longer call. What the gateway says is
+    /// always heard, also while it does not read.
+    async fn carry(mut self, mut session: Session) -> Result<(), Status> {
+        let mut waiting: Option<ToGateway> = None;
+        let mut looks = tokio::time::interval(ADMIT_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = looks.tick() => self.admitted()?,
+                heard = self.inbox.message() => {
+                    let Ok(Some(message)) = heard else { return Ok(()) };
+                    let refuse = |fault: SessionFault| Status::new(Code::FailedPrecondition, fault.to_string());
+                    session.on(parse(message)?).map_err(refuse)?;
                 }
-            }
-            next = session.next(), if waiting.is_none() => match next {
-                Ok(message) => waiting = Some(message),
-                Err(closed) => {
-                    drop(outbox.try_send(Err(Status::unavailable(closed.to_string()))));
-                    return;
-                }
-            },
-            place = outbox.reserve(), if waiting.is_some() => {
-                let Ok(place) = place else { return };
-                if let Some(message) = waiting.take() {
-                    place.send(Ok(message.into()));
+                next = session.next(), if waiting.is_none() => waiting = Some(next.map_err(ended)?),
+                place = self.outbox.reserve(), if waiting.is_some() => {
+                    let Ok(place) = place else { return Ok(()) };
+                    if let Some(message) = waiting.take() {
+                        place.send(Ok(message.into()));
+                    }
                 }
             }
         }
+    }
+
+    /// The stream outlives the call that was admitted, so the same question is asked again: the certificate may have
+    /// ended, and its principal may be gone or have another key.
+    fn admitted(&self) -> Result<(), Status> {
+        let certificate = self.peer.as_ref().and_then(|peer| peer.certificate.as_deref());
+        let admitted = admit(&self.app, certificate, SUBSCRIBERS);
+        admitted.map(drop).map_err(|error| {
+            tracing::warn!(code = error.code(), %error, "a subscription ended: the gateway may no longer call");
+            status(error)
+        })
     }
 }

@@ -1,8 +1,6 @@
 //! The gatekeeper in front of every method: request id, caller, role, rate. Every refusal is logged, once, here.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -14,15 +12,18 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
+use super::buckets::{Buckets, Key};
 use super::caller::{Who, admit};
-use super::methods::{Access, method};
+use super::methods::method;
 use super::parse::Peer;
 use super::status::status;
 use crate::app::{App, Error};
 use crate::feed::Guard;
 
-/// Buckets that are kept; when there are more, all begin anew, which only ever gives somebody a few calls more.
+/// Buckets that are kept at once: as many as a thousand strangers a second leave behind, in some ten MiB.
 const BUCKETS_MAX: usize = 100_000;
+/// Never limited: a probe is one small answer, and a balancer would take one that is refused for a dead service.
+const PROBE: &str = "/grpc.health.v1.Health/Check";
 
 /// How many calls one caller may make.
 #[derive(Debug, Clone, Copy)]
@@ -43,18 +44,14 @@ struct Shared {
     app: Arc<App>,
     principals: Rate,
     addresses: Rate,
-    buckets: Mutex<HashMap<String, Bucket>>,
-}
-
-struct Bucket {
-    tokens_milli: u64,
-    at_ms: u64,
+    buckets: Mutex<Buckets>,
 }
 
 impl GatekeeperLayer {
     /// For this service, with these rates for a principal and for an address without a certificate.
     pub fn new(app: Arc<App>, principals: Rate, addresses: Rate) -> Self {
-        Self { inner: Arc::new(Shared { app, principals, addresses, buckets: Mutex::default() }) }
+        let buckets = Mutex::new(Buckets::new(BUCKETS_MAX));
+        Self { inner: Arc::new(Shared { app, principals, addresses, buckets }) }
     }
 }
 
@@ -77,37 +74,16 @@ impl Shared {
     fn check(&self, path: &str, peer: Option<&Peer>) -> Result<Who, Error> {
         let method = method(path).ok_or_else(|| Error::Denied("there is no such method".to_owned()))?;
         let who = admit(&self.app, peer.and_then(|peer| peer.certificate.as_deref()), method.access)?;
-        // Health answers whoever runs the machine, as often as they ask.
-        let health = method.access == Access::Anyone && path.starts_with("/grpc.health");
-        if !health {
-            self.take(&who, peer.map(|peer| peer.address))?;
+        if path != PROBE {
+            let rate = match who {
+                Who::Principal(_) => self.principals,
+                Who::Subject(_) | Who::Anonymous => self.addresses,
+            };
+            let key = Key::of(&who, peer.map(|peer| peer.address));
+            let mut buckets = self.buckets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            buckets.take(key, rate, self.app.clock().boot_ms())?;
         }
         Ok(who)
-    }
-
-    fn take(&self, who: &Who, address: Option<IpAddr>) -> Result<(), Error> {
-        let (key, rate) = match who {
-            Who::Principal(id) => (format!("p:{id}"), self.principals),
-            Who::Subject(certificate) => (format!("s:{}", certificate.ordinal), self.addresses),
-            Who::Anonymous => (format!("a:{address:?}"), self.addresses),
-        };
-        let now_ms = self.app.clock().boot_ms();
-        let full = u64::from(rate.burst) * 1_000;
-        let mut buckets = self.buckets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if buckets.len() >= BUCKETS_MAX {
-            buckets.clear();
-        }
-        let bucket = buckets.entry(key).or_insert(Bucket { tokens_milli: full, at_ms: now_ms });
-        let refill = now_ms.saturating_sub(bucket.at_ms).saturating_mul(u64::from(rate.per_s));
-        bucket.tokens_milli = bucket.tokens_milli.saturating_add(refill).min(full);
-        bucket.at_ms = now_ms;
-        match bucket.tokens_milli.checked_sub(1_000) {
-            Some(left) => {
-                bucket.tokens_milli = left;
-                Ok(())
-            }
-            None => Err(Error::Limit { retry_after_ms: 1_000 / rate.per_s.max(1) + 1 }),
-        }
     }
 }
 

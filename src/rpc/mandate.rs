@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::parse::{approval, caller, invalid, mandate, mode, page_len, required};
 use super::{show, status::status};
-use crate::app::App;
+use crate::app::{App, Error};
 use crate::domain::approval::MANDATE_LEN_MAX;
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::Command;
@@ -23,10 +23,6 @@ impl Mandates {
     }
 }
 
-fn count(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
 #[tonic::async_trait]
 impl pb::mandate_service_server::MandateService for Mandates {
     async fn prepare_mandate(
@@ -39,7 +35,7 @@ impl pb::mandate_service_server::MandateService for Mandates {
         }
         let command: Command =
             from_bytes(&message.command).map_err(|e| invalid("command", &e.to_string()))?;
-        let signatures_needed = count(command.signers().count);
+        let signatures_needed = show::count(command.signers().count);
         let mandate = to_bytes(&self.app.prepare(command)).into();
         Ok(Response::new(pb::PrepareMandateResponse { mandate, signatures_needed }))
     }
@@ -55,7 +51,7 @@ impl pb::mandate_service_server::MandateService for Mandates {
         Ok(Response::new(pb::SubmitMandateResponse {
             position: Some(show::position(done.position)),
             proposal_id: done.proposal.map(|id| id.to_string()).unwrap_or_default(),
-            signatures_missing: count(done.missing),
+            signatures_missing: show::count(done.missing),
             durable: done.durable,
         }))
     }
@@ -72,7 +68,7 @@ impl pb::mandate_service_server::MandateService for Mandates {
             self.app.approve(&caller, id, approval, mode(message.validate_only)).await.map_err(status)?;
         Ok(Response::new(pb::ApproveProposalResponse {
             position: Some(show::position(done.position)),
-            signatures_missing: count(done.missing),
+            signatures_missing: show::count(done.missing),
         }))
     }
 
@@ -87,6 +83,16 @@ impl pb::mandate_service_server::MandateService for Mandates {
         Ok(Response::new(pb::WithdrawProposalResponse { position: Some(show::position(position)) }))
     }
 
+    async fn get_proposal(
+        &self,
+        request: Request<pb::GetProposalRequest>,
+    ) -> Result<Response<pb::GetProposalResponse>, Status> {
+        let id: ProposalId = required("proposal_id", &request.get_ref().proposal_id)?;
+        let state = self.app.state();
+        let proposal = state.proposals.get(&id).ok_or_else(|| status(Error::NotFound("proposal")))?;
+        Ok(Response::new(pb::GetProposalResponse { proposal: Some(show::proposal(&state, proposal)) }))
+    }
+
     async fn list_proposals(
         &self,
         request: Request<pb::ListProposalsRequest>,
@@ -99,26 +105,8 @@ impl pb::mandate_service_server::MandateService for Mandates {
         let mut page: Vec<_> = rows.take(len + 1).map(|(_, proposal)| proposal).collect();
         let more = page.len() > len;
         page.truncate(len);
-        let proposals = page.iter().map(|proposal| {
-            let mandate = proposal.signed.mandate(&state.settings.trust_domain).ok();
-            let approvals = proposal.signed.approvals.iter().map(|approval| pb::Approval {
-                officer: approval.officer.to_string(),
-                signature: approval.signature.clone().into(),
-            });
-            let needed = mandate.as_ref().map_or(2, |mandate| mandate.command.signers().count);
-            pb::Proposal {
-                proposal_id: proposal.id.to_string(),
-                mandate: Some(pb::SignedMandate {
-                    mandate: proposal.signed.bytes.clone().into(),
-                    approvals: approvals.collect(),
-                }),
-                command: mandate.map(|mandate| mandate.command.name().to_owned()).unwrap_or_default(),
-                made_at: proposal.made_at.to_string(),
-                signatures_missing: count(needed.saturating_sub(proposal.signed.approvals.len())),
-            }
-        });
+        let proposals = page.iter().map(|proposal| show::proposal(&state, proposal)).collect();
         let next = if more { page.last().map(|proposal| proposal.id.to_string()) } else { None };
-        let proposals = proposals.collect();
         Ok(Response::new(pb::ListProposalsResponse { proposals, next_page_token: next.unwrap_or_default() }))
     }
 }

@@ -31,6 +31,9 @@ const READERS: &[Role] =
     &[Role::Registrar, Role::Vetter, Role::Approver, Role::SecurityOps, Role::Auditor, Role::PartnerAdmin];
 const DECIDERS: &[Role] = &[Role::Gateway, Role::SecurityOps, Role::Auditor];
 
+/// Who may subscribe: asked again while the stream is open.
+pub(super) const SUBSCRIBERS: Access = Access::Roles(&[Role::Gateway]);
+
 const fn row(path: &'static str, access: Access) -> Method {
     Method { path, access }
 }
@@ -44,7 +47,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AttestationService/Verify", Access::Roles(ALL)),
     row("/countersign.v1.AttestationService/ListCertificates", Access::Roles(OFFICERS)),
     row("/countersign.v1.AttestationService/GetTrustBundle", Access::Roles(ALL)),
-    row("/countersign.v1.EnforcementService/Subscribe", Access::Roles(&[Role::Gateway])),
+    row("/countersign.v1.EnforcementService/Subscribe", SUBSCRIBERS),
     row("/countersign.v1.EnforcementService/ListGateways", Access::Roles(OFFICERS)),
     row("/countersign.v1.RevocationService/Revoke", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/Suspend", Access::Roles(RESTRICTERS)),
@@ -54,6 +57,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/ApproveProposal", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/WithdrawProposal", Access::Roles(SIGNERS)),
+    row("/countersign.v1.MandateService/GetProposal", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/ListProposals", Access::Roles(OFFICERS)),
     row("/countersign.v1.ProvisioningService/ApplyEntity", Access::Roles(&[Role::Registrar])),
     row("/countersign.v1.ProvisioningService/GetEntity", Access::Roles(READERS)),

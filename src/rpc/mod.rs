@@ -2,6 +2,7 @@
 
 mod attestation;
 mod audit;
+mod buckets;
 mod caller;
 mod enforcement;
 mod layer;

@@ -154,7 +154,12 @@ impl pb::provisioning_service_server::ProvisioningService for Provisioning {
         let id: SubjectId = required("subject_id", &request.get_ref().subject_id)?;
         let subject = state.subjects.get(&id).filter(|s| confined.is_none_or(|own| own == s.entity));
         let subject = subject.ok_or_else(|| status(Error::NotFound("subject")))?;
-        Ok(Response::new(pb::GetSubjectResponse { subject: Some(show::subject(&state, subject)) }))
+        let mut shown = show::subject(&state, subject);
+        // A partner is told no more than its people are.
+        if confined.is_none() {
+            shown.issuance_refusal = self.app.issuance_refusal(id).unwrap_or_default();
+        }
+        Ok(Response::new(pb::GetSubjectResponse { subject: Some(shown) }))
     }
 
     async fn list_subjects(

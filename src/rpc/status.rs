@@ -1,5 +1,6 @@
 //! The one table that turns an error into a gRPC status, with `google.rpc` details.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -13,7 +14,7 @@ const DOMAIN: &str = "countersign.v1";
 /// The status of an error. Faults of ours are logged here, once, and show a fixed text.
 pub fn status(error: Error) -> Status {
     let reason = error.code();
-    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::new());
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     let text = error.to_string();
     let (code, text) = match error {
         Error::Invalid { field, why } => {
@@ -22,6 +23,11 @@ pub fn status(error: Error) -> Status {
         }
         Error::Unauthenticated(_) => (Code::Unauthenticated, text),
         Error::Denied(_) => (Code::PermissionDenied, text),
+        Error::NotIssuable { reference } => {
+            let reference = HashMap::from([("reference".to_owned(), reference.to_string())]);
+            details.set_error_info(reason, DOMAIN, reference);
+            (Code::PermissionDenied, text)
+        }
         Error::NotFound(_) => (Code::NotFound, text),
         Error::Exists(_) => (Code::AlreadyExists, text),
         Error::WrongState(_) | Error::NeedsApproval(_) => (Code::FailedPrecondition, text),

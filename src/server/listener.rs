@@ -1,6 +1,7 @@
 //! The listener: accepts, shakes hands with a deadline, and hands connections with their peers to the services.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +27,7 @@ const READY_MAX: usize = 128;
 /// How long to wait when the system has no descriptor to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Ends when the service cuts what is still open.
+/// Ends when the connection is to be cut.
 type Cut = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection with its peer.
@@ -46,17 +47,38 @@ impl Connected for Connection {
     }
 }
 
+type Incoming = ReceiverStream<io::Result<Connection>>;
+
+/// Connections that shook hands, apart by whether they showed a certificate.
+pub(super) struct Accepted {
+    pub(super) known: Incoming,
+    pub(super) strangers: Incoming,
+}
+
+/// What every handshake needs.
+#[derive(Clone)]
+struct Desk {
+    acceptor: TlsAcceptor,
+    cut: watch::Receiver<bool>,
+    /// When a stranger's connection is cut.
+    stranger_age: Duration,
+    known: mpsc::Sender<io::Result<Connection>>,
+    strangers: mpsc::Sender<io::Result<Connection>>,
+}
+
 /// Accepts until the service stops, and no more than so many at once: further ones wait in the kernel's queue.
 pub(super) fn incoming(
     (listener, connections_max): (TcpListener, usize),
     config: Arc<ServerConfig>,
     mut stopped: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
-) -> ReceiverStream<io::Result<Connection>> {
-    let (ready, connections) = mpsc::channel(READY_MAX);
+    stranger_age: Duration,
+) -> Accepted {
+    let (known, known_out) = mpsc::channel(READY_MAX);
+    let (strangers, strangers_out) = mpsc::channel(READY_MAX);
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let open = Arc::new(Semaphore::new(connections_max));
-    let acceptor = TlsAcceptor::from(config);
+    let desk = Desk { acceptor: TlsAcceptor::from(config), cut, stranger_age, known, strangers };
     tokio::spawn(async move {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -73,16 +95,12 @@ pub(super) fn incoming(
                     continue;
                 }
             };
-            let (acceptor, ready, cut) = (acceptor.clone(), ready.clone(), cut.clone());
+            let desk = desk.clone();
             tokio::spawn(async move {
-                let shaken =
-                    tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(&acceptor, socket, address.ip(), cut))
-                        .await;
+                let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, desk.shake(socket, address.ip())).await;
                 drop(place);
                 match shaken {
-                    Ok(Ok((stream, peer, cut))) => {
-                        drop(ready.send(Ok(Connection { stream, peer, cut, _room: room })).await)
-                    }
+                    Ok(Ok((stream, peer))) => desk.hand_over(stream, peer, room).await,
                     Ok(Err(error)) => {
                         tracing::info!(peer.address = %address.ip(), %error, "handshake failed")
                     }
@@ -91,24 +109,30 @@ pub(super) fn incoming(
             });
         }
     });
-    ReceiverStream::new(connections)
+    Accepted { known: ReceiverStream::new(known_out), strangers: ReceiverStream::new(strangers_out) }
 }
 
-async fn shake(
-    acceptor: &TlsAcceptor,
-    socket: TcpStream,
-    address: std::net::IpAddr,
-    mut cut: watch::Receiver<bool>,
-) -> io::Result<(TlsStream<TcpStream>, Peer, Cut)> {
-    socket.set_nodelay(true)?;
-    let stream = acceptor.accept(socket).await?;
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .map(|der| Arc::from(der.as_ref()));
-    Ok((stream, Peer { address, certificate }, Box::pin(async move { drop(cut.wait_for(|cut| *cut).await) })))
+impl Desk {
+    async fn shake(&self, socket: TcpStream, address: IpAddr) -> io::Result<(TlsStream<TcpStream>, Peer)> {
+        socket.set_nodelay(true)?;
+        let stream = self.acceptor.accept(socket).await?;
+        let chain = stream.get_ref().1.peer_certificates();
+        let certificate = chain.and_then(|chain| chain.first()).map(|der| Arc::from(der.as_ref()));
+        Ok((stream, Peer { address, certificate }))
+    }
+
+    async fn hand_over(self, stream: TlsStream<TcpStream>, peer: Peer, room: OwnedSemaphorePermit) {
+        let mut stopping = self.cut;
+        let stopped = async move { drop(stopping.wait_for(|cut| *cut).await) };
+        let (ready, cut): (_, Cut) = match peer.certificate {
+            Some(_) => (self.known, Box::pin(stopped)),
+            None => {
+                let ended = async move { drop(tokio::time::timeout(self.stranger_age, stopped).await) };
+                (self.strangers, Box::pin(ended))
+            }
+        };
+        drop(ready.send(Ok(Connection { stream, peer, cut, _room: room })).await);
+    }
 }
 
 impl AsyncRead for Connection {
@@ -118,7 +142,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let connection = self.get_mut();
-        // A connection is always being read, so this is where a stream without end learns that the service has ended.
+        // A connection is always being read, so this is where a stream without end learns that it has to end.
         if connection.cut.as_mut().poll(context).is_ready() {
             connection.cut = Box::pin(std::future::ready(()));
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));

@@ -44,6 +44,21 @@ const RECONNECT_JITTER_MS: u32 = 2_000;
 /// How often a run that could not begin tries again.
 const BEGIN_RETRY: Duration = Duration::from_secs(1);
 
+/// How long a connection without a client certificate lasts: enough to enroll, and health probes connect again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrangerLife {
+    /// After that it is told to go away: calls under way end, new ones are made elsewhere.
+    pub age: Duration,
+    /// After that much more it is cut. Longer than an enrollment that waits for ordinals.
+    pub grace: Duration,
+}
+
+impl Default for StrangerLife {
+    fn default() -> Self {
+        Self { age: Duration::from_secs(300), grace: Duration::from_secs(30) }
+    }
+}
+
 /// What a server needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -65,6 +80,8 @@ pub struct Settings {
     pub principals: Rate,
     /// Calls of one address without a principal's certificate.
     pub addresses: Rate,
+    /// Connections without a client certificate.
+    pub strangers: StrangerLife,
     /// Request headers that a trusted edge sets.
     pub headers: TrustedHeaders,
     /// Accept the clock as it is, without officers: for `dev` only.
@@ -206,7 +223,10 @@ pub async fn start(
     }
     let (reporter, health) = tonic_health::server::health_reporter();
     tasks.push(tokio::spawn(health::watch(Arc::clone(&app), reporter, stopped.clone())));
-    let incoming = listener::incoming((listener, settings.connections_max), config, stopped.clone(), is_cut);
+    let strangers = settings.strangers;
+    let bounded = (listener, settings.connections_max);
+    let accepted =
+        listener::incoming(bounded, config, stopped.clone(), is_cut, strangers.age + strangers.grace);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(crate::pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -217,26 +237,36 @@ pub async fn start(
         .add_service(health)
         .add_service(reflection)
         .add_service(Authorization::service(&app, settings.headers));
-    let mut shutdown = stopped;
-    tasks.push(tokio::spawn(async move {
-        let served = Server::builder()
-            .timeout(ANSWER_TIMEOUT)
-            .max_concurrent_streams(STREAMS_MAX)
-            .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .layer(gatekeeper)
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, async move {
-                drop(shutdown.wait_for(|stop| *stop).await);
-            })
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the server ended");
-        }
-    }));
+    let mut server = server().layer(gatekeeper);
+    // A server of their own for strangers: the age of a connection is the same for all that a server has.
+    let mut of_strangers = server.clone().max_connection_age(strangers.age);
+    let shutdown = || wait(stopped.clone());
+    let strangers = of_strangers.add_routes(routes.clone());
+    let strangers = strangers.serve_with_incoming_shutdown(accepted.strangers, shutdown());
+    let known = server.add_routes(routes).serve_with_incoming_shutdown(accepted.known, shutdown());
+    tasks.push(tokio::spawn(report(known)));
+    tasks.push(tokio::spawn(report(strangers)));
     let upkeep = Upkeep::start(&app);
     tracing::info!(%address, seq = app.state().position.seq.0, "serving");
     Ok(Running { address, app, stop, cut, tasks, upkeep })
+}
+
+fn server() -> Server {
+    Server::builder()
+        .timeout(ANSWER_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+}
+
+async fn wait(mut stopped: watch::Receiver<bool>) {
+    drop(stopped.wait_for(|stop| *stop).await);
+}
+
+async fn report(served: impl Future<Output = Result<(), tonic::transport::Error>>) {
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the server ended");
+    }
 }
 
 async fn keep_beginning(app: Arc<App>, mut stopped: watch::Receiver<bool>) {

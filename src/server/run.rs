@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{CONNECTIONS_MAX, ServerError, Settings, start};
+use super::{CONNECTIONS_MAX, ServerError, Settings, StrangerLife, start};
 use crate::config::Config;
 use crate::env::{SystemClock, SystemEntropy};
 use crate::envoy::TrustedHeaders;
@@ -46,6 +46,7 @@ impl TryFrom<Config> for Settings {
             connections_max: CONNECTIONS_MAX,
             principals: rate(config.limits.requests_per_s),
             addresses: rate(config.limits.address_requests_per_s),
+            strangers: StrangerLife::default(),
             headers: TrustedHeaders { model: config.envoy.model_header, place: config.envoy.place_header },
             accept_clock: false,
         })

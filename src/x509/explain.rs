@@ -62,6 +62,8 @@ pub struct Line {
 pub struct Explanation {
     /// What it is.
     pub standing: Standing,
+    /// The last second of its validity.
+    pub not_after: Timestamp,
     /// Its parts, in the order in which people read them.
     pub lines: Vec<Line>,
 }
@@ -124,7 +126,8 @@ pub fn explain(file: &[u8], profile: &Profile) -> Result<Explanation, NotCertifi
     if !rest.is_empty() {
         return Err(NotCertificate { why: "bytes follow the certificate" });
     }
-    let mut out = Explanation { standing: standing(&der, profile), lines: Vec::new() };
+    let not_after = instant(certificate.validity().not_after.timestamp());
+    let mut out = Explanation { standing: standing(&der, profile), not_after, lines: Vec::new() };
     explain_standing(&mut out);
     explain_fields(&mut out, &der, &certificate);
     for extension in certificate.extensions() {
@@ -190,7 +193,7 @@ fn explain_fields(out: &mut Explanation, der: &[u8], certificate: &X509Certifica
         certificate.issuer().to_string(),
         "in ours OU is the kind and CN the id of the authority",
     );
-    let at = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000)).to_string();
+    let at = |seconds: i64| instant(seconds).to_string();
     let validity = certificate.validity();
     out.push(
         "not before",
@@ -204,6 +207,10 @@ fn explain_fields(out: &mut Explanation, der: &[u8], certificate: &X509Certifica
     out.push("public key", kind, "");
     out.push("key sha-256", Digest::of(spki).to_string(), "of the SubjectPublicKeyInfo");
     out.push("signature algorithm", certificate.signature_algorithm.algorithm.to_id_string(), "");
+}
+
+const fn instant(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds.saturating_mul(1000))
 }
 
 fn explain_extension(out: &mut Explanation, extension: &X509Extension<'_>, profile: &Profile) {

@@ -242,7 +242,10 @@ async fn who_calls_too_often_is_told_when_to_come_back() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "LIMIT"));
     let wait = status.get_details_retry_info().unwrap().retry_delay.unwrap();
     assert!(wait > Duration::ZERO && wait <= Duration::from_millis(1_001));
-    // Neither principals nor health are touched, and time heals it.
+    // A watch of health stays open, so it counts; neither principals nor probes are touched, and time heals it.
+    let watch = "/grpc.health.v1.Health/Watch";
+    assert_eq!(call(&stranger, watch).await.unwrap_err().code(), Code::ResourceExhausted);
+    assert!(call(&world.alice(), watch).await.is_ok());
     assert!(admitted(&call(&world.alice(), "/countersign.v1.AuditService/GetHead").await));
     assert!(call(&stranger, "/grpc.health.v1.Health/Check").await.is_ok());
     world.clock.advance_ms(1_001);

@@ -88,6 +88,32 @@ impl World {
         Ok(renewed.into_inner().certificate.to_vec())
     }
 
+    /// Asserts that the record gives a subject no certificate: who asks for one is not told why, an officer is.
+    pub(crate) async fn not_issuable<T>(&self, answer: Result<T, Status>, subject: SubjectId, why: &str) {
+        let Err(status) = answer else { panic!("it was issued, but {why:?} was expected") };
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(
+            (status.code(), info.reason.as_str()),
+            (Code::PermissionDenied, "NOT_ISSUABLE"),
+            "{status:?}"
+        );
+        assert_eq!(info.metadata.len(), 1, "{info:?}");
+        let reference = &info.metadata["reference"];
+        assert!(reference.starts_with("req_"), "{reference}");
+        let told = "no certificate can be issued to this subject now; the provider's officers can see why \
+                    (reference REFERENCE)";
+        assert_eq!(status.message().replace(reference, "REFERENCE"), told);
+        let refusal = self.issuance_refusal(&self.alice(), subject).await;
+        assert!(refusal.contains(why), "{refusal:?} does not say {why:?}");
+    }
+
+    /// Why a subject gets no certificate, as far as this caller may know; empty: nothing is known against it.
+    pub(crate) async fn issuance_refusal(&self, channel: &Channel, subject: SubjectId) -> String {
+        let mut client = ProvisioningServiceClient::new(channel.clone());
+        let request = pb::GetSubjectRequest { subject_id: subject.to_string() };
+        client.get_subject(request).await.unwrap().into_inner().subject.unwrap().issuance_refusal
+    }
+
     /// What the service reads in a certificate.
     pub(crate) fn read(&self, certificate: &[u8]) -> std::sync::Arc<Certificate> {
         self.running().app().read_certificate(certificate).unwrap()

@@ -41,7 +41,7 @@ impl Ended {
     }
 
     #[track_caller]
-    fn fails(self, words: &[&str]) {
+    pub(crate) fn fails(self, words: &[&str]) {
         assert_eq!(self.code, 1, "{}{}", self.out, self.err);
         for word in words {
             assert!(self.err.contains(word) || self.out.contains(word), "{word}: {}{}", self.out, self.err);
@@ -132,7 +132,7 @@ impl Desk {
     }
 }
 
-fn mode(path: &Path) -> u32 {
+pub(crate) fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 

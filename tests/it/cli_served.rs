@@ -2,14 +2,48 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::cli::{Desk, Ended};
+use serde_json::Value;
+
+use crate::cli::{Desk, Ended, mode};
+use crate::world::copy_tree;
+
+/// How often, and how long each time, a line of the log is waited for: half a minute.
+const LOG_LOOKS: u32 = 1_500;
+const LOG_LOOK: Duration = Duration::from_millis(20);
 
 /// `countersign serve`, ended with the test.
 struct Served {
     desk: Desk,
     child: Child,
     url: String,
+    log: Arc<Mutex<Vec<Value>>>,
+}
+
+/// Serves what is on the desk.
+fn serve(desk: &Desk) -> (Child, String, Arc<Mutex<Vec<Value>>>) {
+    let mut serve = desk.command(&["serve", "--config", "data/countersign.toml"]);
+    let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = loop {
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if line["message"] == "serving" {
+            break line["address"].as_str().unwrap().to_owned();
+        }
+    };
+    let warned = lines.next().unwrap().unwrap();
+    assert!(warned.contains("documentation arc"), "{warned}");
+    // A full pipe would stop the server.
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&log);
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            kept.lock().unwrap().extend(serde_json::from_str(&line).ok());
+        }
+    });
+    (child, format!("https://{address}"), log)
 }
 
 impl Served {
@@ -18,24 +52,46 @@ impl Served {
         let config = desk.path("data/countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, format!("{text}[log]\nformat = \"json\"\n")).unwrap();
-        let mut serve = desk.command(&["serve", "--config", "data/countersign.toml"]);
-        let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-            if line["message"] == "serving" {
-                break line["address"].as_str().unwrap().to_owned();
+        let (child, url, log) = serve(&desk);
+        Self { desk, child, url, log }
+    }
+
+    /// Ends the server, changes what is on the desk, and serves again.
+    fn restart_after(&mut self, change: impl FnOnce(&Desk)) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        change(&self.desk);
+        (self.child, self.url, self.log) = serve(&self.desk);
+    }
+
+    /// The line of the log with this request id.
+    fn logged(&self, request: &str) -> Value {
+        let found = || self.log.lock().unwrap().iter().find(|line| line["request.id"] == request).cloned();
+        for _ in 0..LOG_LOOKS {
+            if let Some(line) = found() {
+                return line;
             }
-        };
-        let warned = lines.next().unwrap().unwrap();
-        assert!(warned.contains("documentation arc"), "{warned}");
-        // A full pipe would stop the server.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { desk, child, url: format!("https://{address}") }
+            std::thread::sleep(LOG_LOOK);
+        }
+        panic!("the log has no line of {request}");
+    }
+
+    /// Redeems a token, given on standard input, for an identity in this folder.
+    fn enroll(&self, token: &str, out: &str) -> Ended {
+        let enroll = ["enroll", "--token", "-", "--system-bundle", "data/trust/system.pem", "--out", out];
+        let mut command = self.desk.command(&[&enroll[..], &["--server", &self.url]].concat());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+        child.wait_with_output().unwrap().into()
     }
 
     fn by(&self, identity: &str, arguments: &[&str]) -> Ended {
-        let connection = ["--server", &self.url, "--identity", identity, "--json"];
+        self.at(&self.url, identity, arguments)
+    }
+
+    fn at(&self, url: &str, identity: &str, arguments: &[&str]) -> Ended {
+        let connection = ["--server", url, "--identity", identity, "--json"];
         self.desk.run(&[arguments, &connection].concat())
     }
 
@@ -54,6 +110,7 @@ impl Served {
             self.by("bob", &["proposal", "approve", &proposal, "--yes"]).done().json()["committed"],
             true
         );
+        self.by("bob", &["proposal", "show", &proposal]).fails(&["NOT_FOUND", "does not wait any more"]);
     }
 }
 
@@ -90,14 +147,7 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
     served.by("bob", &[&approve[..], &["--verified-on", "2026-06-27", "--commit"]].concat()).done();
     let token = served.by("alice", &["token", "create", &person]).done().json();
     let token = token["token"].as_str().unwrap();
-    let enroll = |out: &str| -> Ended {
-        let enroll = ["enroll", "--token", "-", "--system-bundle", "data/trust/system.pem", "--out", out];
-        let mut command = served.desk.command(&[&enroll[..], &["--server", &served.url]].concat());
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
-        child.wait_with_output().unwrap().into()
-    };
+    let enroll = |out: &str| served.enroll(token, out);
     enroll("me").done();
     // A lost answer is asked for again with the key that is there; another key gets nothing.
     let certificate = std::fs::read(served.desk.path("me/certificate.pem")).unwrap();
@@ -143,15 +193,118 @@ fn a_stop_needs_one_officer_and_its_release_two() {
 }
 
 #[test]
+fn who_gets_no_certificate_is_given_a_reference_and_officers_the_reason() {
+    let served = Served::start();
+    let entity = id(served.by("alice", &["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"]));
+    let person =
+        id(served.by("alice", &["person", "nominate", "--entity", &entity, "--relation", "EMPLOYEE"]));
+    let approve = ["person", "approve", &person, "--evidence", "CITIZEN_OR_NATIONAL", "--assurance", "IAL2"];
+    served.by("bob", &[&approve[..], &["--verified-on", "2026-06-27", "--commit"]].concat()).done();
+    let token = served.by("alice", &["token", "create", &person]).done().json();
+    let refused = served.enroll(token["token"].as_str().unwrap(), "me");
+    assert_eq!(refused.code, 1, "{}{}", refused.out, refused.err);
+    assert!(refused.err.contains("NOT_ISSUABLE") && refused.err.contains("person show"), "{}", refused.err);
+    assert!(!refused.err.contains("APPLICANT"), "{}", refused.err);
+    let (_, reference) = refused.err.split_once("(reference ").unwrap();
+    let line = served.logged(reference.split_once(')').unwrap().0);
+    assert_eq!((&line["level"], &line["subject.id"]), (&"WARN".into(), &person.clone().into()), "{line}");
+    assert!(line["why"].as_str().unwrap().contains("the entity is APPLICANT"), "{line}");
+    let shown = served.by("bob", &["person", "show", &person]).done().json();
+    assert!(shown["issuance_refusal"].as_str().unwrap().contains("the entity is APPLICANT"), "{shown}");
+}
+
+#[test]
 fn a_server_with_another_authority_gets_no_request() {
     let served = Served::start();
     let stranger = Desk::made();
     std::fs::copy(stranger.path("alice/system-bundle.pem"), served.desk.path("alice/system-bundle.pem"))
         .unwrap();
-    let ended = served.by("alice", &["audit", "head"]);
-    assert!(ended.code == 1 && ended.out.contains("cannot reach"), "{}", ended.out);
+    served.by("alice", &["audit", "head"]).fails(&["cannot reach", "trust/system.pem"]);
+    // A bundle of the wrong kind is named as such.
+    std::fs::copy(stranger.path("data/trust/access.pem"), served.desk.path("alice/system-bundle.pem"))
+        .unwrap();
+    served.by("alice", &["audit", "head"]).fails(&["no system authority", "trust/system.pem"]);
     // And an identity of another service is nobody here.
     std::fs::copy(stranger.path("bob/certificate.pem"), served.desk.path("bob/certificate.pem")).unwrap();
     std::fs::copy(stranger.path("bob/key.pem"), served.desk.path("bob/key.pem")).unwrap();
     assert_eq!(served.by("bob", &["audit", "head"]).code, 1);
+}
+
+#[test]
+fn a_connection_that_fails_says_what_to_do() {
+    let served = Served::start();
+    let port = served.url.rsplit_once(':').unwrap().1;
+    let head = ["audit", "head"];
+    // The same server by an address that its certificate does not name.
+    let unnamed = format!("https://0.0.0.0:{port}");
+    served.at(&unnamed, "alice", &head).fails(&["cannot reach", "not valid for name", "`names`"]);
+    served.at("127.0.0.1:1", "alice", &head).fails(&["is not an address like https://"]);
+    // Nobody listens on a port that was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = served.at(&format!("https://{free}"), "alice", &head);
+    refused.fails(&["cannot reach", "refused", "countersign serve", "--server"]);
+    // A certificate that has ended, and a key that is not the certificate's.
+    let mut ended = rcgen::CertificateParams::default();
+    ended.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let ended = ended.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    std::fs::write(served.desk.path("alice/certificate.pem"), ended).unwrap();
+    served.by("alice", &head).fails(&["alice/certificate.pem ended at 2020-01-01", "principal certificate"]);
+    std::fs::copy(served.desk.path("alice/key.pem"), served.desk.path("bob/key.pem")).unwrap();
+    served.by("bob", &head).fails(&["is key.pem the key of certificate.pem"]);
+}
+
+#[test]
+fn an_officer_refuses_a_server_that_runs_on_an_old_copy() {
+    let mut served = Served::start();
+    let apply = ["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"];
+    served.by("alice", &apply).done();
+    let yesterday = tempfile::tempdir().unwrap();
+    served.restart_after(|desk| copy_tree(&desk.path("data"), yesterday.path()));
+    for _ in 0..4 {
+        served.by("alice", &apply).done();
+    }
+    let last = served.desk.path("alice/last-head.cbor");
+    assert_eq!(mode(&last), 0o600);
+    served.restart_after(|desk| {
+        std::fs::remove_dir_all(desk.path("data")).unwrap();
+        std::fs::create_dir(desk.path("data")).unwrap();
+        copy_tree(yesterday.path(), &desk.path("data"));
+    });
+    let refused = served.by("alice", &apply);
+    refused.fails(&["the server lost history", "newest copy", "alice/last-head.cbor"]);
+    // Bob saw nothing of what was lost; and nothing was asked of the server on behalf of alice.
+    let listed = served.by("bob", &["entity", "list"]).done().json();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "the provider and the first applicant: {listed}");
+    // Who agrees to go on, forgets.
+    std::fs::remove_file(&last).unwrap();
+    served.by("alice", &apply).done();
+    assert!(last.exists());
+}
+
+#[test]
+fn an_officer_believes_only_heads_of_the_log_key() {
+    let mut served = Served::start();
+    let head = ["audit", "head"];
+    served.by("alice", &head).done();
+    let other = Desk::made();
+    // Somebody has the server's key and not the log key.
+    served.restart_after(|desk| {
+        std::fs::copy(other.path("data/keys/log.pem"), desk.path("data/keys/log.pem")).unwrap();
+    });
+    served.by("alice", &head).fails(&["does not hold the log key", "tell the other officers"]);
+    // Nothing of it is remembered.
+    let last = served.desk.path("alice/last-head.cbor");
+    let remembered = std::fs::read(&last).unwrap();
+    served.by("alice", &head).fails(&["does not hold the log key"]);
+    assert_eq!(std::fs::read(&last).unwrap(), remembered);
+    let mut damaged = remembered;
+    damaged[20] ^= 1;
+    std::fs::write(&last, damaged).unwrap();
+    served.by("alice", &head).fails(&["alice/last-head.cbor is not a head that the log key signed"]);
+    // Without the log key nothing is compared, and nothing is remembered.
+    for file in ["alice/log-key.pem", "alice/last-head.cbor"] {
+        std::fs::remove_file(served.desk.path(file)).unwrap();
+    }
+    served.by("alice", &head).done();
+    assert!(!last.exists());
 }

@@ -8,6 +8,7 @@ use countersign::domain::command::Command;
 use countersign::domain::id::{EntityId, Ordinal, SubjectId};
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, RevocationScope};
+use countersign::domain::subject::SubjectBody;
 use countersign::pb;
 use tonic::Code;
 
@@ -294,6 +295,34 @@ async fn scenarios_23_and_35_the_record_wins_over_a_certificate_and_only_for_its
     world.enact(again).await.unwrap();
     world.clock.advance_ms(2_000);
     denied(&world.mythos(&with_a.certificate).await, "CREDENTIAL_REVOKED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_34_a_seconded_person_does_not_bring_the_membership_along() {
+    let world = World::start().await;
+    let (_, home, caller) = enrolled(&world).await;
+    let person = match &world.running().app().state().subjects[&home].body {
+        SubjectBody::Human(employment) => employment.person,
+        SubjectBody::Workload(_) => panic!("a person"),
+    };
+    // The firm is active, screened and granted, and on no annex.
+    let firm = world.applicant().await;
+    world.screen(firm).await;
+    world.enact(Command::ActivateEntity(firm)).await.unwrap();
+    world.grant(firm).await;
+    let seconded = world.employ(firm, Some(person), "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    world.clock.advance_ms(2_000);
+    // For the firm's work there is no certificate, whoever else employs the person.
+    let token = world.token(seconded).await;
+    world.not_issuable(world.redeem(&token, &key()).await, seconded, "LICENSE_REQUIRED").await;
+    // The member's certificate is good for the member's work, and not for the firm's.
+    assert!(world.mythos(&caller.certificate).await.permit);
+    let mut for_firm = question(&caller.certificate, "mythos-5");
+    (for_firm.chain, for_firm.end_user_identified) = (vec![firm.to_string()], true);
+    denied(&world.ask_alice(for_firm).await, "END_USER_UNIDENTIFIED");
+    // The member attests that the person works there no more; employed at the firm or not.
+    world.attest(home, "NONE", "").await.unwrap();
+    denied(&world.mythos(&caller.certificate).await, "CREDENTIAL_REVOKED");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,7 +85,7 @@ async fn scenario_44_what_a_request_asks_for_is_reported_and_never_copied() {
         "localhost",
         "eve@",
         "alice",
-        "PBC",
+        "Provider PBC",
         "C = IR",
         "PROVIDER",
     ] {
@@ -219,7 +219,9 @@ async fn a_key_serves_one_lineage_and_never_a_principal_too() {
         is_pausable: false,
     };
     refused(world.enact(Command::RegisterPrincipal(principal)).await, Code::AlreadyExists, "key");
-    world.redeem(&token, &key()).await.unwrap();
+    // What was refused took no ordinal.
+    let next = world.redeem(&token, &key()).await.unwrap();
+    assert_eq!(world.read(&next).ordinal.0, world.read(&caller.certificate).ordinal.0 + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,10 +265,10 @@ async fn scenario_22_a_certificate_ends_before_anything_it_rests_on() {
     let soon = world.clock.now().plus_ms(4 * 60_000);
     world.attest(subject, "EMPLOYEE", &soon.to_string()).await.unwrap();
     let token = world.token(subject).await;
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "less than 300 s");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "because of: attestation").await;
     // And an attestation that ended gives none at all.
     world.clock.advance_ms(5 * 60_000);
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "no longer attested");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "no longer attested").await;
     world.attest(subject, "EMPLOYEE", "").await.unwrap();
     world.redeem(&token, &key()).await.unwrap();
 }
@@ -295,10 +297,10 @@ async fn scenarios_36_and_37_nothing_is_issued_without_a_fresh_and_clear_screeni
         Command::RecordScreening { entity, screening, reason: "an officer's name is close".to_owned() }
     };
     world.enact(result(ScreeningResult::Unresolved)).await.unwrap();
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "SCREENING_PENDING");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "SCREENING_PENDING").await;
     denied(&world.mythos(&caller.certificate).await, "SCREENING_PENDING");
     world.enact(result(ScreeningResult::Confirmed)).await.unwrap();
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "PARTY_DENIED");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "PARTY_DENIED").await;
     denied(&world.mythos(&caller.certificate).await, "PARTY_DENIED");
     world.enact(result(ScreeningResult::Clear)).await.unwrap();
     assert!(world.mythos(&caller.certificate).await.permit);
@@ -307,7 +309,7 @@ async fn scenarios_36_and_37_nothing_is_issued_without_a_fresh_and_clear_screeni
     let late = world.enroll(subject).await;
     let token = world.token(subject).await;
     world.clock.advance_ms(HOUR_MS + 1_000);
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "SCREENING_STALE");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "SCREENING_STALE").await;
     denied(&world.mythos(&late.certificate).await, "SCREENING_STALE");
     world.screen(entity).await;
     world.redeem(&token, &key()).await.unwrap();
@@ -319,19 +321,41 @@ async fn an_entity_gets_certificates_only_when_screened_active_and_granted() {
     let entity = world.applicant().await;
     let subject = world.person(entity, "EMPLOYEE", EvidenceKind::CitizenOrNational).await;
     let token = world.token(subject).await;
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "the entity is APPLICANT");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "the entity is APPLICANT").await;
     world.enact(Command::ActivateEntity(entity)).await.unwrap();
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "SCREENING_PENDING");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "SCREENING_PENDING").await;
     world.screen(entity).await;
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "without an active grant");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "without an active grant").await;
     let grant = world.grant(entity).await;
     world.redeem(&token, &key()).await.unwrap();
     world.enact(Command::EndGrant { entity, grant }).await.unwrap();
     let token = world.token(subject).await;
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "without an active grant");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "without an active grant").await;
     let removal = Command::RemoveEntity { entity, reason: REASON };
     world.enact(removal).await.unwrap();
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "the entity is REMOVED");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "the entity is REMOVED").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_09_a_listed_member_that_is_not_activated_gets_no_certificate() {
+    let world = World::start().await;
+    world.partner().await;
+    let member = world.applicant().await;
+    world.screen(member).await;
+    world.grant(member).await;
+    let determination = "2026-06-26-lift".parse().unwrap();
+    let add = vec![member];
+    world.enact(Command::AmendAnnex { determination, revision: 2, add, remove: vec![] }).await.unwrap();
+    world.clock.advance_ms(2_000);
+    let subject = world.person(member, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let token = world.token(subject).await;
+    // The law would exempt it: only the provisioning is missing.
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "the entity is APPLICANT").await;
+    world.enact(Command::ActivateEntity(member)).await.unwrap();
+    let certificate = world.redeem(&token, &key()).await.unwrap();
+    let decision = world.mythos(&certificate).await;
+    assert_eq!((decision.legal.as_str(), decision.rule.as_str()), ("EXEMPT", "L-21"));
+    assert!(decision.permit, "{decision:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -341,7 +365,7 @@ async fn nothing_is_issued_while_suspended_or_stopped() {
     let token = world.token(subject).await;
     for target in [SuspensionTarget::Entity(entity), SuspensionTarget::Subject(subject)] {
         world.restrict(Command::Suspend { target, reason: REASON }, pb::Wait::Committed).await.unwrap();
-        refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "suspended");
+        world.not_issuable(world.redeem(&token, &key()).await, subject, "suspended").await;
         world.enact(Command::Unsuspend(target)).await.unwrap();
     }
     let state = world.running().app().state();
@@ -356,7 +380,7 @@ async fn nothing_is_issued_while_suspended_or_stopped() {
     for scope in scopes {
         let stop = Command::Stop { scope: scope.clone(), reason: REASON };
         world.restrict(stop, pb::Wait::Committed).await.unwrap();
-        refused(world.redeem(&token, &key()).await, Code::PermissionDenied, "EMERGENCY_STOP");
+        world.not_issuable(world.redeem(&token, &key()).await, subject, "EMERGENCY_STOP").await;
         world.enact(Command::ReleaseStop(scope)).await.unwrap();
     }
     world.redeem(&token, &key()).await.unwrap();
@@ -373,11 +397,11 @@ async fn a_revoked_issuer_issues_nothing_and_the_service_still_starts() {
         Command::Revoke { scope: RevocationScope::Issuer(issuer), reason: RevocationReason::CaCompromise };
     world.restrict(revoke, pb::Wait::Committed).await.unwrap();
     denied(&world.mythos(&caller.certificate).await, "CREDENTIAL_REVOKED");
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "authority");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "authority").await;
     world.close().await;
     world.open().await;
     denied(&world.mythos(&caller.certificate).await, "CREDENTIAL_REVOKED");
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "authority");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "authority").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -386,7 +410,7 @@ async fn scenario_12_a_foreign_contractor_gets_no_certificate_and_a_us_contracto
     let entity = world.partner().await;
     let foreign = world.person(entity, "CONTRACTOR", EvidenceKind::NoUsStatus).await;
     let token = world.token(foreign).await;
-    refused(world.redeem(&token, &key()).await, Code::PermissionDenied, "DEEMED_EXPORT_LICENSE_REQUIRED");
+    world.not_issuable(world.redeem(&token, &key()).await, foreign, "DEEMED_EXPORT_LICENSE_REQUIRED").await;
     let citizen = world.person(entity, "CONTRACTOR", EvidenceKind::CitizenOrNational).await;
     let caller = world.enroll(citizen).await;
     let decision = world.mythos(&caller.certificate).await;
@@ -404,7 +428,7 @@ async fn scenario_13_the_foreign_employee_of_an_unlisted_subsidiary_gets_no_cert
     world.grant(subsidiary).await;
     let subject = world.person(subsidiary, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
     let token = world.token(subject).await;
-    refused(world.redeem(&token, &key()).await, Code::PermissionDenied, "LICENSE_REQUIRED");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "LICENSE_REQUIRED").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -414,7 +438,7 @@ async fn only_an_approved_subject_gets_a_token() {
     let token = world.token(subject).await;
     let decision = countersign::domain::command::SubjectDecision::Refuse;
     world.enact(Command::DecideSubject { subject, decision }).await.unwrap();
-    refused(world.redeem(&token, &key()).await, Code::FailedPrecondition, "REFUSED");
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "REFUSED").await;
     let request = pb::CreateTokenRequest { subject_id: subject.to_string(), ..Default::default() };
     let mut client = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
     refused(client.create_token(request).await, Code::FailedPrecondition, "REFUSED");
@@ -428,4 +452,19 @@ async fn only_an_approved_subject_gets_a_token() {
     let decision = countersign::domain::command::SubjectDecision::Approve { vetting, reverify_due: None };
     let answer = world.enact(Command::DecideSubject { subject, decision }).await;
     refused(answer, Code::InvalidArgument, "supports FOREIGN_PERSON");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_is_not_told_why_its_people_get_no_certificate() {
+    let world = World::start().await;
+    let (entity, subject) = employee(&world).await;
+    let roles = [countersign::domain::principal::Role::PartnerAdmin];
+    let kind = countersign::domain::certificate::PrincipalKind::Partner;
+    let partner = world.connect_as(&world.principal("partner-1", (kind, &roles), Some(entity)).await).await;
+    assert_eq!(world.issuance_refusal(&world.alice(), subject).await, "");
+    let target = SuspensionTarget::Subject(subject);
+    world.restrict(Command::Suspend { target, reason: REASON }, pb::Wait::Committed).await.unwrap();
+    let token = world.token(subject).await;
+    world.not_issuable(world.redeem(&token, &key()).await, subject, "suspended").await;
+    assert_eq!(world.issuance_refusal(&partner, subject).await, "");
 }

@@ -7,7 +7,7 @@ use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, StopScope};
 use countersign::env::Clock as _;
 use countersign::pb;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -19,7 +19,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::world::World;
+use crate::world::{World, tls_stream};
 
 /// The service looks twice a second; a busy machine may need many times that.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -120,6 +120,56 @@ async fn a_handshake_that_takes_too_long_is_cut() {
         let read = timeout(LIMIT, socket.read(&mut buffer)).await.expect("it is cut");
         assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     }
+}
+
+/// Speaks HTTP/2 (RFC 9113) as far as it must, and reads what the server sends to the end of the connection.
+async fn frames_until_the_end(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<u8> {
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    // An empty SETTINGS.
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut kinds = Vec::new();
+    let mut header = [0; 9];
+    // A connection that is cut ends without a TLS close_notify.
+    while stream.read_exact(&mut header).await.is_ok() {
+        kinds.push(header[3]);
+        let len = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+        let mut payload = vec![0; usize::try_from(len).unwrap()];
+        if stream.read_exact(&mut payload).await.is_err() {
+            break;
+        }
+    }
+    kinds
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_a_certificate_is_told_to_go_away_and_then_cut() {
+    const GOAWAY: u8 = 7;
+    let mut world = World::start().await;
+    world.close().await;
+    world.settings.strangers.age = Duration::from_millis(500);
+    world.settings.strangers.grace = Duration::from_millis(500);
+    world.open().await;
+    // A principal's stream is older than the stranger's connection, and outlives it.
+    let request = HealthCheckRequest { service: String::new() };
+    let mut of_alice = HealthClient::new(world.alice()).watch(request.clone()).await.unwrap().into_inner();
+    // It never acknowledges anything, so only the cut ends it.
+    let stream = tls_stream(world.tls(None), world.running().address()).await.unwrap();
+    let kinds = timeout(LIMIT, frames_until_the_end(stream)).await.expect("it is cut");
+    assert!(kinds.contains(&GOAWAY), "{kinds:?}");
+    // A stream without end is under way when its connection is told to go away: it ends with the cut.
+    let stranger = world.connect(None).await;
+    let mut watched = HealthClient::new(stranger.clone()).watch(request).await.unwrap().into_inner();
+    let rest = async {
+        while watched.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    };
+    timeout(LIMIT, rest).await.expect("it is cut").expect_err("it does not end, it is cut");
+    // Who comes again is answered.
+    assert_eq!(status(&world.connect(None).await).await, ServingStatus::Serving);
+    world.clock.set_wall(world.clock.now().plus_ms(60_000));
+    let pushed =
+        async { while of_alice.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {} };
+    timeout(LIMIT, pushed).await.expect("the stream goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

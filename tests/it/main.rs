@@ -42,6 +42,8 @@ mod renew;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod subscribe;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod world;

@@ -4,6 +4,7 @@ use countersign::domain::approval::{GENESIS_PREFIX, MANDATE_PREFIX, Mandate};
 use countersign::domain::certificate::PrincipalKind;
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::Command;
+use countersign::domain::event::{Entry, Event};
 use countersign::domain::id::EntityId;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::principal::Role;
@@ -48,6 +49,29 @@ async fn approve(world: &World, proposal: &str, approval: pb::Approval) -> Resul
 async fn proposals(world: &World) -> Vec<pb::Proposal> {
     let mut client = MandateServiceClient::new(world.bob());
     client.list_proposals(pb::ListProposalsRequest::default()).await.unwrap().into_inner().proposals
+}
+
+async fn proposal(world: &World, id: &str) -> Result<pb::Proposal, Status> {
+    let request = pb::GetProposalRequest { proposal_id: id.to_owned() };
+    let answer = MandateServiceClient::new(world.bob()).get_proposal(request).await?;
+    Ok(answer.into_inner().proposal.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_is_read_by_its_id_as_it_is_listed() {
+    let world = World::start().await;
+    for _ in 0..3 {
+        let (_, mandate) = applicant(&world).await;
+        world.submit(mandate.clone(), vec![world.alice.approve(&mandate)]).await.unwrap();
+    }
+    let listed = proposals(&world).await;
+    assert_eq!(listed.len(), 3);
+    for one in listed {
+        assert_eq!(proposal(&world, &one.proposal_id).await.unwrap(), one);
+    }
+    let unknown = proposal(&world, "prp_01ARZ3NDEKTSV4RRFFQ69G5FAV").await;
+    refused(unknown, Code::NotFound, "there is no such proposal");
+    refused(proposal(&world, "prp").await, Code::InvalidArgument, "proposal_id");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,6 +154,37 @@ async fn a_restriction_is_carried_out_whatever_changed_meanwhile() {
         let approvals = vec![world.alice.approve(&mandate)];
         world.submit(mandate, approvals).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restriction_never_expires_and_another_officer_may_submit_it_again() {
+    let world = World::start().await;
+    let mandate = world.mandate(&Command::Stop { scope: StopScope::All, reason: REASON }).await.unwrap();
+    let signed =
+        pb::SignedMandate { approvals: vec![world.alice.approve(&mandate)], mandate: mandate.into() };
+    let roles = [Role::Vetter, Role::Registrar];
+    let clerk = world.principal("clerk", (PrincipalKind::Officer, &roles), None).await;
+    let submit = async |channel| {
+        let request = pb::SubmitMandateRequest { mandate: Some(signed.clone()), ..Default::default() };
+        let answer = MandateServiceClient::new(channel).submit_mandate(request).await?;
+        Ok::<_, Status>(answer.into_inner().position.unwrap().seq)
+    };
+    submit(world.alice()).await.unwrap();
+    world.enact(Command::ReleaseStop(StopScope::All)).await.unwrap();
+    world.clock.advance_ms(20 * DAY_MS);
+    // Who could not sign it cannot submit it either.
+    refused(submit(world.connect_as(&clerk).await).await, Code::PermissionDenied, "who may sign one");
+    assert!(world.running().app().state().enforcement.stops.is_empty());
+    let seq = submit(world.bob()).await.unwrap();
+    assert!(world.running().app().state().enforcement.stops.contains(&StopScope::All));
+    // The record says who submitted what alice signed.
+    let list = pb::ListRecordsRequest { from_seq: seq, page_size: 1 };
+    let mut auditor = pb::audit_service_client::AuditServiceClient::new(world.alice());
+    let record = auditor.list_records(list).await.unwrap().into_inner().records.remove(0);
+    assert_eq!(record.actor, "bob");
+    let entry: Entry = from_bytes(&record.body).unwrap();
+    let Event::Enacted { signed, .. } = entry.event else { panic!("{:?}", entry.event) };
+    assert_eq!(signed.approvals.iter().map(|a| a.officer.as_str()).collect::<Vec<_>>(), ["alice"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,7 +55,7 @@ async fn a_renewal_is_the_next_generation_with_a_new_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_states_the_facts_of_now() {
     let world = World::start().await;
-    let (entity, _, caller) = enrolled(&world).await;
+    let (entity, subject, caller) = enrolled(&world).await;
     let id = GrantId::from_parts(world.clock.now(), SystemEntropy.bytes16());
     let grant = Grant {
         id,
@@ -79,7 +79,7 @@ async fn a_renewal_states_the_facts_of_now() {
         world.enact(Command::EndGrant { entity, grant }).await.unwrap();
     }
     let channel = world.connect_as(&Caller { key: next, certificate: renewed }).await;
-    refused(world.renew(&channel, &key()).await, Code::FailedPrecondition, "without an active grant");
+    world.not_issuable(world.renew(&channel, &key()).await, subject, "without an active grant").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +157,7 @@ async fn what_is_revoked_held_or_expired_cannot_renew() {
     world.enact(Command::ReleaseHold(ordinal)).await.unwrap();
     let target = SuspensionTarget::Subject(subject);
     world.restrict(Command::Suspend { target, reason }, pb::Wait::Committed).await.unwrap();
-    refused(world.renew(&channel, &key()).await, Code::FailedPrecondition, "suspended");
+    world.not_issuable(world.renew(&channel, &key()).await, subject, "suspended").await;
     world.enact(Command::Unsuspend(target)).await.unwrap();
     let scope = RevocationScope::Certificate(ordinal);
     world.restrict(Command::Revoke { scope, reason }, pb::Wait::Committed).await.unwrap();

@@ -14,7 +14,7 @@ use countersign::domain::command::{Command, NewPrincipal, SubjectDecision};
 use countersign::domain::entity::{EntityKind, Organisation, Screening, ScreeningResult};
 use countersign::domain::event::{Entry, Event, Genesis, NewEntity};
 use countersign::domain::grant::Grant;
-use countersign::domain::id::{AuthorityId, BootId, EntityId, GrantId, SubjectId};
+use countersign::domain::id::{AuthorityId, BootId, EntityId, GrantId, PersonId, SubjectId};
 use countersign::domain::person::{Assurance, EvidenceKind};
 use countersign::domain::principal::Role;
 use countersign::domain::subject::Vetting;
@@ -188,6 +188,16 @@ impl World {
         identity: Option<(&ClientKey, &[u8])>,
         endpoint: Endpoint,
     ) -> Channel {
+        let (config, address) = (self.tls(identity), self.running().address());
+        let connector = tower::service_fn(move |_| {
+            let connected = tls_stream(Arc::clone(&config), address);
+            async move { connected.await.map(hyper_util::rt::TokioIo::new) }
+        });
+        endpoint.connect_with_connector_lazy(connector)
+    }
+
+    /// The TLS of a client that trusts this service.
+    pub(crate) fn tls(&self, identity: Option<(&ClientKey, &[u8])>) -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         let state = self.running().app().state();
         let system = state.authority(AuthorityKind::System).unwrap();
@@ -210,19 +220,7 @@ impl World {
                 .unwrap(),
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let config = Arc::new(config);
-        let address = self.running().address();
-        let connector = tower::service_fn(move |_| {
-            let config = Arc::clone(&config);
-            async move {
-                let socket = tokio::net::TcpStream::connect(address).await?;
-                socket.set_nodelay(true)?;
-                let name = TlsName::try_from("localhost").unwrap();
-                let stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await?;
-                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-            }
-        });
-        endpoint.connect_with_connector_lazy(connector)
+        Arc::new(config)
     }
 
     /// Has Alice and, if the command needs it, Bob sign and submit a command.
@@ -326,8 +324,20 @@ impl World {
 
     /// A person of an entity whom the entity nominated and a vetter approved.
     pub(crate) async fn person(&self, entity: EntityId, relation: &str, evidence: EvidenceKind) -> SubjectId {
+        self.employ(entity, None, relation, evidence).await
+    }
+
+    /// The same for a person who may be on record already through another employment.
+    pub(crate) async fn employ(
+        &self,
+        entity: EntityId,
+        person: Option<PersonId>,
+        relation: &str,
+        evidence: EvidenceKind,
+    ) -> SubjectId {
         let mut client = pb::provisioning_service_client::ProvisioningServiceClient::new(self.alice());
-        let person = pb::NominatedPerson { relation: relation.to_owned(), ..Default::default() };
+        let person_id = person.map(|id| id.to_string()).unwrap_or_default();
+        let person = pb::NominatedPerson { relation: relation.to_owned(), person_id, ..Default::default() };
         let request = pb::NominateSubjectRequest {
             entity_id: entity.to_string(),
             body: Some(pb::nominate_subject_request::Body::Person(person)),
@@ -414,6 +424,16 @@ impl World {
     }
 }
 
+/// A TLS connection to a service.
+pub(crate) async fn tls_stream(
+    config: Arc<rustls::ClientConfig>,
+    address: std::net::SocketAddr,
+) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+    let socket = tokio::net::TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    tokio_rustls::TlsConnector::from(config).connect(TlsName::try_from("localhost").unwrap(), socket).await
+}
+
 /// The manual clock, as rustls asks for it.
 struct ClockTime(Arc<ManualClock>);
 
@@ -442,6 +462,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         connections_max: server::CONNECTIONS_MAX,
         principals: Rate { per_s: 100_000, burst: 100_000 },
         addresses: Rate { per_s: 100_000, burst: 100_000 },
+        strangers: server::StrangerLife::default(),
         headers: countersign::envoy::TrustedHeaders::default(),
         accept_clock: false,
     }
@@ -507,7 +528,8 @@ pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &
     store::create(data, &Options::new(SystemEntropy.bytes16()), &entry, boot, now).unwrap();
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+/// Copies a folder with everything in it.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());

@@ -12,6 +12,7 @@ use crate::app::store::{self, StoreError};
 use crate::app::{App, Ingredients, Keys};
 use crate::ca::FileSigner;
 use crate::cli::files::{self, Access, Named};
+use crate::cli::head::log_key_pem;
 use crate::cli::identity::write_certificate;
 use crate::cli::{Failure, Outcome, Output};
 use crate::config::Config;
@@ -65,6 +66,8 @@ pub(super) fn complete(
         let bundle = TrustBundle::new(vec![Authority::from_der(&authority.certificate)?])?;
         files::write(&data.join(TRUST).join(file), bundle.to_pem().as_bytes(), Access::Public)?;
     }
+    let log_key = log_key_pem(&genesis.log_key);
+    files::write(&data.join(TRUST).join("log.pem"), log_key.as_bytes(), Access::Public)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(issue(data, &config, store, &genesis))?;
     report(data, &genesis, output)
@@ -197,6 +200,7 @@ fn report(data: &Path, genesis: &Genesis, output: &Output) -> Result<Outcome, Fa
         "officers": officers,
         "access_bundle": data.join(TRUST).join("access.pem").display().to_string(),
         "system_bundle": system.display().to_string(),
+        "log_key": data.join(TRUST).join("log.pem").display().to_string(),
     });
     output.print(&value, &text);
     Ok(Outcome::Done)

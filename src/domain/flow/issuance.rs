@@ -23,10 +23,41 @@ use crate::domain::state::State;
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::{Now, Timestamp};
 
+/// What may end a certificate before its configured life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitKind {
+    /// The configured life itself.
+    Ttl,
+    /// The end of the entity's membership in an annex.
+    Membership,
+    /// The end of the licence.
+    License,
+    /// The end of the entity's attestation.
+    Attestation,
+    /// The day on which the person's status must be verified again.
+    Reverification,
+    /// The end of the issuing authority's certificate.
+    Issuer,
+}
+
+impl LimitKind {
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ttl => "ttl",
+            Self::Membership => "membership",
+            Self::License => "license",
+            Self::Attestation => "attestation",
+            Self::Reverification => "reverification",
+            Self::Issuer => "issuer",
+        }
+    }
+}
+
 /// Instants that a certificate may not outlive: each is the first at which something that it rests on no longer holds,
 /// so its `notAfter`, which is inclusive, lies before all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Limits(pub Vec<Timestamp>);
+pub struct Limits(pub Vec<(LimitKind, Timestamp)>);
 
 /// What an access certificate of this subject would state now, and what it may not outlive.
 ///
@@ -73,24 +104,31 @@ pub fn certifiable(
         step,
     };
     let membership_end = membership.and_then(|m| m.interval.until);
-    let issuer_end = Some(authority.not_after.plus_ms(1));
-    let license_end = state
+    let license_ends = state
         .licenses_of(entity.card.id)
         .filter(|license| license.interval.permits(judged))
-        .filter_map(|license| license.interval.until);
-    let limits = [membership_end, issuer_end, entity.card.reverify_due].into_iter().flatten();
-    Ok((facts, Limits(limits.chain(subject_limits(state, subject)).chain(license_end).collect())))
+        .map(|license| (LimitKind::License, license.interval.until));
+    let limits = [
+        (LimitKind::Membership, membership_end),
+        (LimitKind::Issuer, Some(authority.not_after.plus_ms(1))),
+        (LimitKind::Reverification, entity.card.reverify_due),
+    ];
+    let limits = limits.into_iter().chain(subject_limits(state, subject)).chain(license_ends);
+    Ok((facts, Limits(limits.filter_map(|(kind, at)| Some((kind, at?))).collect())))
 }
 
 /// When the attestations and re-verifications end that a subject rests on: its own and those of its operators.
-fn subject_limits(state: &State, subject: &Subject) -> Vec<Timestamp> {
+fn subject_limits(state: &State, subject: &Subject) -> Vec<(LimitKind, Option<Timestamp>)> {
     let operators: &[SubjectId] = match &subject.body {
         SubjectBody::Human(_) => &[],
         SubjectBody::Workload(workload) => &workload.operators,
     };
     let operators = operators.iter().filter_map(|id| state.subjects.get(id)).map(AsRef::as_ref);
-    let ends = |s: &Subject| [s.reverify_due, s.employment().and_then(|e| e.relation_until)];
-    std::iter::once(subject).chain(operators).flat_map(ends).flatten().collect()
+    let ends = |s: &Subject| {
+        let attested_until = s.employment().and_then(|e| e.relation_until);
+        [(LimitKind::Reverification, s.reverify_due), (LimitKind::Attestation, attested_until)]
+    };
+    std::iter::once(subject).chain(operators).flat_map(ends).collect()
 }
 
 /// A listed entity's workload gets a certificate only while its operators are all eligible: a gateway takes that from
@@ -335,7 +373,7 @@ fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timest
 }
 
 fn check_limits(intent: &Intent, limits: &Limits) -> Result<(), Reject> {
-    match limits.0.iter().any(|limit| intent.not_after >= *limit) {
+    match limits.0.iter().any(|(_, limit)| intent.not_after >= *limit) {
         true => Err(Reject::Conflict("a limit of its validity changed meanwhile".to_owned())),
         false => Ok(()),
     }

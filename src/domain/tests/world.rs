@@ -271,7 +271,7 @@ impl World {
         key: &str,
     ) -> Result<Intent, Reject> {
         let (facts, limits) = certifiable(&self.state, subject, step, self.now)?;
-        let end = limits.0.into_iter().map(|limit| limit.plus_ms(-1)).min();
+        let end = limits.0.into_iter().map(|(_, limit)| limit.plus_ms(-1)).min();
         let not_after = self.now.plus_ms(DAY_MS).min(end.unwrap_or(self.now.plus_ms(DAY_MS)));
         Ok(Intent {
             authority: AuthorityKind::Access,

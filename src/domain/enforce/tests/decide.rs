@@ -190,6 +190,29 @@ fn every_hop_is_listed_and_screened_and_the_end_user_identified() {
 }
 
 #[test]
+fn a_stopped_or_suspended_hop_lets_nothing_through() {
+    let (mut world, _, _, certificate) = scene();
+    let reseller = world.partner(Organisation::Us);
+    world.list(&[reseller]);
+    world.now = world.now.plus_ms(2_000);
+    let denials = |world: &World| asked(world, &certificate, &through(&[PROVIDER, reseller], true)).denials;
+    let refused = [Denial::EndUserUnidentified];
+    assert_eq!(denials(&world), []);
+    let scope = StopScope::Entity(reseller);
+    world.go(Command::Stop { scope: scope.clone(), reason: REASON });
+    assert_eq!(denials(&world), refused);
+    world.go(Command::ReleaseStop(scope));
+    assert_eq!(denials(&world), []);
+    let target = SuspensionTarget::Entity(reseller);
+    world.go(Command::Suspend { target, reason: REASON });
+    assert_eq!(denials(&world), refused);
+    world.go(Command::Unsuspend(target));
+    assert_eq!(denials(&world), []);
+    world.go(Command::RemoveEntity { entity: reseller, reason: REASON });
+    assert_eq!(denials(&world), refused);
+}
+
+#[test]
 fn a_refused_credential_speaks_for_no_chain() {
     let (mut world, member, _, certificate) = scene();
     world.go(Command::Revoke { scope: RevocationScope::Entity(member), reason: REASON });

@@ -5,12 +5,14 @@ use crate::domain::certificate::{LineageStep, PrincipalKind};
 use crate::domain::command::{Command, SubjectDecision};
 use crate::domain::entity::{EntityClass, Organisation, ScreeningResult};
 use crate::domain::event::{Cause, Event, Intent};
-use crate::domain::flow::{Reject, TOKEN_TTL_MAX_MS, certifiable};
+use crate::domain::flow::{LimitKind, Reject, TOKEN_TTL_MAX_MS, certifiable};
 use crate::domain::id::{Digest, EntityId, LineageId, Ordinal, SubjectId, TokenId};
+use crate::domain::license::License;
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::tests::fixtures::*;
 use crate::domain::tests::world::*;
+use crate::domain::time::Interval;
 
 const REASON: RevocationReason = RevocationReason::Drill;
 const STEP: LineageStep = LineageStep { lineage: LineageId::from_bytes([8; 16]), generation: 1 };
@@ -326,14 +328,32 @@ fn no_certificate_outlives_what_it_rests_on() {
     assert!(matches!(world.intend(&intent), Err(Reject::Conflict(_))), "notAfter is inclusive");
     intent.not_after = end.plus_ms(-1);
     assert!(world.intend(&intent).is_ok());
-    // Each source of a limit is among the limits.
+    // Each source of a limit is among the limits, by its name.
     let due = world.now.plus_ms(7_200_000);
     world.go(Command::RecordSafeguards { entity: member, until: due, reverify_due: Some(due) });
+    let license_end = world.now.plus_ms(1_800_000);
+    let interval = Interval { from: world.now.plus_ms(-60_000), until: Some(license_end) };
+    world.go(Command::RegisterLicense(License {
+        id: "d-1".parse().unwrap(),
+        holder: member,
+        subjects: vec![],
+        models: vec![model("mythos-5")],
+        countries: vec![],
+        purposes: vec![],
+        interval,
+        provisos_met: true,
+    }));
     let (_, limits) = certifiable(&world.state, person, STEP, world.now).unwrap();
+    let mut limits = limits.0;
+    limits.sort_by_key(|(_, at)| *at);
     let issuer_end = at("2027-06-01T00:00:00Z").plus_ms(1);
-    for limit in [end, due, issuer_end] {
-        assert!(limits.0.contains(&limit), "{limit}");
-    }
+    let expected = [
+        (LimitKind::License, license_end),
+        (LimitKind::Attestation, end),
+        (LimitKind::Reverification, due),
+        (LimitKind::Issuer, issuer_end),
+    ];
+    assert_eq!(limits, expected);
 }
 
 #[test]
