@@ -9,6 +9,7 @@
     reason = "a benchmark fails by panicking"
 )]
 
+mod bare;
 mod gate;
 mod issue;
 mod measure;

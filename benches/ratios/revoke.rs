@@ -9,6 +9,7 @@ use countersign::domain::revocation::{RevocationReason, RevocationScope};
 use countersign::pb;
 use prost::Message as _;
 
+use crate::bare::round_trip_us;
 use crate::gate::connect;
 use crate::issue::{prepare, redeem, redeem_all};
 use crate::measure::{Row, median, wall_us};
@@ -46,7 +47,7 @@ pub(crate) fn revoke_ack() -> Row {
             assert_eq!(done.status, i32::from(pb::EnforcementStatus::Enforced), "{done:?}");
             assert!(done.acked.contains(&"gw-ack".to_owned()), "{done:?}");
         }
-        let floor = sync_us(world.dir.path()) + 2.0 * round_trip_us(&world).await;
+        let floor = sync_us(world.dir.path()) + 2.0 * round_trip_us().await;
         gate.shutdown().await;
         world.close().await;
         (median(samples), floor)
@@ -73,19 +74,6 @@ fn sync_us(folder: &std::path::Path) -> f64 {
         wall_us() - begin
     });
     median(samples.collect())
-}
-
-/// One bare RPC over the same transport: a health check, which the service answers without looking at anything.
-async fn round_trip_us(world: &World) -> f64 {
-    let mut health = tonic_health::pb::health_client::HealthClient::new(world.alice());
-    let mut samples = Vec::new();
-    for _ in 0..500 {
-        let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
-        let begin = wall_us();
-        health.check(request).await.unwrap();
-        samples.push(wall_us() - begin);
-    }
-    median(samples)
 }
 
 pub(crate) fn entity_revoke() -> Row {
