@@ -10,6 +10,7 @@ use countersign::domain::command::Command;
 use countersign::domain::decision::Denial;
 use countersign::domain::enforce::message::Strength;
 use countersign::domain::enforce::{Chain, Request, bound_ms};
+use countersign::domain::id::DeterminationId;
 use countersign::domain::model::AccessForm;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::policy::Place;
@@ -21,6 +22,8 @@ use countersign::x509::bundle::certificate_pem;
 
 use crate::world::{Caller, World};
 
+/// Certificates of the entity that is removed.
+const CERTIFICATES: usize = 100;
 /// How long an event may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -130,6 +133,45 @@ async fn a_revocation_that_waits_returns_when_the_gate_enforces_it() {
     let denied = gate.decide(&leaf, &question("mythos-5"));
     assert_eq!(denied.decision.denials, [Denial::CredentialRevoked]);
     gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_26_one_removal_from_the_annex_ends_every_certificate_at_every_gate() {
+    let world = World::start().await;
+    let (entity, other) = (world.partner().await, world.partner().await);
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let kept = world.person(other, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let kept = world.enroll(kept).await.certificate;
+    let mut leaves = Vec::new();
+    for _ in 0..CERTIFICATES {
+        leaves.push(world.enroll(subject).await.certificate);
+    }
+    let mut gates = Vec::new();
+    for name in ["gw-1", "gw-2", "gw-3"] {
+        let gate = gate(&world, name, STRONG, &world.clock).await;
+        for leaf in [&leaves[0], &kept] {
+            assert!(gate.decide_or_ask(leaf, &question("mythos-5")).await.is_permit);
+            until(&gate, leaf, permits).await;
+        }
+        assert!(leaves.iter().all(|leaf| permits(&gate, leaf)));
+        gates.push(gate);
+    }
+    let before = world.running().app().journal().head().seq.0;
+    let determination: DeterminationId = "2026-06-26-lift".parse().unwrap();
+    let revision = world.running().app().state().annexes[&determination] + 1;
+    let removal = Command::AmendAnnex { determination, revision, add: vec![], remove: vec![entity] };
+    let done = world.enact(removal).await.unwrap().position.unwrap();
+    assert_eq!(done.seq, before + 1, "one record, however many certificates");
+    for gate in gates {
+        until(&gate, &leaves[0], |gate, leaf| !permits(gate, leaf)).await;
+        // It came in one piece: where one is denied all are, and nobody else is.
+        for leaf in &leaves {
+            let denied = gate.decide(leaf, &question("mythos-5"));
+            assert_eq!(denied.decision.denials[0], Denial::CredentialRevoked, "{denied:?}");
+        }
+        assert!(permits(&gate, &kept));
+        gate.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

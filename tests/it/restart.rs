@@ -64,7 +64,7 @@ async fn two_servers_do_not_share_a_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_in_the_middle_of_the_record_stops_the_start() {
+async fn scenario_48_an_altered_record_is_located_and_stops_the_start() {
     let mut world = World::start().await;
     enrolled(&world).await;
     world.close().await;
@@ -76,10 +76,15 @@ async fn damage_in_the_middle_of_the_record_stops_the_start() {
         .unwrap();
     let whole = std::fs::read(&segment).unwrap();
     let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
-    for at in [4_096 + 60, (4_096 + end) / 2, end - 2_000] {
+    let altered = [4_096 + 60, (4_096 + end) / 2, end - 2_000].map(|at| {
         let mut bent = whole.clone();
         bent[at] ^= 0x10;
-        std::fs::write(&segment, bent).unwrap();
+        bent
+    });
+    let mut removed = whole.clone();
+    drop(removed.drain((4_096 + end) / 2..(4_096 + end) / 2 + 300));
+    for bytes in altered.into_iter().chain([removed]) {
+        std::fs::write(&segment, bytes).unwrap();
         let Err(error) = world.launch().await else { panic!("a damaged record was served") };
         let text = error.to_string();
         let name = segment.file_name().unwrap().to_str().unwrap();

@@ -114,7 +114,7 @@ fn a_lease_counts_from_the_ping_and_ends() {
 }
 
 #[test]
-fn lost_and_repeated_records_are_a_gap() {
+fn scenario_25_after_a_lost_or_repeated_record_nothing_is_permitted_before_the_resync() {
     for is_repeated in [false, true] {
         let mut world = World::new();
         let mut gate = Direct::new(&world);
@@ -126,9 +126,11 @@ fn lost_and_repeated_records_are_a_gap() {
             delta(&mut world, 2)
         };
         assert_eq!(gate.refuses(&world, message), NackCode::Gap);
+        assert!(!gate.has_lease(&world));
         // It connects again and gets what it missed.
         gate.session = world.feed.open(gateway(1), gate.replica.open()).unwrap();
         gate.run(&world);
+        assert!(!gate.has_lease(&world), "not before a ping shows that it holds everything");
         gate.ping(&world);
         assert!(gate.has_lease(&world));
         assert_eq!(gate.replica.view().unwrap().digest, world.state.feed_digest);
