@@ -141,6 +141,10 @@ impl App {
         };
         let access = issuer(AuthorityKind::Access, keys.access)?;
         let system = issuer(AuthorityKind::System, keys.system)?;
+        // Nobody would believe a head that another key signs.
+        if !keys.log.public_key().ends_with(&state.settings.log_key) {
+            return Err(internal("log key", &"it is not the one that genesis names"));
+        }
         let authorities = state.authorities.values().map(|a| Authority::from_der(&a.certificate));
         let authorities =
             authorities.collect::<Result<Vec<_>, _>>().map_err(|e| internal("authority", &e))?;

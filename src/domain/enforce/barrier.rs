@@ -8,13 +8,15 @@ use super::lease::LEASE_MAX_MS;
 use super::view::Position;
 use crate::domain::id::{BootId, PrincipalId, Seq};
 
-/// A participant of barriers: one run of one gateway, or the server's own path.
+/// A participant of barriers: one run of one gateway, the server's own path, or who is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ParticipantId {
     /// The server's own Evaluate and Check path.
     Server,
     /// A session of a gateway.
     Gateway(PrincipalId, BootId),
+    /// Whoever may hold a lease of an earlier run of the server.
+    EarlierRun,
 }
 
 impl fmt::Display for ParticipantId {
@@ -22,6 +24,7 @@ impl fmt::Display for ParticipantId {
         match self {
             Self::Server => f.write_str("server"),
             Self::Gateway(id, _) => fmt::Display::fmt(id, f),
+            Self::EarlierRun => f.write_str("gateways-of-an-earlier-run"),
         }
     }
 }
@@ -121,6 +124,9 @@ impl Barrier {
                 &mut report.pending
             };
             list.push(id.clone());
+        }
+        if !is_complete && !bound_passed {
+            report.pending.push(ParticipantId::EarlierRun);
         }
         report.enforced_by = if report.pending.is_empty() && is_complete {
             Some(EnforcedBy::Acks)

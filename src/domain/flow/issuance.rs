@@ -77,13 +77,6 @@ pub fn certifiable(
         need: "ACTIVE",
     })?;
     let judged = Now::with_margin(now);
-    if state.authority(AuthorityKind::Access).is_none() {
-        return Err(Reject::WrongState {
-            what: "issuing authority",
-            have: "revoked".to_owned(),
-            need: "an active authority",
-        });
-    }
     check_standing(state, entity, subject, judged)?;
     let models = models(state, entity, subject, judged)?;
     let membership = entity.card.membership(None, judged);

@@ -83,7 +83,7 @@ fn after_a_restart_only_the_bound_closes_those_nobody_knows_of() {
     let known = [("a", participant(10, Some(99_000)))];
     let early = report(&known, false, COMMITTED_MS);
     assert_eq!((early.enforced_by, early.is_enforced()), (None, false));
-    assert_eq!(early.pending, []);
+    assert_eq!(early.pending, [ParticipantId::EarlierRun]);
     let later = report(&known, false, COMMITTED_MS + bound_ms(LEASE_MS));
     assert_eq!((later.enforced_by, later.is_enforced()), (Some(EnforcedBy::Bound), true));
 }
