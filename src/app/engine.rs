@@ -12,26 +12,23 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::Error;
+use super::group::Group;
 use super::trusted_time::TrustedTime;
-use crate::domain::codec::to_bytes;
 use crate::domain::command::Command;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
-use crate::domain::flow::admit;
-use crate::domain::id::{BootId, Seq};
+use crate::domain::id::BootId;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::env::Clock;
-use crate::feed::{Feed, PublishedRecord};
+use crate::feed::Feed;
 use crate::journal::file::RESERVE_LEN;
-use crate::journal::{Batch, Condition, Draft, Journal, Outcome, Refusal};
+use crate::journal::{Batch, Condition, Journal, Outcome, Refusal};
 
 /// Entries that wait for the writer; when it is full, callers get LIMIT. Two group commits' worth.
 const MAILBOX_LEN: usize = 2_048;
 /// Entries in one group commit: more would only lengthen the wait of the first.
 const GROUP_LEN_MAX: usize = 1_024;
-/// Bytes after which a group commit is closed; one more body of at most 1 MiB still fits the journal's 8 MiB.
-const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Restrictions that are held in memory because they cannot be written; further ones are refused, while everything is
 /// denied anyway.
 const HELD_MAX: usize = 10_000;
@@ -138,7 +135,8 @@ impl Engine {
     pub(super) fn start(parts: Parts) -> std::io::Result<Self> {
         let (mailbox, inbox) = mpsc::channel(MAILBOX_LEN);
         let notes = Notes::default();
-        let writer = Writer { parts, nonce: 0, held: Vec::new(), notes: Arc::clone(&notes) };
+        let writer =
+            Writer { parts, nonce: 0, held: Vec::new(), after_held: None, notes: Arc::clone(&notes) };
         let thread =
             std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(inbox))?;
         let gathering = thread.thread().clone();
@@ -204,6 +202,8 @@ struct Writer {
     parts: Parts,
     nonce: u64,
     held: Vec<Entry>,
+    /// The state as it will be when all of them are written; none: to be worked out.
+    after_held: Option<State>,
     notes: Notes,
 }
 
@@ -231,7 +231,8 @@ impl Writer {
             let (restricting, mut ordinary): (Vec<_>, Vec<_>) =
                 jobs.into_iter().partition(|job| job.restricting);
             is_busy = ordinary.len() >= BUSY_LEN;
-            if ticked || stopping || !ordinary.is_empty() {
+            // Not with the start of a run, which may have to go where nothing else may.
+            if self.parts.shared.has_started() && (ticked || stopping || !ordinary.is_empty()) {
                 ordinary.extend(self.take_notes());
             }
             self.commit(restricting, true);
@@ -255,10 +256,11 @@ impl Writer {
         self.write_held();
     }
 
-    /// Commits jobs in groups that the journal takes. Nothing ordinary overtakes a restriction that is still held.
+    /// Commits jobs in groups that the journal takes. Nothing overtakes a restriction that is held and can be written, and
+    /// nothing ordinary one that cannot.
     fn commit(&mut self, jobs: Vec<Job>, restricting: bool) {
         let mut jobs: VecDeque<Job> = jobs.into();
-        if !restricting && !jobs.is_empty() {
+        if !jobs.is_empty() {
             self.write_held();
         }
         while !jobs.is_empty() {
@@ -374,28 +376,41 @@ impl Writer {
             self.parts.shared.unwritable.store(true, Ordering::SeqCst);
             self.parts.feed.close("the record cannot be written");
         }
-        let position = self.parts.shared.state.load().position;
-        let boot_ms = self.parts.clock.boot_ms();
         for job in waiting {
-            let is_held = self.holds(&job.entry);
-            let answer = if is_lost && (is_held || self.held.len() < HELD_MAX) {
-                if !is_held {
-                    self.held.push(job.entry);
-                }
-                Ok(Committed { position, boot_ms, durable: false })
-            } else {
-                Err(match failure {
-                    AppendFailure::NoSpace(free) => Error::ReadOnly(format!(
-                        "the disk is almost full ({free} bytes free); only restrictions are recorded"
-                    )),
-                    AppendFailure::Closed(why) => {
-                        Error::Unavailable(format!("the record cannot be written: {why}"))
-                    }
-                    AppendFailure::TooLarge(why) => Error::Internal(format!("not a batch: {why}")),
-                })
-            };
+            let answer = if is_lost { self.hold(job.entry, failure) } else { Err(failure.into()) };
             drop(job.reply.send(answer));
         }
+    }
+
+    /// Holds a restriction that could not be written. One that contradicts what is held already would never be writable.
+    fn hold(&mut self, entry: Entry, failure: &AppendFailure) -> Result<Committed, Error> {
+        let position = self.parts.shared.state.load().position;
+        let boot_ms = self.parts.clock.boot_ms();
+        let held = Committed { position, boot_ms, durable: false };
+        if self.holds(&entry) {
+            return Ok(held);
+        }
+        if self.held.len() >= HELD_MAX {
+            return Err(failure.into());
+        }
+        let mut group = match self.after_held.take() {
+            Some(state) => Group::new(state, self.believed_now()),
+            None => {
+                let mut group =
+                    Group::new(State::clone(&self.parts.shared.state.load()), self.believed_now());
+                for before in &self.held {
+                    group.add(before)?;
+                }
+                group
+            }
+        };
+        let admitted = group.add(&entry);
+        if !group.is_broken {
+            self.after_held = Some(group.state);
+        }
+        admitted?;
+        self.held.push(entry);
+        Ok(held)
     }
 
     /// Is the same restriction held? Whoever repeats one because it was not durable must not have it wait twice.
@@ -406,6 +421,13 @@ impl Writer {
         self.held
             .iter()
             .any(|held| held.event == entry.event || command.is_some() && command_of(&state, held) == command)
+    }
+
+    /// The time that a restriction carries if it is recorded now.
+    fn believed_now(&self) -> Timestamp {
+        let clock = self.parts.clock.as_ref();
+        let doubtful = self.parts.shared.time.check(clock).is_err();
+        self.time_of(doubtful, clock.now(), clock.boot_ms())
     }
 
     /// The time that records carry: the wall time, or for a restriction under a clock that is not trusted the time that
@@ -420,9 +442,8 @@ impl Writer {
         if self.held.is_empty() {
             return;
         }
-        let clock = Arc::clone(&self.parts.clock);
-        let doubtful = self.parts.shared.time.check(clock.as_ref()).is_err();
-        let now = self.time_of(doubtful, clock.now(), clock.boot_ms());
+        let now = self.believed_now();
+        self.after_held = None;
         let mut kept = Vec::new();
         let mut waiting = std::mem::take(&mut self.held).into_iter();
         for mut entry in waiting.by_ref() {
@@ -474,7 +495,19 @@ impl Writer {
     /// A restriction in words, for who has to enter it again.
     fn words(&self, entry: &Entry) -> String {
         command_of(&self.parts.shared.state.load(), entry)
-            .map_or_else(|| entry.event.name().to_owned(), |command| format!("{command:?}"))
+            .map_or_else(|| format!("{:?}", entry.event), |command| format!("{command:?}"))
+    }
+}
+
+impl From<&AppendFailure> for Error {
+    fn from(failure: &AppendFailure) -> Self {
+        match failure {
+            AppendFailure::NoSpace(free) => Self::ReadOnly(format!(
+                "the disk is almost full ({free} bytes free); only restrictions are recorded"
+            )),
+            AppendFailure::Closed(why) => Self::Unavailable(format!("the record cannot be written: {why}")),
+            AppendFailure::TooLarge(why) => Self::Internal(format!("not a batch: {why}")),
+        }
     }
 }
 
@@ -482,71 +515,6 @@ enum AppendFailure {
     NoSpace(u64),
     Closed(String),
     TooLarge(&'static str),
-}
-
-struct GroupRecord {
-    published: PublishedRecord,
-    starts_run: bool,
-}
-
-/// Entries that will become records together.
-struct Group {
-    state: State,
-    now: Timestamp,
-    first: Seq,
-    drafts: Vec<Draft>,
-    records: Vec<GroupRecord>,
-    seqs: Vec<Seq>,
-    accepts_clock: bool,
-    is_broken: bool,
-    bytes: usize,
-}
-
-impl Group {
-    fn new(state: State, now: Timestamp) -> Self {
-        let first = state.position.seq.next();
-        Self {
-            state,
-            now,
-            first,
-            drafts: Vec::new(),
-            records: Vec::new(),
-            seqs: Vec::new(),
-            accepts_clock: false,
-            is_broken: false,
-            bytes: 0,
-        }
-    }
-
-    /// Would another entry make it more than the journal takes at once?
-    const fn is_full(&self) -> bool {
-        self.bytes >= GROUP_BYTES_MAX
-    }
-
-    fn add(&mut self, entry: &Entry) -> Result<(), Error> {
-        if self.is_broken {
-            return Err(Error::Internal("another entry of the group does not apply".to_owned()));
-        }
-        let admitted = admit(&self.state, entry, self.now)?;
-        // A proposal is one officer's word; the clock is accepted when two have signed.
-        let is_enacted = matches!(entry.event, Event::Enacted { .. });
-        self.accepts_clock |= is_enacted && matches!(admitted.command(), Some(Command::AcceptClock(_)));
-        let seq = self.state.position.seq.next();
-        let time = self.now.max(self.state.time);
-        let applied = self.state.apply_admitted(time, admitted).map_err(|fault| {
-            // The state may be half changed: nothing of this group is written.
-            self.is_broken = true;
-            Error::Internal(format!("an admitted entry does not apply: {fault}"))
-        })?;
-        let body = to_bytes(entry);
-        self.bytes += body.len();
-        self.drafts.push(Draft { kind: entry.event.number(), body });
-        let starts_run = matches!(entry.event, Event::ServerStarted { .. });
-        let published = PublishedRecord { seq, events: applied.events, cards: applied.cards };
-        self.records.push(GroupRecord { published, starts_run });
-        self.seqs.push(seq);
-        Ok(())
-    }
 }
 
 /// Is it about the clock, and so recorded also while the clock is not trusted?

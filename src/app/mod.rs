@@ -5,6 +5,7 @@ mod engine;
 mod enroll;
 mod error;
 mod evaluate;
+mod group;
 mod issue;
 mod mandates;
 mod provision;
@@ -16,6 +17,7 @@ mod trusted_time;
 mod upkeep;
 mod view;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -38,7 +40,9 @@ use crate::domain::codec::to_bytes;
 use crate::domain::decision::{LOGIC_VERSION, StateFault};
 use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
-use crate::domain::head::{HeadError, HeadSigner, PUBLIC_KEY_LEN, SIGNATURE_LEN, SignedHead};
+use crate::domain::head::{
+    HeadError, HeadSigner, PUBLIC_KEY_LEN, SIGNATURE_LEN, SignedHead, snapshot_statement,
+};
 use crate::domain::id::{BootId, Digest, Ordinal, PrincipalId, RequestId, Seq};
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
@@ -162,6 +166,7 @@ impl App {
             clock: Arc::clone(&clock),
             key: LogKey(keys.log),
             last: Mutex::new(None),
+            trees: Mutex::default(),
         });
         let feed =
             Feed::new(Arc::clone(&clock), Arc::clone(&heads) as Arc<dyn feed::Heads>, recovered, boot_ms);
@@ -290,6 +295,8 @@ impl App {
 
 /// How old a signed head may be before a moved head is signed anew: 100 ms, shared by all streams.
 const HEAD_FRESH_MS: u64 = 100;
+/// Trees that are kept: one for each officer and gateway that connects now and then, about 1 KiB each.
+const TREES_MAX: usize = 1_024;
 
 /// The log key as a signer of heads.
 struct LogKey(Arc<dyn Signer>);
@@ -314,6 +321,8 @@ pub struct Heads {
     clock: Arc<dyn Clock>,
     key: LogKey,
     last: Mutex<Option<(SignedHead, bytes::Bytes, u64)>>,
+    /// The tree as of records that were asked for: who is asked again goes on from there.
+    trees: Mutex<BTreeMap<Seq, Frontier>>,
 }
 
 impl Heads {
@@ -347,6 +356,14 @@ impl Heads {
     }
 }
 
+impl Heads {
+    /// The log key's word for a snapshot.
+    pub(super) fn sign_snapshot(&self, at: Seq, hash: &Digest) -> Result<Vec<u8>, Error> {
+        let signature = self.key.sign(&snapshot_statement(at, hash));
+        Ok(signature.map_err(|e| Error::Internal(e.to_string()))?.to_vec())
+    }
+}
+
 impl feed::Heads for Heads {
     fn committed_head(&self) -> Position {
         self.shared.state.load().position
@@ -367,9 +384,11 @@ impl feed::Heads for Heads {
         settings.log_key.as_slice().try_into().is_ok_and(|key| head.verify(key).is_ok())
     }
 
-    /// Reads every record up to there. Asked only when a gateway shows a head of ours that contradicts the record.
+    /// Reads the records from the nearest tree that is known. Asked only about heads that our log key signed.
     fn root_at(&self, seq: Seq) -> Option<Digest> {
-        let mut tree = Frontier::default();
+        let lock = || self.trees.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = lock().range(..=seq).next_back().map(|(_, tree)| tree.clone());
+        let mut tree = known.unwrap_or_default();
         while tree.size() < seq.0 {
             let records = self.journal.read(Seq(tree.size() + 1), crate::journal::READ_RECORDS_MAX).ok()?;
             if records.is_empty() {
@@ -378,6 +397,12 @@ impl feed::Heads for Heads {
             let wanted = usize::try_from(seq.0 - tree.size()).unwrap_or(usize::MAX);
             records.iter().take(wanted).for_each(|record| tree.push(record.header.leaf()));
         }
-        Some(tree.root())
+        let root = tree.root();
+        let mut trees = lock();
+        trees.insert(seq, tree);
+        if trees.len() > TREES_MAX {
+            trees.pop_first();
+        }
+        Some(root)
     }
 }

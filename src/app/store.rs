@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::domain::codec::{from_bytes, to_bytes};
-use crate::domain::event::{Entry, Event};
+use crate::domain::event::{Entry, Event, SNAPSHOT_TAKEN};
+use crate::domain::head::{PUBLIC_KEY_LEN, is_snapshot_signed};
 use crate::domain::id::{BootId, Digest, Epoch, Seq};
 use crate::domain::state::{ApplyFault, State};
 use crate::domain::time::Timestamp;
@@ -17,8 +18,6 @@ use crate::views::{CertificateIndex, DiskIndex, Opened, Origin, ViewError};
 
 /// Records read at a time during recovery.
 const PAGE_LEN: usize = 4_096;
-/// The kind of the records that say that a snapshot was stored.
-const SNAPSHOT_TAKEN: u16 = Event::SnapshotTaken { at: Seq(0), hash: Digest([0; 32]) }.number();
 
 /// Why a data directory cannot be opened.
 #[derive(Debug, Error)]
@@ -140,9 +139,19 @@ struct Recovered {
 }
 
 /// Opens the journal with the newest snapshot that it vouches for: its root, and the digest that was recorded when it was
-/// stored. A snapshot is only a short way to what the records say, so any doubt means an older one, or every record.
+/// stored, signed by the log key that genesis names. A snapshot is only a short way to what the records say, so any doubt
+/// about it means an older one, or every record; but one that reflects records that the journal does not have shows that
+/// history was lost, and stops the start.
 fn recover(data: &Path, options: &Options, snapshots: &SnapshotStore) -> Result<Recovered, StoreError> {
     let dir = journal_dir(data);
+    // The first opening repairs a torn tail; later ones do not see it any more.
+    let mut dropped = None;
+    let mut open = |position| -> Result<(FileJournal, OpenReport), StoreError> {
+        let (journal, mut report) = FileJournal::open(&dir, options, position)?;
+        dropped = dropped.take().or(report.dropped.take());
+        report.dropped.clone_from(&dropped);
+        Ok((journal, report))
+    };
     for id in snapshots.list()? {
         let bytes = match snapshots.load(&id) {
             Ok(bytes) => bytes,
@@ -151,11 +160,14 @@ fn recover(data: &Path, options: &Options, snapshots: &SnapshotStore) -> Result<
                 continue;
             }
         };
-        let (journal, report) = FileJournal::open(&dir, options, Some(id.position()))?;
-        let state = match recorded_digest(&journal, id.seq)? {
+        let (journal, report) = open(Some(id.position()))?;
+        let state = match recorded(&journal, id.seq)? {
             None => Err("the record does not say that it was stored"),
-            Some(recorded) if recorded != Digest::of(&bytes) => {
-                Err("it is not the one that the record names")
+            Some((hash, _)) if hash != Digest::of(&bytes) => Err("it is not the one that the record names"),
+            Some((hash, signature))
+                if !is_snapshot_signed(&log_key(&journal)?, id.seq, &hash, &signature) =>
+            {
+                Err("the log key did not sign it")
             }
             Some(_) => from_bytes::<State>(&bytes).map_err(|_| "its format is another one"),
         };
@@ -164,7 +176,7 @@ fn recover(data: &Path, options: &Options, snapshots: &SnapshotStore) -> Result<
             Err(why) => pass_over(&id, why),
         }
     }
-    let (journal, report) = FileJournal::open(&dir, options, None)?;
+    let (journal, report) = open(None)?;
     Ok(Recovered { journal, report, from: None })
 }
 
@@ -172,8 +184,18 @@ fn pass_over(id: &SnapshotId, why: &str) {
     tracing::warn!(seq = id.seq.0, why, "a snapshot is not used; an older one is, or every record");
 }
 
-/// The digest that the record has of the snapshot that reflects this record.
-fn recorded_digest(journal: &dyn Journal, of: Seq) -> Result<Option<Digest>, StoreError> {
+/// The log key by genesis as its officers signed it.
+fn log_key(journal: &dyn Journal) -> Result<[u8; PUBLIC_KEY_LEN], StoreError> {
+    let mut state = None;
+    for record in journal.read(Seq(1), 1)? {
+        fold(&mut state, &record)?;
+    }
+    let key = state.and_then(|state| state.settings.log_key.as_slice().try_into().ok());
+    key.ok_or_else(|| StoreError::Body { seq: Seq(1), why: "it names no log key".to_owned() })
+}
+
+/// The digest that the record has of the snapshot that reflects this record, with its signature.
+fn recorded(journal: &dyn Journal, of: Seq) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
     let mut next = of.next();
     loop {
         let records = journal.read(next, PAGE_LEN)?;
@@ -182,10 +204,10 @@ fn recorded_digest(journal: &dyn Journal, of: Seq) -> Result<Option<Digest>, Sto
         let is_of_snapshots = |record: &&Record| record.header.kind == SNAPSHOT_TAKEN;
         for record in records.iter().filter(is_of_snapshots) {
             // A body that was purged names nothing any more.
-            if let Ok(Entry { event: Event::SnapshotTaken { at, hash }, .. }) = entry_of(record)
+            if let Ok(Entry { event: Event::SnapshotTaken { at, hash, signature }, .. }) = entry_of(record)
                 && at == of
             {
-                return Ok(Some(hash));
+                return Ok(Some((hash, signature)));
             }
         }
     }
@@ -237,13 +259,17 @@ pub fn verify_offline(data: &Path, progress: &mut dyn FnMut(Seq)) -> Result<Veri
     }
 }
 
-/// Stores a snapshot of a state and gives its digest.
+/// Stores a snapshot of a state and gives its name and digest.
 ///
 /// # Errors
 /// The file could not be written.
-pub fn snapshot(snapshots: &SnapshotStore, state: &State, root: Digest) -> Result<Digest, SnapshotError> {
+pub fn snapshot(
+    snapshots: &SnapshotStore,
+    state: &State,
+    root: Digest,
+) -> Result<(SnapshotId, Digest), SnapshotError> {
     let bytes = to_bytes(state);
     let id = SnapshotId { epoch: state.position.epoch, seq: state.position.seq, root };
     snapshots.store(&id, &bytes)?;
-    Ok(Digest::of(&bytes))
+    Ok((id, Digest::of(&bytes)))
 }

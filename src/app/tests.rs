@@ -42,6 +42,7 @@ fn signing() -> Signing {
         clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
         key: LogKey(Arc::new(key)),
         last: Mutex::new(None),
+        trees: Mutex::default(),
     };
     Signing { world, journal, shared, heads }
 }

@@ -102,7 +102,7 @@ async fn blocks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 }
 
 impl App {
-    /// Records something that nobody waits for. A full mailbox or disk loses it; it changes nothing.
+    /// Records something that nobody waits for and that changes nothing. A full disk loses it.
     pub(super) fn note(&self, event: Event) {
         self.engine.note(Caller::default().entry(event));
     }
@@ -160,10 +160,37 @@ impl App {
         let at: Seq = state.position.seq;
         let stored =
             tokio::task::spawn_blocking(move || store::snapshot(&snapshots, &state, head.root)).await;
-        match stored {
-            Ok(Ok(hash)) => self.note(Event::SnapshotTaken { at, hash }),
-            Ok(Err(error)) => tracing::warn!(%error, "no snapshot was stored"),
-            Err(error) => tracing::error!(%error, "taking a snapshot ended in a panic"),
+        let (id, hash) = match stored {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "no snapshot was stored");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "taking a snapshot ended in a panic");
+                return;
+            }
+        };
+        let recorded = match self.heads.sign_snapshot(at, &hash) {
+            Ok(signature) => {
+                let event = Event::SnapshotTaken { at, hash, signature };
+                self.record(Caller::default().entry(event)).await.map(|_| ())
+            }
+            Err(error) => Err(error),
+        };
+        // One that the record does not name is never used; it must not push out one that is.
+        let snapshots = self.snapshots.clone();
+        let tidied = tokio::task::spawn_blocking(move || match recorded {
+            Ok(()) => snapshots.prune(),
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot was not recorded, and is removed");
+                snapshots.remove(&id)
+            }
+        });
+        match tidied.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "snapshots were not tidied up"),
+            Err(error) => tracing::error!(%error, "tidying up snapshots ended in a panic"),
         }
     }
 }

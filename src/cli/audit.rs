@@ -57,7 +57,7 @@ pub(super) async fn run(verb: &Verb, context: &Context<'_>) -> Result<Outcome, F
 
 async fn head(context: &Context<'_>) -> Result<Outcome, Failure> {
     let remote = context.connection.remote().await?;
-    let head = answer(remote.audit().get_head(pb::GetHeadRequest {})).await?;
+    let head = answer(remote.audit().get_head(pb::GetHeadRequest::default())).await?;
     let signed: SignedHead = from_bytes(&head.signed_head)
         .map_err(|e| Failure(format!("the server sent something else than a signed head: {e}")))?;
     let text = format!(

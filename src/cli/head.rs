@@ -1,7 +1,9 @@
 //! The last signed head that an identity saw: whoever remembers one notices a server that lost or forked its record.
 //!
-//! It is kept beside the identity's key and compared at each connection. Without the log key there is nothing to verify
-//! with, and nothing is compared.
+//! It is kept beside the identity's key. At each connection the server's head is compared with it, and the server is shown
+//! it, so that one that was brought back from an old copy learns what it lost, also when its record has grown past it
+//! since. (A server that lies about that would be caught by a consistency proof, RFC 6962 section 2.1.2, which does not
+//! exist yet.) Without the log key there is nothing to verify with, and nothing is compared.
 
 use std::fs::File;
 use std::path::Path;
@@ -50,8 +52,14 @@ impl Memory {
         Ok(Some(Self { identity: identity.clone(), log_key, last }))
     }
 
-    /// Believes the server's head only if the log key signed it and it follows what is remembered; then remembers it.
-    pub(super) fn check(&self, signed_head: &[u8]) -> Result<SignedHead, Failure> {
+    /// What is remembered, for the server to see; empty: nothing.
+    pub(super) fn last_bytes(&self) -> Vec<u8> {
+        self.last.as_ref().map(to_bytes).unwrap_or_default()
+    }
+
+    /// Believes the server's head only if the log key signed it, it follows what is remembered, and the server finds that
+    /// in its own record (`lost` is empty); then remembers it.
+    pub(super) fn check(&self, signed_head: &[u8], lost: &str) -> Result<SignedHead, Failure> {
         let head: SignedHead = from_bytes(signed_head)
             .map_err(|e| Failure(format!("the server sent something else than a signed head: {e}")))?;
         head.verify(&self.log_key).map_err(|fault| {
@@ -62,9 +70,11 @@ impl Memory {
             ))
         })?;
         if let Some(last) = &self.last {
-            head.follows(last).map_err(|behind| {
+            let followed = head.follows(last).map_err(|behind| behind.to_string());
+            let found = if lost.is_empty() { Ok(()) } else { Err(lost.to_owned()) };
+            followed.and(found).map_err(|why| {
                 Failure(format!(
-                    "the server lost history: {behind}; nothing was asked of it\n  it runs on an old copy, or somebody \
+                    "the server lost history: {why}; nothing was asked of it\n  it runs on an old copy, or somebody \
                      answers in its place: have its operator bring back the newest copy. Only when all officers agree \
                      to go on from the old one, remove {}",
                     self.identity.path(LAST_HEAD).display()

@@ -81,8 +81,9 @@ impl Connection {
         let memory = Memory::of(&identity)?;
         let remote = Remote::connect(&self.server, &identity.path(SYSTEM_BUNDLE), Some(&own)).await?;
         if let Some(memory) = memory {
-            let head = answer(remote.audit().get_head(pb::GetHeadRequest {})).await?;
-            memory.check(&head.signed_head)?;
+            let request = pb::GetHeadRequest { remembered: memory.last_bytes().into() };
+            let head = answer(remote.audit().get_head(request)).await?;
+            memory.check(&head.signed_head, &head.lost_history)?;
         }
         Ok(remote)
     }

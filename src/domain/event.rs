@@ -18,6 +18,9 @@ use super::policy::Country;
 use super::subject::SubjectBody;
 use super::time::Timestamp;
 
+/// The number of [`Event::SnapshotTaken`], for who looks for these records without decoding all of them.
+pub const SNAPSHOT_TAKEN: u16 = 16;
+
 /// The body of a record: what happened, who asked for it, and by which request.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Entry {
@@ -306,6 +309,10 @@ pub enum Event {
         /// SHA-256 of its bytes.
         #[n(1)]
         hash: Digest,
+        /// The log key's signature over both, without which a start would have to believe whoever can write files.
+        #[n(2)]
+        #[cbor(with = "minicbor::bytes")]
+        signature: Vec<u8>,
     },
 }
 
@@ -329,7 +336,7 @@ impl Event {
             Self::BlockOpened(_) => 13,
             Self::BarrierFinished { .. } => 14,
             Self::InstantPassed(_) => 15,
-            Self::SnapshotTaken { .. } => 16,
+            Self::SnapshotTaken { .. } => SNAPSHOT_TAKEN,
         }
     }
 

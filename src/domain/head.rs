@@ -12,6 +12,7 @@ use super::time::Timestamp;
 
 /// What the signed bytes begin with.
 pub const DOMAIN: &[u8] = b"countersign head v1\0";
+const SNAPSHOT_DOMAIN: &[u8] = b"countersign snapshot v1\0";
 /// The length of an Ed25519 signature (RFC 8032).
 pub const SIGNATURE_LEN: usize = 64;
 /// The length of an Ed25519 public key (RFC 8032).
@@ -131,6 +132,22 @@ impl SignedHead {
         }
         Ok(())
     }
+}
+
+/// What the log key signs of a snapshot of the state: domain, the record it reflects u64 big-endian, SHA-256 of its bytes.
+pub fn snapshot_statement(at: Seq, hash: &Digest) -> Vec<u8> {
+    [SNAPSHOT_DOMAIN, &at.0.to_be_bytes(), &hash.0].concat()
+}
+
+/// Did this log key sign the snapshot?
+pub fn is_snapshot_signed(
+    public_key: &[u8; PUBLIC_KEY_LEN],
+    at: Seq,
+    hash: &Digest,
+    signature: &[u8],
+) -> bool {
+    let key = UnparsedPublicKey::new(&ED25519, public_key);
+    key.verify(&snapshot_statement(at, hash), signature).is_ok()
 }
 
 /// A log key in memory.

@@ -15,31 +15,38 @@ const ASK_AFTER: Duration = Duration::from_millis(20);
 /// The longest sleep between two looks at the clock: a host that slept must not wait for a timer that slept as well.
 const SLEEP_MAX_MS: u64 = 1_000;
 
-/// A barrier that sessions are asked about, for as long as somebody waits for it.
-struct Asked {
+/// Somebody who waits. While anybody does, no session is forgotten.
+struct Waiting {
     shared: Arc<Shared>,
-    id: Option<u64>,
+    /// What sessions are asked about, once they are.
+    asked: Option<u64>,
 }
 
-impl Asked {
-    fn new(shared: &Arc<Shared>, at: Seq) -> Self {
-        let mut inner = shared.lock();
-        let id = (inner.barriers.len() < BARRIERS_MAX).then(|| {
+impl Waiting {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.lock().waiting += 1;
+        Self { shared: Arc::clone(shared), asked: None }
+    }
+
+    fn ask(&mut self, at: Seq) {
+        let mut inner = self.shared.lock();
+        self.asked = (inner.barriers.len() < BARRIERS_MAX).then(|| {
             let id = inner.next_barrier;
             inner.next_barrier += 1;
             inner.barriers.insert(id, at);
             id
         });
         drop(inner);
-        shared.wake();
-        Self { shared: Arc::clone(shared), id }
+        self.shared.wake();
     }
 }
 
-impl Drop for Asked {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.shared.lock().barriers.remove(&id);
+        let mut inner = self.shared.lock();
+        inner.waiting -= 1;
+        if let Some(id) = self.asked {
+            inner.barriers.remove(&id);
         }
     }
 }
@@ -58,7 +65,8 @@ impl Feed {
         let shared = &self.shared;
         let deadline_at_ms = deadline_ms.map(|ms| shared.clock.boot_ms().saturating_add(u64::from(ms)));
         let mut acks = shared.acks.subscribe();
-        let (ask, mut asked) = (tokio::time::sleep(ASK_AFTER), None);
+        let mut waiting = Waiting::new(shared);
+        let (ask, mut is_asked) = (tokio::time::sleep(ASK_AFTER), false);
         tokio::pin!(ask);
         loop {
             acks.borrow_and_update();
@@ -74,7 +82,10 @@ impl Feed {
             // The sender lives in `shared`, so the channel is never closed; a timer is only a reason to look.
             tokio::select! {
                 _ = acks.changed() => {}
-                () = &mut ask, if asked.is_none() => asked = Some(Asked::new(shared, at.seq)),
+                () = &mut ask, if !is_asked => {
+                    waiting.ask(at.seq);
+                    is_asked = true;
+                }
                 () = tokio::time::sleep(Duration::from_millis(sleep_ms)) => {}
             }
         }

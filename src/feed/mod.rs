@@ -122,12 +122,16 @@ struct Inner {
     log: Log,
     table: Table,
     barriers: BTreeMap<u64, Seq>,
+    /// How many wait for a barrier, asked about or not.
+    waiting: usize,
     next_barrier: u64,
     started_ms: u64,
     is_first_run: bool,
     lease_ms_max: u32,
     may_grant: bool,
     closed: Option<String>,
+    /// Records and state did not fit together: no lease until a restart.
+    is_broken: bool,
     rolled_back: Option<String>,
     drain: Option<(u32, u32)>,
     counts: FeedCounts,
@@ -136,7 +140,7 @@ struct Inner {
 impl Inner {
     /// May leases be granted at all?
     const fn grants(&self) -> bool {
-        self.may_grant && self.closed.is_none() && self.rolled_back.is_none()
+        self.may_grant && self.closed.is_none() && !self.is_broken && self.rolled_back.is_none()
     }
 
     /// How long after an instant every lease granted until then has run out.
@@ -145,7 +149,7 @@ impl Inner {
     }
 
     fn forget(&mut self, now_ms: u64) {
-        let (bound_ms, is_idle) = (self.bound_ms(), self.barriers.is_empty());
+        let (bound_ms, is_idle) = (self.bound_ms(), self.waiting == 0);
         self.table.forget(now_ms, bound_ms, is_idle);
     }
 }
@@ -164,12 +168,14 @@ impl Feed {
             log: Log::new(&state),
             table: Table::default(),
             barriers: BTreeMap::new(),
+            waiting: 0,
             next_barrier: 1,
             started_ms: started_boot_ms,
             is_first_run: false,
             lease_ms_max: state.enforcement.lease_ms,
             may_grant: false,
             closed: None,
+            is_broken: false,
             rolled_back: None,
             drain: None,
             counts: FeedCounts::default(),
@@ -200,7 +206,7 @@ impl Feed {
                 seq = state.position.seq.0,
                 "records and state do not fit together; no more leases"
             );
-            inner.closed = Some("records and state do not fit together".to_owned());
+            inner.is_broken = true;
         }
         inner.lease_ms_max = inner.lease_ms_max.max(state.enforcement.lease_ms);
         inner.state = state;
@@ -236,12 +242,23 @@ impl Feed {
     pub fn closed(&self) -> Option<String> {
         let inner = self.shared.lock();
         let not_started = (!inner.may_grant).then(|| "the start is not on record yet".to_owned());
-        inner.rolled_back.clone().or_else(|| inner.closed.clone()).or(not_started)
+        let broken = inner.is_broken.then(|| "records and state do not fit together".to_owned());
+        inner.rolled_back.clone().or(broken).or_else(|| inner.closed.clone()).or(not_started)
     }
 
     /// Why this server must not loosen anything any more: a gateway showed history that it lost.
     pub fn rollback(&self) -> Option<String> {
         self.shared.lock().rolled_back.clone()
+    }
+
+    /// What a head that somebody remembers shows that this server lost. Reads the journal. If it is anything, no lease is
+    /// granted any more and nothing loosened.
+    pub fn lost_history(&self, signed_head: &[u8]) -> Option<String> {
+        let heads = self.shared.heads.as_ref();
+        let lost = claim::lost_history(heads, heads.committed_head(), signed_head)?;
+        tracing::error!("history was lost: {lost}");
+        self.shared.roll_back(&lost);
+        Some(lost)
     }
 
     /// Tells every session, now and later, to reconnect elsewhere.
@@ -290,6 +307,11 @@ impl Shared {
     /// Short sections only: nothing under this lock waits, signs or compresses.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn roll_back(&self, lost: &str) {
+        self.lock().rolled_back.get_or_insert_with(|| lost.to_owned());
+        self.wake();
     }
 
     fn wake(&self) {

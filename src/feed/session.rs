@@ -108,10 +108,9 @@ impl Session {
             return Err(OpenFault::NotAGateway(gateway));
         }
         if let Some(lost) = lost {
-            tracing::error!(gateway.id = %gateway, "history was lost: {lost}");
-            inner.rolled_back.get_or_insert_with(|| lost.clone());
             drop(inner);
-            shared.wake();
+            tracing::error!(gateway.id = %gateway, "history was lost: {lost}");
+            shared.roll_back(&lost);
             return Err(OpenFault::RolledBack(lost));
         }
         let Ok(start) = judge(&inner, &open) else {

@@ -103,7 +103,7 @@ impl SnapshotStore {
         Ok(store)
     }
 
-    /// Stores a snapshot durably, then removes all but the newest two.
+    /// Stores a snapshot durably.
     pub fn store(&self, id: &SnapshotId, bytes: &[u8]) -> Result<(), SnapshotError> {
         let len = bytes.len() as u64;
         if len > SNAPSHOT_LEN_MAX {
@@ -124,12 +124,18 @@ impl SnapshotStore {
             return Err(SnapshotError::Io { what: "write", path, source });
         }
         fs::rename(&unfinished, &path).map_err(failed("name", &path))?;
-        self.sync_dir()?;
-        for old in self.list()?.iter().skip(SNAPSHOTS_KEPT) {
-            let path = self.dir.join(old.file_name());
-            fs::remove_file(&path).map_err(failed("remove", &path))?;
-        }
-        Ok(())
+        self.sync_dir()
+    }
+
+    /// Removes all but the newest two.
+    pub fn prune(&self) -> Result<(), SnapshotError> {
+        self.list()?.iter().skip(SNAPSHOTS_KEPT).try_for_each(|old| self.remove(old))
+    }
+
+    /// Removes one.
+    pub fn remove(&self, id: &SnapshotId) -> Result<(), SnapshotError> {
+        let path = self.dir.join(id.file_name());
+        fs::remove_file(&path).map_err(failed("remove", &path))
     }
 
     /// The snapshots, newest first.
@@ -225,6 +231,8 @@ mod tests {
         for seq in [5, 50, 9, 101] {
             store.store(&id(seq), &seq.to_be_bytes()).unwrap();
         }
+        assert_eq!(store.list().unwrap(), [101, 50, 9, 5].map(id));
+        store.prune().unwrap();
         assert_eq!(store.list().unwrap(), [id(101), id(50)]);
         assert_eq!(store.load(&id(101)).unwrap(), 101_u64.to_be_bytes());
     }

@@ -41,13 +41,17 @@ fn record(record: Record) -> pb::Record {
 impl pb::audit_service_server::AuditService for Audit {
     async fn get_head(
         &self,
-        _: Request<pb::GetHeadRequest>,
+        request: Request<pb::GetHeadRequest>,
     ) -> Result<Response<pb::GetHeadResponse>, Status> {
+        let (feed, remembered) = (self.app.feed().clone(), request.into_inner().remembered);
+        let lost = tokio::task::spawn_blocking(move || feed.lost_history(&remembered)).await;
+        let lost = lost.map_err(|e| status(Error::Internal(e.to_string())))?;
         let (head, bytes) = self.app.heads().signed().map_err(status)?;
         Ok(Response::new(pb::GetHeadResponse {
             position: Some(show::position(Position { epoch: head.epoch, seq: head.seq })),
             root: head.root.0.to_vec().into(),
             signed_head: bytes,
+            lost_history: lost.unwrap_or_default(),
         }))
     }
 

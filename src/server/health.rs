@@ -10,15 +10,20 @@ use tonic_health::server::HealthReporter;
 use crate::app::App;
 use crate::journal::Condition;
 
+/// How long the disk may take before the service is called unhealthy: longer than any sync that goes well.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Looks until the service stops; the empty service name stands for all of it.
 pub(super) async fn watch(app: Arc<App>, reporter: HealthReporter, mut stopped: watch::Receiver<bool>) {
     loop {
-        let open = match app.journal().condition() {
-            Condition::Open(_) => true,
-            Condition::Closed(_) => false,
+        // Behind a write that does not come back, this waits as long; nobody else may.
+        let journal = Arc::clone(app.journal());
+        let condition = tokio::task::spawn_blocking(move || journal.condition());
+        let open = match tokio::time::timeout(PATIENCE, condition).await {
+            Ok(Ok(Condition::Open(_))) => true,
+            Ok(Ok(Condition::Closed(_)) | Err(_)) | Err(_) => false,
         };
         let serving = open && app.state_fault().is_none();
         let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };

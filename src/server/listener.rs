@@ -16,6 +16,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use crate::app::App;
+use crate::domain::certificate::Facts;
 use crate::rpc::Peer;
 
 /// Handshakes under way at once; further connections wait in the kernel's queue.
@@ -36,7 +38,7 @@ pub(super) struct Connection {
     peer: Peer,
     cut: Cut,
     /// Given back when the connection ends.
-    _room: OwnedSemaphorePermit,
+    _room: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 impl Connected for Connection {
@@ -55,30 +57,42 @@ pub(super) struct Accepted {
     pub(super) strangers: Incoming,
 }
 
+/// How many connections there may be, and how long those of strangers last.
+pub(super) struct Bounds {
+    pub(super) connections_max: usize,
+    /// When a connection without a client certificate is cut.
+    pub(super) stranger_age: Duration,
+}
+
 /// What every handshake needs.
 #[derive(Clone)]
 struct Desk {
     acceptor: TlsAcceptor,
+    app: Arc<App>,
     cut: watch::Receiver<bool>,
     /// When a stranger's connection is cut.
     stranger_age: Duration,
+    /// Places of whoever is no principal: officers and gateways always find a quarter of all for themselves.
+    others: Arc<Semaphore>,
     known: mpsc::Sender<io::Result<Connection>>,
     strangers: mpsc::Sender<io::Result<Connection>>,
 }
 
 /// Accepts until the service stops, and no more than so many at once: further ones wait in the kernel's queue.
 pub(super) fn incoming(
-    (listener, connections_max): (TcpListener, usize),
+    (listener, bounds): (TcpListener, Bounds),
     config: Arc<ServerConfig>,
+    app: Arc<App>,
     mut stopped: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
-    stranger_age: Duration,
 ) -> Accepted {
+    let Bounds { connections_max, stranger_age } = bounds;
     let (known, known_out) = mpsc::channel(READY_MAX);
     let (strangers, strangers_out) = mpsc::channel(READY_MAX);
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let open = Arc::new(Semaphore::new(connections_max));
-    let desk = Desk { acceptor: TlsAcceptor::from(config), cut, stranger_age, known, strangers };
+    let others = Arc::new(Semaphore::new(connections_max / 4 * 3));
+    let desk = Desk { acceptor: TlsAcceptor::from(config), app, cut, stranger_age, others, known, strangers };
     tokio::spawn(async move {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -122,6 +136,12 @@ impl Desk {
     }
 
     async fn hand_over(self, stream: TlsStream<TcpStream>, peer: Peer, room: OwnedSemaphorePermit) {
+        let is_principal = peer.certificate.as_deref().is_some_and(|der| is_principal(&self.app, der));
+        let place = if is_principal { None } else { self.others.try_acquire_owned().ok() };
+        if !is_principal && place.is_none() {
+            tracing::warn!(peer.address = %peer.address, "too many connections of others than principals");
+            return;
+        }
         let mut stopping = self.cut;
         let stopped = async move { drop(stopping.wait_for(|cut| *cut).await) };
         let (ready, cut): (_, Cut) = match peer.certificate {
@@ -131,7 +151,16 @@ impl Desk {
                 (self.strangers, Box::pin(ended))
             }
         };
-        drop(ready.send(Ok(Connection { stream, peer, cut, _room: room })).await);
+        drop(ready.send(Ok(Connection { stream, peer, cut, _room: (room, place) })).await);
+    }
+}
+
+/// Is this the certificate of a registered principal, as it is now?
+fn is_principal(app: &App, der: &[u8]) -> bool {
+    let Ok(certificate) = app.read_certificate(der) else { return false };
+    match &certificate.facts {
+        Facts::System(facts) => app.state().is_current(&certificate, facts),
+        Facts::Access(_) => false,
     }
 }
 
@@ -142,22 +171,34 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let connection = self.get_mut();
-        // A connection is always being read, so this is where a stream without end learns that it has to end.
-        if connection.cut.as_mut().poll(context).is_ready() {
-            connection.cut = Box::pin(std::future::ready(()));
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
+        connection.check_cut(context)?;
         Pin::new(&mut connection.stream).poll_read(context, buffer)
+    }
+}
+
+impl Connection {
+    /// A stream without end learns here that it has to end: wherever it is waited for, because nobody reads a connection
+    /// that cannot be written to.
+    fn check_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.cut.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        self.cut = Box::pin(std::future::ready(()));
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, buffer)
+        let connection = self.get_mut();
+        connection.check_cut(context)?;
+        Pin::new(&mut connection.stream).poll_write(context, buffer)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let connection = self.get_mut();
+        connection.check_cut(context)?;
+        Pin::new(&mut connection.stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

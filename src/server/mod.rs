@@ -224,9 +224,11 @@ pub async fn start(
     let (reporter, health) = tonic_health::server::health_reporter();
     tasks.push(tokio::spawn(health::watch(Arc::clone(&app), reporter, stopped.clone())));
     let strangers = settings.strangers;
-    let bounded = (listener, settings.connections_max);
-    let accepted =
-        listener::incoming(bounded, config, stopped.clone(), is_cut, strangers.age + strangers.grace);
+    let bounds = listener::Bounds {
+        connections_max: settings.connections_max,
+        stranger_age: strangers.age + strangers.grace,
+    };
+    let accepted = listener::incoming((listener, bounds), config, Arc::clone(&app), stopped.clone(), is_cut);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(crate::pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

@@ -16,12 +16,14 @@ use countersign::domain::codec::to_bytes;
 use countersign::domain::command::Command;
 use countersign::domain::decision::Denial;
 use countersign::domain::enforce::bound_ms;
+use countersign::domain::entity::EntityStatus;
 use countersign::domain::id::{EntityId, Ordinal};
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, StopScope, SuspensionTarget};
+use countersign::env::{Entropy as _, SystemEntropy};
 use countersign::journal::Condition;
 use countersign::journal::faulty::DiskFaults;
-use countersign::journal::file::RESERVE_LEN;
+use countersign::journal::file::{Options, RESERVE_LEN};
 use countersign::pb;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::Peer;
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
@@ -32,6 +34,7 @@ use tonic::transport::Channel;
 use crate::calls::{denied, key, question as asked, reason, refused};
 use crate::gate::{self, STRONG, permits, until};
 use crate::logs;
+use crate::restart::verified;
 use crate::world::{Caller, World};
 
 const REASON: RevocationReason = RevocationReason::Drill;
@@ -232,6 +235,47 @@ async fn nothing_opens_before_every_restriction_that_is_held_is_written() {
     assert!(state.enforcement.suspended.contains(&SuspensionTarget::Entity(entity)));
     assert!(!world.mythos(&caller.certificate).await.permit);
     assert_eq!(world.mythos(&caller.certificate).await.code, "CREDENTIAL_REVOKED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_contradicts_a_held_restriction_is_refused_and_not_held_for_ever() {
+    let Cornered { world, entity, .. } = cornered().await;
+    fill(&world).await;
+    let removal = |reason| Command::RemoveEntity { entity, reason };
+    assert!(!world.enact(removal(REASON)).await.unwrap().durable);
+    // Another one of the same entity could not be written after it.
+    refused(
+        world.enact(removal(RevocationReason::Misuse)).await,
+        Code::FailedPrecondition,
+        "the entity is REMOVED",
+    );
+    faults(&world).leave_free(None);
+    // Whoever repeats it before the next try finds it on record.
+    refused(world.enact(removal(REASON)).await, Code::FailedPrecondition, "the entity is REMOVED");
+    opened(&world).await;
+    assert_eq!(world.running().app().state().entities[&entity].status, EntityStatus::Removed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_recorded_does_not_push_out_one_that_is() {
+    let Cornered { mut world, .. } = cornered().await;
+    faults(&world).leave_free(None);
+    let names = |world: &World| -> Vec<_> {
+        let dir = std::fs::read_dir(world.dir.path().join("snapshots")).unwrap();
+        dir.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    world.running().app().take_snapshot().await;
+    let recorded = names(&world);
+    assert_eq!(recorded.len(), 1);
+    faults(&world).leave_free(Some(0));
+    fill(&world).await;
+    world.running().app().take_snapshot().await;
+    assert_eq!(names(&world), recorded);
+    faults(&world).leave_free(None);
+    world.close().await;
+    let options = Options::new(SystemEntropy.bytes16());
+    let (total, replayed) = (verified(&world), store::open(world.dir.path(), &options).unwrap().replayed);
+    assert!(replayed < total, "the one that is recorded is used");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -173,6 +173,21 @@ async fn a_connection_without_a_certificate_is_told_to_go_away_and_then_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_who_never_reads_is_cut_all_the_same() {
+    let mut world = World::start().await;
+    world.close().await;
+    world.settings.strangers.age = Duration::from_millis(500);
+    world.settings.strangers.grace = Duration::from_millis(500);
+    world.open().await;
+    let mut stream = tls_stream(world.tls(None), world.running().address()).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // Each is answered, until the answers fill every buffer and the server waits to write.
+    let pings = b"\0\0\x08\x06\0\0\0\0\0--ping--".repeat(1_000);
+    let flood = async { while stream.write_all(&pings).await.is_ok() {} };
+    timeout(LIMIT, flood).await.expect("it is cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_too_many_waits_until_another_ends() {
     const MAX: usize = 4;
     let mut world = World::start().await;
@@ -187,12 +202,16 @@ async fn a_connection_too_many_waits_until_another_ends() {
         let _ = timeout(LIMIT, stranger.read_to_end(&mut rest)).await.expect("it is closed");
     }
     let mut open = Vec::new();
-    for _ in 0..MAX {
+    for _ in 0..MAX / 4 * 3 {
         let channel = world.connect(None).await;
         becomes(&channel, ServingStatus::Serving).await;
         open.push(channel);
     }
-    let late = world.connect(None).await;
+    // Strangers leave a quarter of the places to principals.
+    let request = HealthCheckRequest { service: String::new() };
+    HealthClient::new(world.connect(None).await).check(request).await.expect_err("one stranger too many");
+    becomes(&world.alice(), ServingStatus::Serving).await;
+    let late = world.bob();
     let waiting = tokio::spawn(async move { status(&late).await });
     for _ in 0..50 {
         assert_eq!(status(&open[0]).await, ServingStatus::Serving);

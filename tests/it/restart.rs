@@ -30,7 +30,7 @@ fn stop() -> Command {
 }
 
 /// The record holds, whole, and the state of the running service is what it says.
-fn verified(world: &World) -> u64 {
+pub(crate) fn verified(world: &World) -> u64 {
     let verified = store::verify_offline(world.dir.path(), &mut |_| ()).unwrap();
     verified.state.unwrap().0
 }

@@ -121,7 +121,7 @@ fn others() -> Vec<Event> {
         Event::BlockOpened(Ordinal(20_000)),
         Event::BarrierFinished { at: Seq(10), outcome },
         Event::InstantPassed(AT),
-        Event::SnapshotTaken { at: Seq(10), hash: Digest([7; 32]) },
+        Event::SnapshotTaken { at: Seq(10), hash: Digest([7; 32]), signature: vec![8; 64] },
     ]
 }
 
@@ -152,7 +152,7 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         13 ordinals.opened 820d81194e20
         14 barrier.finished 820e820a858161618161628161638161640c
         15 instant.passed 820f811b0000019f06604400
-        16 snapshot.taken 8210820a58200707070707070707070707070707070707070707070707070707070707070707
+        16 snapshot.taken sha256 0f4e9e0f7a8b35a25ac856dbe62b2b25baf27822519492c406b5ee532310c919
         ");
 }
 
