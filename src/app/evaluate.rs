@@ -106,6 +106,16 @@ impl App {
             Ok(certificate) => issued(&state, certificate),
         };
         let decision = decide(state.as_ref(), self.state_fault(), credential, request, Now::with_margin(now));
+        if let Ok(certificate) = &parsed
+            && decision.denials.contains(&Denial::CredentialStale)
+        {
+            // Its cut-off was committed with the change: whoever still shows it has a view that is old, or a copy.
+            tracing::warn!(
+                cert.ordinal = certificate.ordinal.0,
+                seq = state.position.seq.0,
+                "a certificate states what the record no longer does"
+            );
+        }
         let expires = parsed.as_ref().map_or(now, |certificate| certificate.not_after);
         let answer = Answer {
             decision,

@@ -7,13 +7,16 @@ use serde_json::json;
 
 use super::files;
 use super::mandate::{Check, Commit, Wait, carry_out};
+use super::output::{every_page, table};
+use super::remote::answer;
 use super::restrict::{How, RevokeVerb, ordinal, revoke};
 use super::{Context, Failure, Outcome, Output};
 use crate::domain::command::Command;
-use crate::domain::id::Ordinal;
+use crate::domain::id::{EntityId, Ordinal, SubjectId};
 use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
 use crate::env::{Clock as _, SystemClock};
+use crate::pb::{self, list_certificates_request::By};
 use crate::x509::explain::explain;
 use crate::x509::{Arc, Profile, TrustBundle, TrustDomain, chain, check_validity};
 
@@ -56,6 +59,13 @@ pub(super) enum LocalVerb {
 
 #[derive(Subcommand)]
 pub(super) enum RemoteVerb {
+    /// List the certificates of an entity or a subject, or find one.
+    #[command(after_help = "Examples:\n  countersign cert list --entity ent_01J9ZQ4R8W3T5V7X9Y1A2B3C4D\n  \
+                            countersign cert list --ordinal 40812")]
+    List(Which),
+    /// Print the certificates of the access authorities, to verify others against.
+    #[command(after_help = "Example:\n  countersign cert bundle > access.pem")]
+    Bundle,
     /// Revoke one certificate for good; the same as `revoke certificate`.
     #[command(
         after_help = "Example:\n  countersign cert revoke 40812 --reason KEY_COMPROMISE --wait --commit"
@@ -90,6 +100,24 @@ pub(super) enum RemoteVerb {
         #[command(flatten)]
         commit: Commit,
     },
+}
+
+/// Which certificates.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Which {
+    /// All of this entity.
+    #[arg(long)]
+    entity: Option<EntityId>,
+    /// All of this person or workload.
+    #[arg(long)]
+    subject: Option<SubjectId>,
+    /// The one with this ordinal.
+    #[arg(long, value_parser = ordinal)]
+    ordinal: Option<Ordinal>,
+    /// The one with this serial number, 32 hexadecimal digits.
+    #[arg(long)]
+    serial: Option<String>,
 }
 
 /// What the operator chose at `init`.
@@ -179,6 +207,14 @@ fn verify(
 
 pub(super) async fn remote(verb: RemoteVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
     match verb {
+        RemoteVerb::List(which) => list(which, context).await,
+        RemoteVerb::Bundle => {
+            let remote = context.connection.remote().await?;
+            let bundle = answer(remote.attestation().get_trust_bundle(pb::GetTrustBundleRequest {})).await?;
+            let value = json!({ "access_pem": bundle.access_pem, "system_pem": bundle.system_pem });
+            context.output.print(&value, bundle.access_pem.trim_end());
+            Ok(Outcome::Done)
+        }
         RemoteVerb::Revoke { ordinal, how } => {
             revoke(RevokeVerb::Certificate { ordinal, how }, context).await
         }
@@ -189,4 +225,39 @@ pub(super) async fn remote(verb: RemoteVerb, context: &Context<'_>) -> Result<Ou
             carry_out(context, Command::ReleaseHold(ordinal), commit, Wait::default()).await
         }
     }
+}
+
+async fn list(which: Which, context: &Context<'_>) -> Result<Outcome, Failure> {
+    let by = match which {
+        Which { entity: Some(id), .. } => By::EntityId(id.to_string()),
+        Which { subject: Some(id), .. } => By::SubjectId(id.to_string()),
+        Which { ordinal: Some(ordinal), .. } => By::Ordinal(ordinal.0),
+        Which { serial, .. } => By::Serial(serial.unwrap_or_default()),
+    };
+    let remote = context.connection.remote().await?;
+    let certificates = every_page(async |page_token| {
+        let request = pb::ListCertificatesRequest { by: Some(by.clone()), page_size: 0, page_token };
+        let page = answer(remote.attestation().list_certificates(request)).await?;
+        Ok((page.certificates, page.next_page_token))
+    })
+    .await?;
+    let rows: Vec<_> = certificates
+        .iter()
+        .map(|row| {
+            let lineage = format!("{}/{}", row.lineage_id, row.generation);
+            let (ordinal, until) = (row.ordinal.to_string(), row.not_after.clone());
+            let state = if row.issued_seq == 0 { "never signed" } else { "issued" };
+            [ordinal, row.serial.clone(), row.subject_id.clone(), lineage, until, state.to_owned()]
+        })
+        .collect();
+    let values = certificates.iter().map(|row| {
+        json!({
+            "authority": row.authority, "ordinal": row.ordinal, "serial": row.serial, "entity": row.entity_id,
+            "subject": row.subject_id, "lineage": row.lineage_id, "generation": row.generation,
+            "not_before": row.not_before, "not_after": row.not_after, "issued": row.issued_seq != 0,
+        })
+    });
+    let header = ["ORDINAL", "SERIAL", "SUBJECT", "LINEAGE", "NOT AFTER", "STATE"];
+    context.output.print(&json!(values.collect::<Vec<_>>()), &table(header, &rows));
+    Ok(Outcome::Done)
 }

@@ -20,6 +20,16 @@ pub(super) enum Who {
     Principal(PrincipalId),
 }
 
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("-"),
+            Self::Subject(certificate) => write!(f, "certificate {}", certificate.ordinal),
+            Self::Principal(id) => write!(f, "{id}"),
+        }
+    }
+}
+
 /// Decides whether the peer may call.
 pub(super) fn admit(app: &App, peer: Option<&[u8]>, access: Access) -> Result<Who, Error> {
     let who = identify(app, peer)?;

@@ -45,7 +45,7 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
         request: Request<Streaming<pb::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let gateway = principal(&request)?;
-        let peer = request.extensions().get::<Peer>().cloned();
+        let (peer, named) = (request.extensions().get::<Peer>().cloned(), gateway.clone());
         let mut inbox = request.into_inner();
         let first = inbox.message().await?.ok_or_else(|| invalid("message", "the first one must be Open"))?;
         let FromGateway::Open(open) = parse(first)? else {
@@ -60,6 +60,7 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
         tokio::spawn(async move {
             // The session is over by then; who does not read gets no more than the end of the stream.
             if let Err(end) = line.carry(session).await {
+                tracing::info!(gateway.id = %named, why = end.message(), "subscription ended by the service");
                 drop(tokio::time::timeout(FAREWELL, outbox.send(Err(end))).await);
             }
         });

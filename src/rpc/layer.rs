@@ -1,4 +1,4 @@
-//! The gatekeeper in front of every method: request id, caller, role, rate. Every refusal is logged, once, here.
+//! The gatekeeper in front of every method: caller, role, rate. Every refusal is logged, once, here, whoever refused.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,9 +7,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 
 use super::buckets::{Buckets, Key};
@@ -87,6 +88,23 @@ impl Shared {
     }
 }
 
+fn is_refusal(status: &Status) -> bool {
+    status.code() != Code::Ok
+}
+
+/// What somebody tries who may not is worth more attention than a wrong argument.
+fn log_refusal((method, caller): (&str, &str), peer: Option<&Peer>, status: &Status) {
+    let address = peer.map(|peer| peer.address.to_string());
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    let why = status.message();
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted | Code::Internal => {
+            tracing::warn!(rpc.method = method, caller, peer.address = address, reason, why, "call refused");
+        }
+        _ => tracing::info!(rpc.method = method, caller, peer.address = address, reason, why, "call refused"),
+    }
+}
+
 /// A body that keeps its answer in flight until the transport has taken all of it.
 struct Guarded {
     body: Body,
@@ -132,12 +150,16 @@ where
         let path = request.uri().path().to_owned();
         match self.shared.check(&path, peer.as_ref()) {
             Ok(who) => {
+                let named = who.to_string();
                 request.extensions_mut().insert(who);
                 // The clone that was polled ready is the one that is called.
                 let ready = self.service.clone();
                 let mut service = std::mem::replace(&mut self.service, ready);
                 Box::pin(async move {
                     let mut response = service.call(request).await?;
+                    if let Some(refusal) = Status::from_header_map(response.headers()).filter(is_refusal) {
+                        log_refusal((&path, &named), peer.as_ref(), &refusal);
+                    }
                     // An answer that a barrier waits for is held by its body, which the transport drops when the last
                     // frame is handed over; extensions are dropped as soon as the headers are.
                     Ok(match response.extensions_mut().remove::<Arc<Guard>>() {
@@ -147,10 +169,9 @@ where
                 })
             }
             Err(error) => {
-                let address = peer.map(|peer| peer.address.to_string());
-                tracing::warn!(rpc.method = path, peer.address = address, code = error.code(), %error, "call refused");
-                let refusal = status(error).into_http();
-                Box::pin(async move { Ok(refusal) })
+                let refusal = status(error);
+                log_refusal((&path, "-"), peer.as_ref(), &refusal);
+                Box::pin(async move { Ok(refusal.into_http()) })
             }
         }
     }

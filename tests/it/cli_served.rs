@@ -64,16 +64,15 @@ impl Served {
         (self.child, self.url, self.log) = serve(&self.desk);
     }
 
-    /// The line of the log with this request id.
-    fn logged(&self, request: &str) -> Value {
-        let found = || self.log.lock().unwrap().iter().find(|line| line["request.id"] == request).cloned();
+    /// The first line of the log that is one.
+    fn logged(&self, is: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..LOG_LOOKS {
-            if let Some(line) = found() {
-                return line;
+            if let Some(line) = self.log.lock().unwrap().iter().find(|line| is(line)) {
+                return line.clone();
             }
             std::thread::sleep(LOG_LOOK);
         }
-        panic!("the log has no line of {request}");
+        panic!("the log has no such line");
     }
 
     /// Redeems a token, given on standard input, for an identity in this folder.
@@ -164,6 +163,20 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
             &[&["evaluate", "--certificate", &certificate, "--model", "mythos-5"][..], &place].concat(),
         )
     };
+    // The index of certificates follows the record.
+    let listed = || served.by("alice", &["cert", "list", "--subject", &person]).done().json();
+    let both = (0..LOG_LOOKS).map(|_| (std::thread::sleep(LOG_LOOK), listed()).1);
+    let both = both.take_while(|rows| rows.as_array().unwrap().len() < 2).count();
+    assert!(both < LOG_LOOKS as usize, "both certificates are listed");
+    let rows = listed();
+    assert_eq!((&rows[1]["generation"], &rows[1]["issued"]), (&2.into(), &true.into()));
+    let one =
+        served.by("alice", &["cert", "list", "--ordinal", &rows[1]["ordinal"].to_string()]).done().json();
+    assert_eq!(one[0], rows[1]);
+    let bundle = served.by("alice", &["cert", "bundle"]).done().json();
+    std::fs::write(served.desk.path("access.pem"), bundle["access_pem"].as_str().unwrap()).unwrap();
+    let verify = ["cert", "verify", "next/certificate.pem", "--bundle", "access.pem"];
+    assert_eq!(served.desk.run(&verify).code, 0);
     let permitted = evaluate("next").done().json();
     assert_eq!((&permitted["permit"], &permitted["legal"]), (&true.into(), &"NLR_DOMESTIC".into()));
     let revoke = ["revoke", "subject", &person, "--reason", "DRILL"];
@@ -174,6 +187,22 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
     assert_eq!(revoked["pending"], serde_json::json!([]));
     assert_eq!(evaluate("next").code, 2);
     assert_eq!(evaluate("next").json()["code"], "CREDENTIAL_REVOKED");
+}
+
+#[test]
+fn every_refusal_is_in_the_log_with_who_and_why() {
+    let served = Served::start();
+    let logged = |method: &str, reason: &str| {
+        served.logged(|line| line["rpc.method"] == method && line["reason"] == reason)
+    };
+    let token = format!("tok_01J9ZQ4R8W3T5V7X9Y1A2B3C4D.{}", "00".repeat(32));
+    served.enroll(&token, "me").fails(&["NOT_FOUND"]);
+    let line = logged("/countersign.v1.AttestationService/Enroll", "NOT_FOUND");
+    assert_eq!((line["caller"].as_str(), line["peer.address"].as_str()), (Some("-"), Some("127.0.0.1")));
+    served.by("alice", &["entity", "show", "ent_01J9ZQ4R8W3T5V7X9Y1A2B3C4D"]).fails(&["NOT_FOUND"]);
+    let line = logged("/countersign.v1.ProvisioningService/GetEntity", "NOT_FOUND");
+    assert_eq!(line["caller"].as_str(), Some("alice"));
+    assert!(!served.log.lock().unwrap().iter().any(|line| line.to_string().contains(&token)));
 }
 
 #[test]
@@ -206,7 +235,7 @@ fn who_gets_no_certificate_is_given_a_reference_and_officers_the_reason() {
     assert!(refused.err.contains("NOT_ISSUABLE") && refused.err.contains("person show"), "{}", refused.err);
     assert!(!refused.err.contains("APPLICANT"), "{}", refused.err);
     let (_, reference) = refused.err.split_once("(reference ").unwrap();
-    let line = served.logged(reference.split_once(')').unwrap().0);
+    let line = served.logged(|line| line["request.id"] == reference.split_once(')').unwrap().0);
     assert_eq!((&line["level"], &line["subject.id"]), (&"WARN".into(), &person.clone().into()), "{line}");
     assert!(line["why"].as_str().unwrap().contains("the entity is APPLICANT"), "{line}");
     let shown = served.by("bob", &["person", "show", &person]).done().json();
