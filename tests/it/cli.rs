@@ -2,9 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
+use std::time::Duration;
 
 use tempfile::TempDir;
+
+/// How often, and how long each time, the end of a process is waited for: a minute.
+const END_LOOKS: u32 = 3_000;
+const END_LOOK: Duration = Duration::from_millis(20);
 
 /// A folder in which commands run.
 pub(crate) struct Desk {
@@ -130,6 +135,24 @@ impl Desk {
         }
         desk
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn send(signal: &str, child: &Child) {
+    let mut kill = Command::new("kill");
+    kill.args(["-s", signal, &child.id().to_string()]);
+    assert!(kill.status().unwrap().success());
+}
+
+/// Waits until a process ends by itself.
+pub(crate) fn ended(child: &mut Child) -> ExitStatus {
+    for _ in 0..END_LOOKS {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        std::thread::sleep(END_LOOK);
+    }
+    panic!("it does not end");
 }
 
 pub(crate) fn mode(path: &Path) -> u32 {
