@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::{Desk, Ended, mode};
+use crate::cli::{Desk, Ended, ended, mode, send};
 use crate::world::copy_tree;
 
 /// How often, and how long each time, a line of the log is waited for: half a minute.
@@ -251,6 +251,23 @@ fn a_connection_that_fails_says_what_to_do() {
     served.by("alice", &head).fails(&["alice/certificate.pem ended at 2020-01-01", "principal certificate"]);
     std::fs::copy(served.desk.path("alice/key.pem"), served.desk.path("bob/key.pem")).unwrap();
     served.by("bob", &head).fails(&["is key.pem the key of certificate.pem"]);
+}
+
+#[test]
+fn a_served_process_ends_on_a_signal_and_loses_nothing() {
+    let mut served = Served::start();
+    for signal in ["TERM", "INT"] {
+        let entity =
+            id(served.by("alice", &["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"]));
+        send(signal, &served.child);
+        assert_eq!(ended(&mut served.child).code(), Some(0), "SIG{signal}");
+        let verified = served.desk.run(&["journal", "verify", "--data", "data", "--json"]).done().json();
+        assert_eq!(verified["good"], true, "{verified}");
+        // Nothing holds the directory any more, and what was acknowledged is there.
+        (served.child, served.url, served.log) = serve(&served.desk);
+        let shown = served.by("bob", &["entity", "show", &entity]).done().json();
+        assert_eq!(shown["name"], "Acme Inc.", "{shown}");
+    }
 }
 
 #[test]
