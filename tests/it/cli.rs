@@ -367,6 +367,16 @@ fn the_policy_bundle_is_checked_and_tested() {
     let report = desk.run(&["policy", "test", &policy, "--vectors", &vectors, "--json"]).done().json();
     assert_eq!(report["mismatches"], 0);
     let after = root("tests/data/decisions-after-rescission.csv");
-    assert_eq!(desk.run(&["policy", "test", &policy, "--vectors", &after]).code, 1);
+    let rescinded = ["policy", "test", &policy, "--vectors", &after, "--json"];
+    let draft = desk.run(&rescinded);
+    assert_eq!(draft.code, 1);
+    assert_ne!(draft.json()["mismatches"], 0, "the rescission is a draft");
+    // With the rescission in force the other file is right.
+    let activate = ["--activate", "2026-06-30-rescission"];
+    let signed = desk.run(&[&rescinded[..], &activate].concat()).done().json();
+    assert_eq!(signed["mismatches"], 0, "{signed}");
+    assert_eq!(signed["vectors"], draft.json()["vectors"]);
+    let unknown = [&rescinded[..], &["--activate", "2026-06-31-nothing"]].concat();
+    desk.run(&unknown).fails(&["2026-06-31-nothing"]);
     desk.run(&["policy", "check", "nowhere", "--json"]).fails(&["nowhere"]);
 }

@@ -271,6 +271,34 @@ fn a_served_process_ends_on_a_signal_and_loses_nothing() {
 }
 
 #[test]
+fn a_gateway_is_registered_by_two_officers_and_gets_a_certificate_for_its_key() {
+    let served = Served::start();
+    for name in ["gw-1", "gw-2"] {
+        served.desk.run(&["officer", "new", "--name", name, "--out", name]).done();
+    }
+    let certificate = |csr: &str| {
+        let fetch = ["gateway", "certificate", "--name", "gw-1", "--csr", csr];
+        served.by("alice", &[&fetch[..], &["--out", "gw-1/certificate.pem"]].concat())
+    };
+    certificate("gw-1/gw-1.csr").fails(&["NOT_FOUND"]);
+    served.both(&["gateway", "register", "--name", "gw-1", "--csr", "gw-1/gw-1.csr"]);
+    assert_ne!(certificate("gw-2/gw-2.csr").code, 0, "another key than the registered one");
+    assert!(!served.desk.path("gw-1/certificate.pem").exists());
+    certificate("gw-1/gw-1.csr").done();
+    let shown = served.desk.run(&["cert", "show", "gw-1/certificate.pem"]).done();
+    assert!(shown.out.contains("role/gateway/gw-1"), "{}", shown.out);
+    // It may ask for decisions, and nothing else.
+    std::fs::copy(served.desk.path("data/trust/system.pem"), served.desk.path("gw-1/system-bundle.pem"))
+        .unwrap();
+    let question = ["--model", "mythos-5", "--place", "US", "--serving-region", "US"];
+    let evaluate = ["evaluate", "--certificate", "gw-1/certificate.pem"];
+    let decided = served.by("gw-1", &[&evaluate[..], &question].concat());
+    assert_eq!((decided.code, &decided.json()["code"]), (2, &"CREDENTIAL_WRONG_KIND".into()));
+    let refused = served.by("gw-1", &["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"]);
+    refused.fails(&["none of your roles"]);
+}
+
+#[test]
 fn an_officer_shows_a_server_what_it_lost_however_far_it_went_on() {
     let mut served = Served::start();
     let apply = ["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"];
