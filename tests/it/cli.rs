@@ -2,9 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
+use std::time::Duration;
 
 use tempfile::TempDir;
+
+/// How often, and how long each time, the end of a process is waited for: a minute.
+const END_LOOKS: u32 = 3_000;
+const END_LOOK: Duration = Duration::from_millis(20);
 
 /// A folder in which commands run.
 pub(crate) struct Desk {
@@ -130,6 +135,24 @@ impl Desk {
         }
         desk
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn send(signal: &str, child: &Child) {
+    let mut kill = Command::new("kill");
+    kill.args(["-s", signal, &child.id().to_string()]);
+    assert!(kill.status().unwrap().success());
+}
+
+/// Waits until a process ends by itself.
+pub(crate) fn ended(child: &mut Child) -> ExitStatus {
+    for _ in 0..END_LOOKS {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        std::thread::sleep(END_LOOK);
+    }
+    panic!("it does not end");
 }
 
 pub(crate) fn mode(path: &Path) -> u32 {
@@ -344,6 +367,16 @@ fn the_policy_bundle_is_checked_and_tested() {
     let report = desk.run(&["policy", "test", &policy, "--vectors", &vectors, "--json"]).done().json();
     assert_eq!(report["mismatches"], 0);
     let after = root("tests/data/decisions-after-rescission.csv");
-    assert_eq!(desk.run(&["policy", "test", &policy, "--vectors", &after]).code, 1);
+    let rescinded = ["policy", "test", &policy, "--vectors", &after, "--json"];
+    let draft = desk.run(&rescinded);
+    assert_eq!(draft.code, 1);
+    assert_ne!(draft.json()["mismatches"], 0, "the rescission is a draft");
+    // With the rescission in force the other file is right.
+    let activate = ["--activate", "2026-06-30-rescission"];
+    let signed = desk.run(&[&rescinded[..], &activate].concat()).done().json();
+    assert_eq!(signed["mismatches"], 0, "{signed}");
+    assert_eq!(signed["vectors"], draft.json()["vectors"]);
+    let unknown = [&rescinded[..], &["--activate", "2026-06-31-nothing"]].concat();
+    desk.run(&unknown).fails(&["2026-06-31-nothing"]);
     desk.run(&["policy", "check", "nowhere", "--json"]).fails(&["nowhere"]);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::{Desk, Ended, mode};
+use crate::cli::{Desk, Ended, ended, mode, send};
 use crate::world::copy_tree;
 
 /// How often, and how long each time, a line of the log is waited for: half a minute.
@@ -280,6 +280,51 @@ fn a_connection_that_fails_says_what_to_do() {
     served.by("alice", &head).fails(&["alice/certificate.pem ended at 2020-01-01", "principal certificate"]);
     std::fs::copy(served.desk.path("alice/key.pem"), served.desk.path("bob/key.pem")).unwrap();
     served.by("bob", &head).fails(&["is key.pem the key of certificate.pem"]);
+}
+
+#[test]
+fn a_served_process_ends_on_a_signal_and_loses_nothing() {
+    let mut served = Served::start();
+    for signal in ["TERM", "INT"] {
+        let entity =
+            id(served.by("alice", &["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"]));
+        send(signal, &served.child);
+        assert_eq!(ended(&mut served.child).code(), Some(0), "SIG{signal}");
+        let verified = served.desk.run(&["journal", "verify", "--data", "data", "--json"]).done().json();
+        assert_eq!(verified["good"], true, "{verified}");
+        // Nothing holds the directory any more, and what was acknowledged is there.
+        (served.child, served.url, served.log) = serve(&served.desk);
+        let shown = served.by("bob", &["entity", "show", &entity]).done().json();
+        assert_eq!(shown["name"], "Acme Inc.", "{shown}");
+    }
+}
+
+#[test]
+fn a_gateway_is_registered_by_two_officers_and_gets_a_certificate_for_its_key() {
+    let served = Served::start();
+    for name in ["gw-1", "gw-2"] {
+        served.desk.run(&["officer", "new", "--name", name, "--out", name]).done();
+    }
+    let certificate = |csr: &str| {
+        let fetch = ["gateway", "certificate", "--name", "gw-1", "--csr", csr];
+        served.by("alice", &[&fetch[..], &["--out", "gw-1/certificate.pem"]].concat())
+    };
+    certificate("gw-1/gw-1.csr").fails(&["NOT_FOUND"]);
+    served.both(&["gateway", "register", "--name", "gw-1", "--csr", "gw-1/gw-1.csr"]);
+    assert_ne!(certificate("gw-2/gw-2.csr").code, 0, "another key than the registered one");
+    assert!(!served.desk.path("gw-1/certificate.pem").exists());
+    certificate("gw-1/gw-1.csr").done();
+    let shown = served.desk.run(&["cert", "show", "gw-1/certificate.pem"]).done();
+    assert!(shown.out.contains("role/gateway/gw-1"), "{}", shown.out);
+    // It may ask for decisions, and nothing else.
+    std::fs::copy(served.desk.path("data/trust/system.pem"), served.desk.path("gw-1/system-bundle.pem"))
+        .unwrap();
+    let question = ["--model", "mythos-5", "--place", "US", "--serving-region", "US"];
+    let evaluate = ["evaluate", "--certificate", "gw-1/certificate.pem"];
+    let decided = served.by("gw-1", &[&evaluate[..], &question].concat());
+    assert_eq!((decided.code, &decided.json()["code"]), (2, &"CREDENTIAL_WRONG_KIND".into()));
+    let refused = served.by("gw-1", &["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"]);
+    refused.fails(&["none of your roles"]);
 }
 
 #[test]

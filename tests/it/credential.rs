@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use countersign::domain::certificate::Facts;
+use countersign::domain::certificate::{AccessFacts, EntityFacts, Facts};
 use countersign::domain::command::Command;
+use countersign::domain::entity::EntityClass;
 use countersign::domain::id::{EntityId, Ordinal, SubjectId};
-use countersign::domain::person::EvidenceKind;
+use countersign::domain::person::{Assurance, EvidenceKind, Relation};
 use countersign::domain::revocation::{RevocationReason, RevocationScope};
 use countersign::domain::subject::SubjectBody;
 use countersign::pb;
@@ -131,7 +132,7 @@ async fn a_certificate_without_a_record_is_worth_nothing() {
 async fn what_a_certificate_states_must_still_be_on_record() {
     let world = World::start().await;
     let (_, _, caller) = enrolled(&world).await;
-    let person = |change: fn(&mut countersign::domain::certificate::AccessFacts)| {
+    let person = |change: fn(&mut AccessFacts)| {
         let mut forgery = Forgery::of(&world, &caller.certificate);
         let Facts::Access(facts) = &mut forgery.facts else { unreachable!() };
         change(facts);
@@ -145,9 +146,51 @@ async fn what_a_certificate_states_must_still_be_on_record() {
     worthless(&world, &stranger, "CREDENTIAL_STALE").await;
     let nowhere = person(|facts| facts.entity.entity = "ent_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap());
     worthless(&world, &nowhere, "CREDENTIAL_STALE").await;
+    let contractor = person(|facts| facts.person.as_mut().unwrap().relation = Relation::Contractor);
+    worthless(&world, &contractor, "CREDENTIAL_STALE").await;
+    let machine = person(|facts| facts.person = None);
+    worthless(&world, &machine, "CREDENTIAL_STALE").await;
+    let unlisted = person(|facts| {
+        // What an unlisted entity's certificate has: no annex and no determination.
+        let EntityFacts { class, annex_revision, determination, .. } = &mut facts.entity;
+        (*class, *annex_revision, *determination) = (EntityClass::Unlisted, None, None);
+    });
+    worthless(&world, &unlisted, "CREDENTIAL_STALE").await;
     // A certificate for another model only.
     let other = person(|facts| facts.models = vec!["fable-5".parse().unwrap()]);
     denied(&world.mythos(&other).await, "MODEL_NOT_LISTED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_certificate_only_documents_is_not_compared() {
+    let world = World::start().await;
+    let (_, _, caller) = enrolled(&world).await;
+    let stated = world.facts(&caller.certificate);
+    let decide = async |change: fn(&mut AccessFacts)| {
+        let mut facts = stated.clone();
+        change(&mut facts);
+        assert_ne!(facts, stated, "it states something else");
+        let forgery = Forgery { facts: Facts::Access(facts), ..Forgery::of(&world, &caller.certificate) };
+        let certificate = forgery.sign(&world, &key());
+        let decision = world.mythos(&certificate).await;
+        (certificate, decision)
+    };
+    let changes: [fn(&mut AccessFacts); 4] = [
+        |facts| facts.entity.annex_revision = facts.entity.annex_revision.map(|revision| revision + 7),
+        |facts| facts.entity.determination = Some("2026-06-01-other".parse().unwrap()),
+        |facts| facts.person.as_mut().unwrap().verified_on = "2020-02-29".parse().unwrap(),
+        |facts| facts.person.as_mut().unwrap().assurance = Assurance::Ial3,
+    ];
+    for change in changes {
+        let (certificate, decision) = decide(change).await;
+        assert_eq!((decision.permit, decision.rule.as_str()), (true, "L-21"), "{decision:?}");
+        assert!(world.verify(&certificate).await.valid);
+    }
+    // What it states of the assurance counts, also where the record says more; it is no reason to renew.
+    let (certificate, decision) =
+        decide(|facts| facts.person.as_mut().unwrap().assurance = Assurance::Ial1).await;
+    denied(&decision, "P-ASSURANCE_TOO_LOW");
+    assert!(world.verify(&certificate).await.valid);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,11 +28,13 @@ use countersign::pb;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::Peer;
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::calls::{denied, key, question as asked, reason, refused};
 use crate::gate::{self, STRONG, permits, until};
+use crate::health::{becomes, status};
 use crate::logs;
 use crate::restart::verified;
 use crate::world::{Caller, World};
@@ -345,6 +347,102 @@ async fn after_a_sync_that_failed_nothing_is_permitted_or_recorded_until_a_resta
     assert!(world.mythos(&caller.certificate).await.permit);
     portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
     portal.apply_entity(apply("Later Inc.")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_not_serving_while_a_restriction_is_held() {
+    let Cornered { world, .. } = cornered().await;
+    let stranger = world.connect(None).await;
+    fill(&world).await;
+    assert!(world.running().app().state_fault().is_none(), "decisions go on");
+    becomes(&stranger, ServingStatus::Serving).await;
+    assert!(!world.restrict(stop(), pb::Wait::Committed).await.unwrap().durable);
+    becomes(&stranger, ServingStatus::NotServing).await;
+    faults(&world).leave_free(None);
+    opened(&world).await;
+    becomes(&stranger, ServingStatus::Serving).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_not_serving_after_a_failed_sync_until_a_restart() {
+    /// Twice as long as the service takes to look again.
+    const LOOKS: Duration = Duration::from_secs(1);
+    let mut world = World::start().await;
+    let stranger = world.connect(None).await;
+    becomes(&stranger, ServingStatus::Serving).await;
+    faults(&world).fail_sync();
+    let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
+    refused(portal.apply_entity(apply("Unknown Inc.")).await, Code::Unavailable, "a sync failed");
+    becomes(&stranger, ServingStatus::NotServing).await;
+    // The disk works again, but nobody knows what it holds.
+    tokio::time::sleep(LOOKS).await;
+    assert_eq!(status(&stranger).await, ServingStatus::NotServing);
+    world.close().await;
+    world.open().await;
+    becomes(&world.connect(None).await, ServingStatus::Serving).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_certificates_and_what_was_asked_for_is_issued_when_there_is_room() {
+    let Cornered { world, entity, caller, .. } = cornered().await;
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::CitizenOrNational).await;
+    let (token, first, next) = (world.token(subject).await, key(), key());
+    let channel = world.connect_as(&caller).await;
+    fill(&world).await;
+    let before = world.running().app().state();
+    for _ in 0..2 {
+        let enrolled = world.redeem(&token, &first).await.unwrap_err();
+        assert_eq!((enrolled.code(), reason(&enrolled).as_str()), (Code::Unavailable, "READ_ONLY"));
+        let renewed = world.renew(&channel, &next).await.unwrap_err();
+        assert_eq!((renewed.code(), reason(&renewed).as_str()), (Code::Unavailable, "READ_ONLY"));
+    }
+    assert_eq!(*world.running().app().state(), *before, "nothing is on record");
+    faults(&world).leave_free(None);
+    let certificate = world.redeem(&token, &first).await.unwrap();
+    assert!(world.mythos(&certificate).await.permit);
+    assert_eq!(world.redeem(&token, &first).await.unwrap(), certificate);
+    refused(world.redeem(&token, &key()).await, Code::NotFound, "token");
+    let renewed = world.renew(&channel, &next).await.unwrap();
+    assert_eq!(world.facts(&renewed).step.generation, 2);
+    assert!(world.mythos(&renewed).await.permit, "its lineage is not locked");
+}
+
+/// What a call is answered when the disk fills up after its first record.
+async fn full_after_one<T>(world: &World, call: impl Future<Output = Result<T, Status>>) -> Status {
+    let before = world.running().app().state().position.seq.0;
+    let faults = faults(world);
+    faults.let_syncs(Some(0));
+    let fills = async {
+        while !faults.waits() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        faults.leave_free(Some(0));
+        faults.let_syncs(None);
+    };
+    let (answer, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(call, fills) }).await.unwrap();
+    let Err(status) = answer else { panic!("it was done without room") };
+    assert_eq!(world.running().app().state().position.seq.0, before + 1, "the intent alone is on record");
+    faults.leave_free(None);
+    status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_between_the_two_records_of_a_certificate_costs_nobody_theirs() {
+    let world = World::start().await;
+    let entity = world.partner().await;
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::CitizenOrNational).await;
+    let (token, first, next) = (world.token(subject).await, key(), key());
+    let status = full_after_one(&world, world.redeem(&token, &first)).await;
+    assert_eq!(reason(&status), "READ_ONLY", "{status:?}");
+    let certificate = world.redeem(&token, &first).await.unwrap();
+    assert!(world.mythos(&certificate).await.permit);
+    let caller = Caller { key: first, certificate };
+    let channel = world.connect_as(&caller).await;
+    let status = full_after_one(&world, world.renew(&channel, &next)).await;
+    assert_eq!(reason(&status), "READ_ONLY", "{status:?}");
+    let renewed = world.renew(&channel, &next).await.unwrap();
+    assert_eq!(world.facts(&renewed).step.generation, 2);
+    assert!(world.mythos(&renewed).await.permit, "its lineage is not locked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

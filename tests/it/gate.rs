@@ -19,7 +19,9 @@ use countersign::env::{ManualClock, SystemEntropy};
 use countersign::pb;
 use countersign::x509::Profile;
 use countersign::x509::bundle::certificate_pem;
+use tonic_health::pb::health_check_response::ServingStatus;
 
+use crate::health::becomes;
 use crate::world::{Caller, World};
 
 /// Certificates of the entity that is removed.
@@ -250,6 +252,9 @@ async fn a_gate_a_second_off_the_server_s_time_denies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_rolled_back_makes_no_gate_forget_and_stops_the_leases() {
     let (mut world, leaf) = world_with_employee().await;
+    let entity = world.facts(&leaf).entity.entity;
+    let colleague = world.person(entity, "EMPLOYEE", EvidenceKind::CitizenOrNational).await;
+    let kept = world.enroll(colleague).await.certificate;
     let clock = Arc::clone(&world.clock);
     let port = world.running().address().port();
     let gate = gate(&world, "gw-1", STRONG, &clock).await;
@@ -263,6 +268,7 @@ async fn a_data_directory_rolled_back_makes_no_gate_forget_and_stops_the_leases(
     let revoked_at = done.position.unwrap().seq;
     until(&gate, &leaf, |gate, _| gate.status().position.seq.0 >= revoked_at).await;
     assert!(!permits(&gate, &leaf));
+    until(&gate, &kept, permits).await;
     world.close().await;
     world.restore_data(&yesterday);
     world.open_at(port).await;
@@ -271,6 +277,17 @@ async fn a_data_directory_rolled_back_makes_no_gate_forget_and_stops_the_leases(
     let why = app.feed().rollback().unwrap();
     assert!(why.contains("it signed record"), "{why}");
     assert!(!permits(&gate, &leaf), "a gate un-revoked");
+    // No lease is granted any more: also who was not revoked is denied, here and by the server, which says why.
+    clock.advance_ms(u32::try_from(bound_ms(10_000)).unwrap());
+    for _ in 0..50 {
+        let denied = gate.decide(&kept, &question("mythos-5"));
+        assert_eq!(denied.decision.denials.first(), Some(&Denial::StaleView), "{denied:?}");
+        clock.advance_ms(100);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!gate.decide_or_ask(&kept, &question("mythos-5")).await.is_permit);
+    assert_eq!(app.feed().closed().unwrap(), why);
+    becomes(&world.alice(), ServingStatus::NotServing).await;
     // Nothing that loosens is recorded any more, and the answer says why; a restriction is.
     let refused = world.enact(Command::ActivateEntity(world.provider)).await.unwrap_err();
     assert!(refused.message().contains("only restrictions are recorded"), "{}", refused.message());

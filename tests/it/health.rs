@@ -25,12 +25,13 @@ use crate::world::{World, tls_stream};
 const LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
-async fn status(channel: &Channel) -> ServingStatus {
+pub(crate) async fn status(channel: &Channel) -> ServingStatus {
     let request = HealthCheckRequest { service: String::new() };
     HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner().status()
 }
 
-async fn becomes(channel: &Channel, wanted: ServingStatus) {
+/// Polls until it says so.
+pub(crate) async fn becomes(channel: &Channel, wanted: ServingStatus) {
     let reached = async {
         while status(channel).await != wanted {
             tokio::time::sleep(POLL).await;

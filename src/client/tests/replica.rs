@@ -138,6 +138,41 @@ fn scenario_25_after_a_lost_or_repeated_record_nothing_is_permitted_before_the_r
 }
 
 #[test]
+fn records_in_another_order_are_refused_and_nothing_is_permitted_before_the_resync() {
+    let mut world = World::new();
+    world.commit(Vec::new(), &[entity(1)]);
+    let mut gate = Direct::new(&world);
+    gate.session.on(gate.replica.want(entity(1)).unwrap()).unwrap();
+    gate.run(&world);
+    let (locked, kept) = (certificate(entity(1), 1), certificate(entity(1), 3));
+    let asked = |gate: &Direct, world: &World, leaf| {
+        decided(&gate.published, leaf, world.clock.boot_ms(), world.clock.now()).unwrap()
+    };
+    assert!(asked(&gate, &world, &locked).is_permit() && asked(&gate, &world, &kept).is_permit());
+    let first = delta(&mut world, 1);
+    let second = delta(&mut world, 2);
+    for message in [second, first] {
+        assert_eq!(gate.refuses(&world, message), NackCode::Gap);
+        for leaf in [&locked, &kept] {
+            assert_eq!(asked(&gate, &world, leaf).denials[0], Denial::StaleView);
+        }
+    }
+    // However long it waits, it asks for no lease on this connection.
+    for _ in 0..60 {
+        world.clock.advance_ms(100);
+        assert_eq!(gate.replica.tick(world.clock.boot_ms(), world.clock.now()), None);
+    }
+    assert!(!gate.has_lease(&world));
+    gate.session = world.feed.open(gateway(1), gate.replica.open()).unwrap();
+    gate.run(&world);
+    assert_eq!(asked(&gate, &world, &kept).denials[0], Denial::StaleView, "it caught up, and has no lease");
+    gate.ping(&world);
+    assert_eq!(asked(&gate, &world, &locked).denials, [Denial::CredentialLineageLocked]);
+    assert!(asked(&gate, &world, &kept).is_permit());
+    assert_eq!(gate.replica.view().unwrap().digest, world.state.feed_digest);
+}
+
+#[test]
 fn a_server_that_lost_history_is_refused() {
     let mut world = World::new();
     world.lock(1);
