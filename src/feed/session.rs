@@ -420,6 +420,11 @@ impl Session {
             inner.counts.refused_pings += self.pings.refuse();
             return None;
         }
+        // A Pong never overtakes a record, even one that its Ping came before: a barrier that counts this gateway as
+        // closed may have ended meanwhile.
+        if self.scanned < inner.state.position.seq {
+            return None;
+        }
         let sent = Position { epoch: inner.state.position.epoch, seq: self.cursor };
         let (ping_id, head) = self.pings.answer(sent)?;
         if !inner.roster.pong(&self.key, self.connection, now_ms) {
