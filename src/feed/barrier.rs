@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Feed, Shared};
-use crate::domain::enforce::{Barrier, BarrierReport, ParticipantId, Position};
+use crate::domain::enforce::{BarrierReport, Outlook, OwnPath, Position};
 use crate::domain::id::Seq;
 
 /// The most barriers that sessions are asked about; further ones wait for the acknowledgements that come anyway.
@@ -71,7 +71,7 @@ impl Feed {
         loop {
             acks.borrow_and_update();
             let now_ms = shared.clock.boot_ms();
-            let (report, bound_at_ms, look_again_ms) = shared.report(at, committed_boot_ms, now_ms);
+            let Outlook { report, bound_at_ms, look_again_ms } = shared.report(at, committed_boot_ms, now_ms);
             // Who stops says how it stands: the record is durable, and the next run waits anew for whoever asks.
             let is_due = self.is_draining() || deadline_at_ms.is_some_and(|deadline| now_ms >= deadline);
             if report.enforced_by.is_some() || is_due || now_ms >= bound_at_ms {
@@ -93,35 +93,16 @@ impl Feed {
 
     /// How a record stands now, without waiting.
     pub fn report(&self, at: Position, committed_boot_ms: u64) -> BarrierReport {
-        self.shared.report(at, committed_boot_ms, self.shared.clock.boot_ms()).0
+        self.shared.report(at, committed_boot_ms, self.shared.clock.boot_ms()).report
     }
 }
 
 impl Shared {
-    /// The report, the bound, and when a lease or a doubt ends next.
-    fn report(&self, at: Position, committed_ms: u64, now_ms: u64) -> (BarrierReport, u64, u64) {
-        // Before the table: an answer that begins later reads a state that has the record.
+    fn report(&self, at: Position, committed_ms: u64, now_ms: u64) -> Outlook {
+        // Before the roster: an answer that begins later reads a state that has the record.
         let unsent = self.in_flight.oldest();
         let inner = self.lock();
-        let barrier = Barrier::new(at, committed_ms, inner.lease_ms_max);
-        let complete_at_ms = inner.started_ms.saturating_add(inner.bound_ms());
-        let is_complete = inner.is_first_run || now_ms >= complete_at_ms;
-        let mut report = barrier.report(&inner.table.participants(), is_complete, now_ms);
-        let is_published = inner.state.position >= at;
-        if is_published && unsent.is_none_or(|seq| seq >= at.seq) {
-            report.acked.push(ParticipantId::Server);
-        } else {
-            // No lease ends for the server itself: an unsent answer is pending for as long as it is unsent.
-            report.pending.push(ParticipantId::Server);
-            report.enforced_by = None;
-        }
-        let mut look_again_ms = barrier.bound_at_ms();
-        if now_ms < complete_at_ms {
-            look_again_ms = look_again_ms.min(complete_at_ms);
-        }
-        if let Some(end) = inner.table.next_end_ms(at.seq, now_ms, inner.bound_ms()) {
-            look_again_ms = look_again_ms.min(end);
-        }
-        (report, barrier.bound_at_ms(), look_again_ms)
+        let own = OwnPath { published: inner.state.position, unsent };
+        inner.roster.report(at, committed_ms, own, now_ms)
     }
 }

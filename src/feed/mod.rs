@@ -6,12 +6,10 @@
 //! app, server.
 
 mod barrier;
-mod claim;
 mod image;
 mod inflight;
 mod log;
 mod session;
-mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -23,20 +21,20 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::domain::codec::from_bytes;
 use crate::domain::enforce::message::Open;
-use crate::domain::enforce::{EnforcementEvent, Position, bound_ms};
+use crate::domain::enforce::{EnforcementEvent, Position, Roster, RosterFull, lost_history};
 use crate::domain::head::SignedHead;
 use crate::domain::id::{Digest, EntityId, PrincipalId, Seq};
 use crate::domain::state::State;
 use crate::env::Clock;
 
+pub use crate::domain::enforce::SessionStatus;
 pub use inflight::{Guard, InFlight};
 pub use session::{Closed, Session, SessionFault};
-pub use table::SessionStatus;
 
 use image::Image;
 use log::Log;
-use table::Table;
 
 /// Cards that all sessions together may ask for: two million, a few hundred MiB of bookkeeping.
 const WANTS_TOTAL_MAX: usize = 2_000_000;
@@ -81,6 +79,12 @@ pub enum OpenFault {
     TooManySessions,
 }
 
+impl From<RosterFull> for OpenFault {
+    fn from(_: RosterFull) -> Self {
+        Self::TooManySessions
+    }
+}
+
 /// How often something happened since the start, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FeedCounts {
@@ -120,14 +124,11 @@ struct Shared {
 struct Inner {
     state: Arc<State>,
     log: Log,
-    table: Table,
+    roster: Roster,
     barriers: BTreeMap<u64, Seq>,
     /// How many wait for a barrier, asked about or not.
     waiting: usize,
     next_barrier: u64,
-    started_ms: u64,
-    is_first_run: bool,
-    lease_ms_max: u32,
     may_grant: bool,
     closed: Option<String>,
     /// Records and state did not fit together: no lease until a restart.
@@ -143,14 +144,8 @@ impl Inner {
         self.may_grant && self.closed.is_none() && !self.is_broken && self.rolled_back.is_none()
     }
 
-    /// How long after an instant every lease granted until then has run out.
-    const fn bound_ms(&self) -> u64 {
-        bound_ms(self.lease_ms_max)
-    }
-
     fn forget(&mut self, now_ms: u64) {
-        let (bound_ms, is_idle) = (self.bound_ms(), self.waiting == 0);
-        self.table.forget(now_ms, bound_ms, is_idle);
+        self.roster.forget(now_ms, self.waiting == 0);
     }
 }
 
@@ -166,13 +161,11 @@ impl Feed {
         let acks = Arc::new(watch::Sender::new(0));
         let inner = Inner {
             log: Log::new(&state),
-            table: Table::default(),
+            // No record changes the lease after genesis: no earlier run granted a longer one.
+            roster: Roster::new(started_boot_ms, state.enforcement.lease_ms),
             barriers: BTreeMap::new(),
             waiting: 0,
             next_barrier: 1,
-            started_ms: started_boot_ms,
-            is_first_run: false,
-            lease_ms_max: state.enforcement.lease_ms,
             may_grant: false,
             closed: None,
             is_broken: false,
@@ -208,7 +201,7 @@ impl Feed {
             );
             inner.is_broken = true;
         }
-        inner.lease_ms_max = inner.lease_ms_max.max(state.enforcement.lease_ms);
+        inner.roster.set_lease_ms(state.enforcement.lease_ms);
         inner.state = state;
         inner.forget(at_ms);
         drop(inner);
@@ -223,7 +216,7 @@ impl Feed {
 
     /// No run before this one ever granted a lease: the journal is new, so barriers need not wait for leases of before.
     pub fn begin_first_run(&self) {
-        self.shared.lock().is_first_run = true;
+        self.shared.lock().roster.begin_first_run();
     }
 
     /// No lease for anybody until [`Feed::reopen`]: what is enforced cannot be written down.
@@ -254,8 +247,7 @@ impl Feed {
     /// What a head that somebody remembers shows that this server lost. Reads the journal. If it is anything, no lease is
     /// granted any more and nothing loosened.
     pub fn lost_history(&self, signed_head: &[u8]) -> Option<String> {
-        let heads = self.shared.heads.as_ref();
-        let lost = claim::lost_history(heads, heads.committed_head(), signed_head)?;
+        let lost = self.shared.lost_history(self.shared.heads.committed_head(), signed_head)?;
         tracing::error!("history was lost: {lost}");
         self.shared.roll_back(&lost);
         Some(lost)
@@ -284,7 +276,7 @@ impl Feed {
     pub fn sessions(&self) -> Vec<SessionStatus> {
         let now_ms = self.shared.clock.boot_ms();
         let inner = self.shared.lock();
-        inner.table.statuses(inner.state.position.seq, now_ms, inner.bound_ms())
+        inner.roster.statuses(inner.state.position.seq, now_ms)
     }
 
     /// Answers of the server's own decisions that are on their way.
@@ -304,6 +296,19 @@ impl Feed {
 }
 
 impl Shared {
+    /// What a gateway's signed head proves that this server had and lost. One that we did not sign proves nothing.
+    fn lost_history(&self, committed: Position, signed_head: &[u8]) -> Option<String> {
+        if signed_head.is_empty() {
+            return None;
+        }
+        let head: SignedHead = from_bytes(signed_head).ok()?;
+        if !self.heads.verify(&head) {
+            return None;
+        }
+        let signed = (Position { epoch: head.epoch, seq: head.seq }, head.root);
+        lost_history(signed, committed, |seq| self.heads.root_at(seq))
+    }
+
     /// Short sections only: nothing under this lock waits, signs or compresses.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

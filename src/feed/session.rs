@@ -8,21 +8,18 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::claim::{Start, judge, lost_history};
 use super::log::card;
 use super::{Inner, OpenFault, Shared};
 use crate::domain::enforce::message::{
     DELTA_LEN_MAX, Delta, FromGateway, Nack, Open, Pong, RecordEvents, ToGateway, WANTS_MAX, Welcome,
 };
-use crate::domain::enforce::{PING_MS, Position};
-use crate::domain::id::{BootId, EntityId, PrincipalId, Seq};
+use crate::domain::enforce::{PING_MS, Pings, Position, SessionKey, Start, judge};
+use crate::domain::id::{EntityId, PrincipalId, Seq};
 use crate::domain::principal::Role;
 use crate::domain::state::State;
 
 /// Deltas and snapshots that may be sent and not acknowledged. A gateway that has more to do gets them merged later.
 const UNACKED_MAX: usize = 8;
-/// Pings that may wait for their records; as many as a gateway remembers.
-const PINGS_MAX: usize = 8;
 /// Where a Delta is cut, at the end of a batch: 1 MiB.
 const DELTA_LEN: usize = 1 << 20;
 /// Bytes of new cards in one Delta: 1 MiB.
@@ -74,7 +71,7 @@ enum Want {
 pub struct Session {
     shared: Arc<Shared>,
     news: watch::Receiver<u64>,
-    key: (PrincipalId, BootId),
+    key: SessionKey,
     connection: u64,
     /// Sent up to here.
     cursor: Seq,
@@ -89,7 +86,7 @@ pub struct Session {
     new_cards: VecDeque<EntityId>,
     /// Cards that the gateway holds and that changed before the log begins: part of the first Delta.
     overdue: Vec<EntityId>,
-    pings: VecDeque<(u64, Position)>,
+    pings: Pings,
     last_barrier: u64,
     is_drained: bool,
 }
@@ -100,7 +97,7 @@ impl Session {
         let news = shared.news.subscribe();
         let committed = shared.heads.committed_head();
         let signed_head = shared.heads.signed_head();
-        let lost = lost_history(shared.heads.as_ref(), committed, &open.signed_head);
+        let lost = shared.lost_history(committed, &open.signed_head);
         let now_ms = shared.clock.boot_ms();
         let mut inner = shared.lock();
         let is_gateway = |state: &State| state.principal(&gateway).is_some_and(|p| p.has(Role::Gateway));
@@ -113,14 +110,15 @@ impl Session {
             shared.roll_back(&lost);
             return Err(OpenFault::RolledBack(lost));
         }
-        let Ok(start) = judge(&inner, &open) else {
+        let claim = (open.position, open.digest);
+        let Ok(start) = judge(claim, inner.state.position, |seq| inner.log.digest_at(seq)) else {
             inner.counts.bad_claims += 1;
             return Err(OpenFault::BadClaim);
         };
         let is_pausable = inner.state.principal(&gateway).is_some_and(|p| p.is_pausable);
         let holds = if start == Start::Resume { open.position.seq } else { Seq(0) };
         inner.forget(now_ms);
-        let connection = inner.table.enter(&gateway, &open, is_pausable, holds)?;
+        let connection = inner.roster.enter(&gateway, &open, is_pausable, holds)?;
         inner.counts.opened += 1;
         let welcome = Welcome {
             head: inner.state.position,
@@ -147,7 +145,7 @@ impl Session {
             wants: BTreeMap::new(),
             new_cards: VecDeque::new(),
             overdue: Vec::new(),
-            pings: VecDeque::new(),
+            pings: Pings::default(),
             last_barrier,
             is_drained: false,
             shared,
@@ -186,18 +184,12 @@ impl Session {
                 let shared = Arc::clone(&self.shared);
                 let mut inner = shared.lock();
                 inner.counts.nacks += 1;
-                if let Some(row) = inner.table.row(&self.key, self.connection) {
-                    row.last_nack = Some(nack.clone());
-                }
+                inner.roster.nack(&self.key, self.connection, nack.clone());
                 return Err(SessionFault::Refused(nack));
             }
             FromGateway::Ping { ping_id, applied: _ } => {
-                // The head is read here, after the Ping arrived: whoever extends a lease by its Pong has applied all
-                // that was committed before the lease began.
-                let head = self.shared.heads.committed_head();
-                if self.pings.len() < PINGS_MAX {
-                    self.pings.push_back((ping_id, head));
-                }
+                // The head is read here, after the Ping arrived.
+                self.pings.arrive(ping_id, self.shared.heads.committed_head());
             }
             FromGateway::Want(entity) => drop(self.want(entity)),
         }
@@ -228,8 +220,9 @@ impl Session {
         }
         let shared = Arc::clone(&self.shared);
         let mut inner = shared.lock();
-        let row = inner.table.row(&self.key, self.connection).ok_or(Closed::Superseded)?;
-        row.acked = row.acked.max(applied);
+        if !inner.roster.ack(&self.key, self.connection, applied) {
+            return Err(Closed::Superseded.into());
+        }
         drop(inner);
         shared.wake_barriers();
         Ok(())
@@ -294,7 +287,9 @@ impl Session {
         let signed_head = (!self.pings.is_empty()).then(|| shared.heads.signed_head());
         let now_ms = shared.clock.boot_ms();
         let mut inner = shared.lock();
-        inner.table.row(&self.key, self.connection).ok_or(Closed::Superseded)?;
+        if !inner.roster.is_present(&self.key, self.connection) {
+            return Err(Closed::Superseded);
+        }
         if !inner.state.principal(&self.key.0).is_some_and(|p| p.has(Role::Gateway)) {
             return Err(Closed::Removed);
         }
@@ -335,7 +330,7 @@ impl Session {
             return None;
         }
         let asked_for = |at: &Seq| *at > self.cursor;
-        let is_asked = self.pings.iter().any(|(_, head)| asked_for(&head.seq))
+        let is_asked = self.pings.heads().any(|head| asked_for(&head.seq))
             || inner.barriers.range(self.last_barrier + 1..).any(|(_, at)| asked_for(at));
         let has_cards = !self.overdue.is_empty() || !self.new_cards.is_empty();
         let can_move = gathered.to > self.cursor;
@@ -421,21 +416,19 @@ impl Session {
         let lease_ms = inner.state.enforcement.lease_ms;
         let late = |(_, sent): &(Seq, u64)| now_ms >= sent + u64::from(lease_ms / 2);
         if !inner.grants() || self.unacked.front().is_some_and(late) {
-            inner.counts.refused_pings += self.pings.len() as u64;
-            self.pings.clear();
+            inner.counts.refused_pings += self.pings.refuse();
+            return None;
+        }
+        // A Pong never overtakes a record, even one that its Ping came before: a barrier that counts this gateway as
+        // closed may have ended meanwhile.
+        if self.scanned < inner.state.position.seq {
             return None;
         }
         let sent = Position { epoch: inner.state.position.epoch, seq: self.cursor };
-        let mut answered = None;
-        while let Some((_, head)) = self.pings.front()
-            && head.epoch == sent.epoch
-            && head.seq <= sent.seq
-        {
-            answered = self.pings.pop_front();
+        let (ping_id, head) = self.pings.answer(sent)?;
+        if !inner.roster.pong(&self.key, self.connection, now_ms) {
+            return None;
         }
-        let (ping_id, head) = answered?;
-        let row = inner.table.row(&self.key, self.connection)?;
-        row.last_pong_ms = Some(now_ms);
         inner.counts.pongs += 1;
         let server_time = self.shared.clock.now();
         Some(Pong { ping_id, head, lease_ms, server_time, signed_head })
@@ -445,7 +438,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.give_wants(self.wants.len());
-        self.shared.lock().table.leave(&self.key, self.connection);
+        self.shared.lock().roster.leave(&self.key, self.connection);
         self.shared.wake_barriers();
     }
 }

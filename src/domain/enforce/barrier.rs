@@ -48,7 +48,7 @@ pub const fn bound_ms(lease_ms: u32) -> u64 {
 }
 
 /// What made the record enforced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EnforcedBy {
     /// Every participant acknowledged it or its lease ran out.
     Acks,

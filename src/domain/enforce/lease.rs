@@ -24,7 +24,7 @@ pub enum PongFault {
 }
 
 /// A gateway's lease. All times are milliseconds of a clock that runs through suspend.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Lease {
     outstanding: Vec<(u64, u64)>,
     until_ms: Option<u64>,

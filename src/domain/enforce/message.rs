@@ -121,7 +121,7 @@ impl Strength {
 }
 
 /// A gateway's refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Nack {
     /// Up to which record it is.
     pub applied: Seq,

@@ -3,22 +3,28 @@
 //! All of it is pure. The server, the gateway library and the tests run the same code.
 
 mod barrier;
+mod claim;
 mod decide;
 mod event;
 mod lease;
 pub mod message;
 mod ordinals;
+mod pings;
+mod roster;
 mod set;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use barrier::{Barrier, BarrierReport, EnforcedBy, Participant, ParticipantId, bound_ms};
+pub use claim::{Claim, Contradiction, Start, judge, lost_history};
 pub use decide::{Chain, Request, decide};
 pub(crate) use decide::{operators_of, states};
 pub use event::EnforcementEvent;
 pub use lease::{CLOCK_OFFSET_MAX_MS, LEASE_DEFAULT_MS, LEASE_MAX_MS, Lease, PING_MS, PongFault};
 pub use ordinals::OrdinalSet;
+pub use pings::Pings;
+pub use roster::{Outlook, OwnPath, Roster, RosterFull, SessionKey, SessionStatus};
 pub use set::EnforcementSet;
 pub(crate) use view::chain;
 pub use view::{CardLookup, GateView, Position, SubjectLookup, View};

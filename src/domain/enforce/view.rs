@@ -15,7 +15,7 @@ use crate::domain::subject::Subject;
 use crate::domain::time::Now;
 
 /// Names a state of the world, with the journal's root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 pub struct Position {
     /// The epoch.
     #[n(0)]

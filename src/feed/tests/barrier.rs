@@ -203,3 +203,28 @@ fn a_run_that_lost_what_it_acknowledged_is_pending_again() {
     let report = world.feed.report(at, world.clock.boot_ms());
     assert_eq!((report.pending, report.enforced_by), (vec![participant(1)], None));
 }
+
+#[test]
+fn a_lease_never_comes_before_records_that_a_barrier_counted() {
+    let mut world = settled();
+    let mut session = world.feed.open(gateway(1), world.current(1)).unwrap();
+    let mut received = Seq(0);
+    // As many records under way as may be, and a Ping that names the last of them.
+    for n in 0..8 {
+        world.lock(n);
+        for message in std::iter::from_fn(|| session.poll().unwrap()) {
+            if let ToGateway::Delta(delta) = message {
+                received = delta.to;
+            }
+        }
+    }
+    session.on(FromGateway::Ping { ping_id: 1, applied: received }).unwrap();
+    let at = world.lock(8);
+    let report = world.feed.report(at, world.clock.boot_ms());
+    assert!(report.is_enforced(), "it never had a lease");
+    assert_eq!(session.poll().unwrap(), None, "a lease now would be one without the record");
+    session.on(FromGateway::Ack { applied: received, barrier: None }).unwrap();
+    let ToGateway::Delta(delta) = session.poll().unwrap().unwrap() else { panic!("the record comes first") };
+    assert_eq!(delta.to, at.seq);
+    assert!(matches!(session.poll().unwrap(), Some(ToGateway::Pong(_))));
+}

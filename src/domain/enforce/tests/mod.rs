@@ -1,5 +1,6 @@
 mod barrier;
 mod decide;
 mod lease;
+mod model;
 mod property;
 mod set;

@@ -1,17 +1,12 @@
 //! What a gateway claims to hold, against what this server has: where its session begins, or whether one of the two has
 //! lost history.
 
-use super::Inner;
-use crate::domain::codec::from_bytes;
-use crate::domain::enforce::Position;
-use crate::domain::enforce::message::Open;
-use crate::domain::head::SignedHead;
-
-use super::Heads;
+use super::view::Position;
+use crate::domain::id::{Digest, Seq};
 
 /// Where a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
+pub enum Start {
     /// With deltas after what the gateway holds.
     Resume,
     /// With a snapshot.
@@ -20,38 +15,45 @@ pub(super) enum Start {
 
 /// A claim that contradicts the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Contradiction;
+pub struct Contradiction;
+
+/// A record of the log and the digest or tree hash up to it.
+pub type Claim = (Position, Digest);
 
 /// Where the session begins. The digest chain tells whether both hold the same history, not merely the same number.
-pub(super) fn judge(inner: &Inner, open: &Open) -> Result<Start, Contradiction> {
-    let (head, claimed) = (inner.state.position, open.position);
+/// `digest_at` is the server's digest at a record, if it is known.
+///
+/// # Errors
+/// Another history, or one that goes beyond the server's.
+pub fn judge(
+    (claimed, digest): Claim,
+    head: Position,
+    digest_at: impl FnOnce(Seq) -> Option<Digest>,
+) -> Result<Start, Contradiction> {
     if claimed > head {
         return Err(Contradiction);
     }
     if claimed.epoch != head.epoch {
         return Ok(Start::Snapshot);
     }
-    match inner.log.digest_at(claimed.seq) {
-        Some(digest) if digest == open.digest => Ok(Start::Resume),
+    match digest_at(claimed.seq) {
+        Some(ours) if ours == digest => Ok(Start::Resume),
         Some(_) => Err(Contradiction),
         None => Ok(Start::Snapshot),
     }
 }
 
 /// What a head that we signed ourselves shows that we do not have: proof that this server lost history.
-pub(super) fn lost_history(heads: &dyn Heads, committed: Position, signed_head: &[u8]) -> Option<String> {
-    if signed_head.is_empty() {
-        return None;
-    }
-    let head: SignedHead = from_bytes(signed_head).ok()?;
-    if !heads.verify(&head) {
-        return None;
-    }
-    let (epoch, seq) = (head.epoch, head.seq);
+pub fn lost_history(
+    (signed, root): Claim,
+    committed: Position,
+    root_at: impl FnOnce(Seq) -> Option<Digest>,
+) -> Option<String> {
+    let Position { epoch, seq } = signed;
     let have = format!("this server has epoch {} up to record {}", committed.epoch, committed.seq);
-    if (Position { epoch, seq }) > committed {
+    if signed > committed {
         return Some(format!("it signed record {seq} of epoch {epoch}; {have}"));
     }
-    let is_other = epoch == committed.epoch && heads.root_at(seq).is_some_and(|root| root != head.root);
+    let is_other = epoch == committed.epoch && root_at(seq).is_some_and(|ours| ours != root);
     is_other.then(|| format!("it signed another record {seq} of epoch {epoch}; {have}"))
 }

@@ -1,0 +1,255 @@
+//! The server's account of who may hold a lease: sessions as participants of barriers, what was granted to them, and
+//! what an earlier run may have granted. A session that left stays until its lease has certainly run out, for until then
+//! it may permit.
+
+use std::collections::BTreeMap;
+
+use super::barrier::{Barrier, BarrierReport, Participant, ParticipantId, bound_ms};
+use super::message::{Nack, Open};
+use super::view::Position;
+use crate::domain::id::{BootId, PrincipalId, Seq};
+
+/// The most sessions, present and left: 10,000, above any fleet this server is built for.
+const SESSIONS_MAX: usize = 10_000;
+/// The most sessions of one gateway principal: a deployment that shares one name, and its restarts.
+const SESSIONS_EACH_MAX: usize = 256;
+/// How long a gateway that may have been paused is remembered after it left: its lease may end an hour late.
+const PAUSED_KEPT_MS: u64 = 3_600_000;
+
+/// How a session stands, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Whose.
+    pub gateway: PrincipalId,
+    /// Which run of it.
+    pub boot: BootId,
+    /// Is its stream open?
+    pub is_connected: bool,
+    /// Up to which record it enforces.
+    pub acked: Seq,
+    /// Records behind the head.
+    pub lag: u64,
+    /// Until its lease has run out for certain; 0: it has.
+    pub lease_left_ms: u64,
+    /// It cannot promise all of enforcement.
+    pub is_weak: bool,
+    /// Format versions that it understands.
+    pub versions: Vec<u32>,
+    /// Its last refusal.
+    pub last_nack: Option<Nack>,
+}
+
+/// A session: a gateway and one run of it.
+pub type SessionKey = (PrincipalId, BootId);
+
+/// There are too many sessions, of all gateways or of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RosterFull;
+
+/// How the server's own decisions stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnPath {
+    /// The state that new decisions read.
+    pub published: Position,
+    /// The oldest state that an unsent answer was computed on. Read only when new decisions already read the barrier's
+    /// record, or later ones: an answer that begins after that has it.
+    pub unsent: Option<Seq>,
+}
+
+/// Where a barrier stands, and when time alone changes that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlook {
+    /// Where it stands.
+    pub report: BarrierReport,
+    /// When every gateway is closed whatever happens.
+    pub bound_at_ms: u64,
+    /// When a lease or a doubt ends next.
+    pub look_again_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Row {
+    acked: Seq,
+    last_pong_ms: Option<u64>,
+    last_nack: Option<Nack>,
+    is_weak: bool,
+    is_pausable: bool,
+    versions: Vec<u32>,
+    /// Which of the connections of this run is the present one; the others are over.
+    connection: u64,
+    is_connected: bool,
+}
+
+/// Who may hold a lease. All times are milliseconds of the server's boot clock.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Roster {
+    rows: BTreeMap<SessionKey, Row>,
+    connections: u64,
+    started_ms: u64,
+    is_first_run: bool,
+    lease_ms_max: u32,
+}
+
+impl Roster {
+    /// Of a run that began at `started_ms`. Until leases of `lease_ms` that were granted before have run out, somebody
+    /// may hold one whom this run does not know; so it is the longest that may still hold, whatever is granted now.
+    pub const fn new(started_ms: u64, lease_ms: u32) -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            connections: 0,
+            started_ms,
+            is_first_run: false,
+            lease_ms_max: lease_ms,
+        }
+    }
+
+    /// No run before this one ever granted a lease.
+    pub const fn begin_first_run(&mut self) {
+        self.is_first_run = true;
+    }
+
+    /// Leases are now granted for so long. Bounds never become shorter in a run: what was granted before may hold.
+    pub fn set_lease_ms(&mut self, lease_ms: u32) {
+        self.lease_ms_max = self.lease_ms_max.max(lease_ms);
+    }
+
+    /// How long after an instant every lease granted until then has run out.
+    const fn bound_ms(&self) -> u64 {
+        bound_ms(self.lease_ms_max)
+    }
+
+    /// Enters a session that enforces every record up to `holds`, and gives the number of its connection; an earlier
+    /// connection of the same run is over.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn enter(
+        &mut self,
+        gateway: &PrincipalId,
+        open: &Open,
+        is_pausable: bool,
+        holds: Seq,
+    ) -> Result<u64, RosterFull> {
+        let key = (gateway.clone(), open.boot);
+        let before = self.rows.get(&key);
+        let own = self.rows.keys().filter(|(id, _)| id == gateway).count();
+        if before.is_none() && (self.rows.len() >= SESSIONS_MAX || own >= SESSIONS_EACH_MAX) {
+            return Err(RosterFull);
+        }
+        self.connections += 1;
+        let row = Row {
+            // It may have lost what it once acknowledged.
+            acked: before.map_or(Seq(0), |row| row.acked.min(holds)),
+            last_pong_ms: before.and_then(|row| row.last_pong_ms),
+            last_nack: before.and_then(|row| row.last_nack.clone()),
+            is_weak: open.strength.is_weak() || is_pausable,
+            is_pausable: open.strength.pausable || is_pausable,
+            versions: open.versions.clone(),
+            connection: self.connections,
+            is_connected: true,
+        };
+        self.rows.insert(key, row);
+        Ok(self.connections)
+    }
+
+    /// Is this the present connection of its session?
+    pub fn is_present(&self, key: &SessionKey, connection: u64) -> bool {
+        self.rows.get(key).is_some_and(|row| row.connection == connection)
+    }
+
+    /// The row of a session, unless a later connection took its place.
+    fn row(&mut self, key: &SessionKey, connection: u64) -> Option<&mut Row> {
+        self.rows.get_mut(key).filter(|row| row.connection == connection)
+    }
+
+    /// It acknowledged. False when a later connection took its place: then it counts for nothing.
+    pub fn ack(&mut self, key: &SessionKey, connection: u64, applied: Seq) -> bool {
+        let row = self.row(key, connection);
+        row.map(|row| row.acked = row.acked.max(applied)).is_some()
+    }
+
+    /// It refused what it was sent.
+    pub fn nack(&mut self, key: &SessionKey, connection: u64, nack: Nack) {
+        if let Some(row) = self.row(key, connection) {
+            row.last_nack = Some(nack);
+        }
+    }
+
+    /// A Pong is sent to it now. False when a later connection took its place: then none may be sent.
+    pub fn pong(&mut self, key: &SessionKey, connection: u64, now_ms: u64) -> bool {
+        self.row(key, connection).map(|row| row.last_pong_ms = Some(now_ms)).is_some()
+    }
+
+    /// The connection is over. Without a lease there is nothing to remember.
+    pub fn leave(&mut self, key: &SessionKey, connection: u64) {
+        let Some(row) = self.row(key, connection) else { return };
+        row.is_connected = false;
+        if row.last_pong_ms.is_none() {
+            self.rows.remove(key);
+        }
+    }
+
+    /// Forgets sessions that left and whose leases have certainly run out. While a barrier waits nobody is forgotten, so
+    /// that its report names everybody, unless the table is half full.
+    pub fn forget(&mut self, now_ms: u64, is_idle: bool) {
+        if !is_idle && self.rows.len() < SESSIONS_MAX / 2 {
+            return;
+        }
+        let bound_ms = self.bound_ms();
+        self.rows.retain(|_, row| {
+            let kept_ms = if row.is_pausable { PAUSED_KEPT_MS.max(bound_ms) } else { bound_ms };
+            row.is_connected || row.last_pong_ms.is_some_and(|sent| now_ms < sent.saturating_add(kept_ms))
+        });
+    }
+
+    /// How a record that was committed at `committed_ms` stands now.
+    pub fn report(&self, at: Position, committed_ms: u64, own: OwnPath, now_ms: u64) -> Outlook {
+        let barrier = Barrier::new(at, committed_ms, self.lease_ms_max);
+        let complete_at_ms = self.started_ms.saturating_add(self.bound_ms());
+        let is_complete = self.is_first_run || now_ms >= complete_at_ms;
+        let mut report = barrier.report(&self.participants(), is_complete, now_ms);
+        if own.published >= at && own.unsent.is_none_or(|seq| seq >= at.seq) {
+            report.acked.push(ParticipantId::Server);
+        } else {
+            // No lease ends for the server itself: an unsent answer is pending for as long as it is unsent.
+            report.pending.push(ParticipantId::Server);
+            report.enforced_by = None;
+        }
+        let bound_at_ms = barrier.bound_at_ms();
+        let ends = [Some(complete_at_ms), self.next_end_ms(at.seq, now_ms)];
+        let ends = ends.into_iter().flatten().filter(|end| *end > now_ms);
+        Outlook { report, bound_at_ms, look_again_ms: ends.fold(bound_at_ms, u64::min) }
+    }
+
+    fn participants(&self) -> BTreeMap<ParticipantId, Participant> {
+        let participant = |((id, boot), row): (&SessionKey, &Row)| {
+            let Row { acked, last_pong_ms, is_weak, .. } = *row;
+            (ParticipantId::Gateway(id.clone(), *boot), Participant { acked, last_pong_ms, is_weak })
+        };
+        self.rows.iter().map(participant).collect()
+    }
+
+    /// When the next lease of a session that has not acknowledged a record runs out for certain.
+    fn next_end_ms(&self, at: Seq, now_ms: u64) -> Option<u64> {
+        let behind = self.rows.values().filter(|row| row.acked < at);
+        let ends = behind.filter_map(|row| row.last_pong_ms).map(|sent| sent + self.bound_ms());
+        ends.filter(|end| *end > now_ms).min()
+    }
+
+    /// How every session stands that is connected or may still hold a lease.
+    pub fn statuses(&self, head: Seq, now_ms: u64) -> Vec<SessionStatus> {
+        let end_ms = |sent: u64| sent + self.bound_ms();
+        let status = |((gateway, boot), row): (&SessionKey, &Row)| SessionStatus {
+            gateway: gateway.clone(),
+            boot: *boot,
+            is_connected: row.is_connected,
+            acked: row.acked,
+            lag: head.0.saturating_sub(row.acked.0),
+            lease_left_ms: row.last_pong_ms.map_or(0, |sent| end_ms(sent).saturating_sub(now_ms)),
+            is_weak: row.is_weak,
+            versions: row.versions.clone(),
+            last_nack: row.last_nack.clone(),
+        };
+        self.rows.iter().map(status).collect()
+    }
+}
