@@ -13,6 +13,7 @@ use std::sync::Arc;
 use clap::{Args, Parser as _};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::{Failure, Outcome, Output, dispatch};
@@ -73,13 +74,17 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
         runtime.block_on(running.stop());
         return outcome;
     }
+    // Listened for before it is announced: who presses it at once ends the service gracefully too.
+    let mut interrupt = {
+        let _entered = runtime.enter();
+        signal(SignalKind::interrupt())?
+    };
     println!("\nserving on {} until you press Ctrl-C; try, in another terminal:", place.server);
     for line in next_commands(&place) {
         println!("  {line}");
     }
-    let interrupted = runtime.block_on(tokio::signal::ctrl_c());
+    runtime.block_on(interrupt.recv());
     runtime.block_on(running.stop());
-    interrupted?;
     outcome
 }
 
