@@ -10,6 +10,7 @@ mod enroll;
 mod entity;
 mod evaluate;
 mod files;
+mod gateway;
 mod head;
 mod identity;
 mod init;

@@ -32,7 +32,7 @@ use crate::env::Clock;
 
 pub use inflight::{Guard, InFlight};
 pub use session::{Closed, Session, SessionFault};
-pub use table::SessionStatus;
+pub use table::{About, SessionStatus};
 
 use image::Image;
 use log::Log;

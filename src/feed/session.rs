@@ -2,6 +2,7 @@
 //! is and where the head is; there is no queue that could fill up.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 
 use super::claim::{Start, judge, lost_history};
 use super::log::card;
+use super::table::About;
 use super::{Inner, OpenFault, Shared};
 use crate::domain::enforce::message::{
     DELTA_LEN_MAX, Delta, FromGateway, Nack, Open, Pong, RecordEvents, ToGateway, WANTS_MAX, Welcome,
@@ -101,7 +103,7 @@ impl Session {
         let committed = shared.heads.committed_head();
         let signed_head = shared.heads.signed_head();
         let lost = lost_history(shared.heads.as_ref(), committed, &open.signed_head);
-        let now_ms = shared.clock.boot_ms();
+        let (now, now_ms) = (shared.clock.now(), shared.clock.boot_ms());
         let mut inner = shared.lock();
         let is_gateway = |state: &State| state.principal(&gateway).is_some_and(|p| p.has(Role::Gateway));
         if !is_gateway(&inner.state) {
@@ -121,7 +123,7 @@ impl Session {
         let is_pausable = inner.state.principal(&gateway).is_some_and(|p| p.is_pausable);
         let holds = if start == Start::Resume { open.position.seq } else { Seq(0) };
         inner.forget(now_ms);
-        let connection = inner.table.enter(&gateway, &open, is_pausable, holds)?;
+        let connection = inner.table.enter(&gateway, &open, About::of(&open, is_pausable, now), holds)?;
         inner.counts.opened += 1;
         let welcome = Welcome {
             head: inner.state.position,
@@ -175,6 +177,13 @@ impl Session {
         self.needs_snapshot |= self.overdue.len() > OVERDUE_MAX;
     }
 
+    /// Says where the gateway connects from, for who looks at the fleet.
+    pub fn came_from(&self, address: IpAddr) {
+        if let Some(row) = self.shared.lock().table.row(&self.key, self.connection) {
+            row.about.address = Some(address);
+        }
+    }
+
     /// Takes a message of the gateway.
     ///
     /// # Errors
@@ -185,10 +194,11 @@ impl Session {
             FromGateway::Ack { applied, barrier: _ } => self.ack(applied)?,
             FromGateway::Nack(nack) => {
                 let shared = Arc::clone(&self.shared);
+                let now = shared.clock.now();
                 let mut inner = shared.lock();
                 inner.counts.nacks += 1;
                 if let Some(row) = inner.table.row(&self.key, self.connection) {
-                    row.last_nack = Some(nack.clone());
+                    row.last_nack = Some((nack.clone(), now));
                 }
                 return Err(SessionFault::Refused(nack));
             }

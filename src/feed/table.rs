@@ -2,11 +2,13 @@
 //! then it may permit.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::OpenFault;
-use crate::domain::enforce::message::{Nack, Open};
+use crate::domain::enforce::message::{Nack, Open, SoftwareName, Strength};
 use crate::domain::enforce::{Participant, ParticipantId};
 use crate::domain::id::{BootId, PrincipalId, Seq};
+use crate::domain::time::Timestamp;
 
 /// The most sessions, present and left: 10,000, above any fleet this server is built for.
 const SESSIONS_MAX: usize = 10_000;
@@ -14,6 +16,29 @@ const SESSIONS_MAX: usize = 10_000;
 const SESSIONS_EACH_MAX: usize = 256;
 /// How long a gateway that may have been paused is remembered after it left: its lease may end an hour late.
 const PAUSED_KEPT_MS: u64 = 3_600_000;
+
+/// What a session says of itself and where it is from. For people: nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The software that speaks the feed.
+    pub agent: Option<SoftwareName>,
+    /// What joins it to the gateway.
+    pub adapter: Option<SoftwareName>,
+    /// What the gateway can promise, with what its registration says of its machine.
+    pub strength: Strength,
+    /// When this connection began.
+    pub since: Timestamp,
+    /// Where it is from.
+    pub address: Option<IpAddr>,
+}
+
+impl About {
+    pub(super) fn of(open: &Open, is_pausable: bool, since: Timestamp) -> Self {
+        let strength = Strength { pausable: open.strength.pausable || is_pausable, ..open.strength };
+        let (agent, adapter) = (open.agent.clone(), open.adapter.clone());
+        Self { agent, adapter, strength, since, address: None }
+    }
+}
 
 /// How a session stands, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,17 +59,18 @@ pub struct SessionStatus {
     pub is_weak: bool,
     /// Format versions that it understands.
     pub versions: Vec<u32>,
-    /// Its last refusal.
-    pub last_nack: Option<Nack>,
+    /// Its last refusal, and when.
+    pub last_nack: Option<(Nack, Timestamp)>,
+    /// What it says of itself.
+    pub about: About,
 }
 
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) acked: Seq,
     pub(super) last_pong_ms: Option<u64>,
-    pub(super) last_nack: Option<Nack>,
-    is_weak: bool,
-    is_pausable: bool,
+    pub(super) last_nack: Option<(Nack, Timestamp)>,
+    pub(super) about: About,
     versions: Vec<u32>,
     /// Which of the connections of this run is the present one; the others are over.
     connection: u64,
@@ -63,7 +89,7 @@ impl Table {
         &mut self,
         gateway: &PrincipalId,
         open: &Open,
-        is_pausable: bool,
+        about: About,
         holds: Seq,
     ) -> Result<u64, OpenFault> {
         let key = (gateway.clone(), open.boot);
@@ -78,8 +104,7 @@ impl Table {
             acked: before.map_or(Seq(0), |row| row.acked.min(holds)),
             last_pong_ms: before.and_then(|row| row.last_pong_ms),
             last_nack: before.and_then(|row| row.last_nack.clone()),
-            is_weak: open.strength.is_weak() || is_pausable,
-            is_pausable: open.strength.pausable || is_pausable,
+            about,
             versions: open.versions.clone(),
             connection: self.connections,
             is_connected: true,
@@ -109,14 +134,15 @@ impl Table {
             return;
         }
         self.rows.retain(|_, row| {
-            let kept_ms = if row.is_pausable { PAUSED_KEPT_MS.max(bound_ms) } else { bound_ms };
+            let kept_ms = if row.about.strength.pausable { PAUSED_KEPT_MS.max(bound_ms) } else { bound_ms };
             row.is_connected || row.last_pong_ms.is_some_and(|sent| now_ms < sent.saturating_add(kept_ms))
         });
     }
 
     pub(super) fn participants(&self) -> BTreeMap<ParticipantId, Participant> {
         let participant = |((id, boot), row): (&(PrincipalId, BootId), &Row)| {
-            let Row { acked, last_pong_ms, is_weak, .. } = *row;
+            let Row { acked, last_pong_ms, ref about, .. } = *row;
+            let is_weak = about.strength.is_weak();
             (ParticipantId::Gateway(id.clone(), *boot), Participant { acked, last_pong_ms, is_weak })
         };
         self.rows.iter().map(participant).collect()
@@ -140,9 +166,10 @@ impl Table {
             acked: row.acked,
             lag: head.0.saturating_sub(row.acked.0),
             lease_left_ms: row.last_pong_ms.map_or(0, |sent| (sent + bound_ms).saturating_sub(now_ms)),
-            is_weak: row.is_weak,
+            is_weak: row.about.strength.is_weak(),
             versions: row.versions.clone(),
             last_nack: row.last_nack.clone(),
+            about: row.about.clone(),
         };
         self.rows.iter().map(status).collect()
     }

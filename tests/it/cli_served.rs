@@ -177,6 +177,37 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
 }
 
 #[test]
+fn a_gateway_is_listed_shown_and_watched() {
+    let served = Served::start();
+    assert_eq!(served.by("alice", &["gateway", "list"]).done().json(), serde_json::json!([]));
+    served.desk.run(&["officer", "new", "--name", "gw-1", "--out", "gw-1"]).done();
+    let mut watch = served.desk.command(&["gateway", "watch", "--json", "--identity", "alice"]);
+    watch.args(["--server", &served.url]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut watch = watch.spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next(), serde_json::json!({ "sessions": [], "total": 0 }));
+    served.both(&["gateway", "register", "--name", "gw-1", "--csr", "gw-1/gw-1.csr"]);
+    let news = next();
+    assert_eq!((&news["total"], &news["sessions"][0]["gateway"]), (&1.into(), &"gw-1".into()), "{news}");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let listed = served.by("bob", &["gateway", "list"]).done().json();
+    assert_eq!((&listed[0]["connected"], &listed[0]["boot_id"]), (&false.into(), &"".into()), "{listed}");
+    let shown = served.by("bob", &["gateway", "show", "gw-1"]).done().json();
+    assert_eq!((&shown["certificate_not_after"], &shown["sessions"]), (&"".into(), &serde_json::json!([])));
+    let certificate = ["gateway", "certificate", "--name", "gw-1", "--csr", "gw-1/gw-1.csr"];
+    served.by("alice", &[&certificate[..], &["--out", "gw-1/certificate.pem"]].concat()).done();
+    let shown = served.by("bob", &["gateway", "show", "gw-1"]).done().json();
+    assert!(shown["certificate_not_after"].as_str().unwrap().starts_with("20"), "{shown}");
+    served.by("bob", &["gateway", "show", "gw-2"]).fails(&["NOT_FOUND", "gateway"]);
+    // For people: a table without the brackets of JSON.
+    let connection = ["--server", &served.url, "--identity", "bob"];
+    let table = served.desk.run(&[&["gateway", "list"][..], &connection].concat()).done().out;
+    assert!(table.starts_with("GATEWAY") && table.contains("\ngw-1     no"), "{table}");
+}
+
+#[test]
 fn a_stop_needs_one_officer_and_its_release_two() {
     let served = Served::start();
     let engage = ["stop", "engage", "--model", "mythos-5", "--reason", "DRILL"];

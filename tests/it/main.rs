@@ -20,6 +20,8 @@ mod envoy;
 #[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod forge;
 #[cfg(test)]
 mod gate;
