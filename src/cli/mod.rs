@@ -10,6 +10,7 @@ mod enroll;
 mod entity;
 mod evaluate;
 mod files;
+mod follow;
 mod gateway;
 mod head;
 mod identity;

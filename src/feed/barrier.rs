@@ -88,7 +88,7 @@ impl Feed {
 
 impl Shared {
     /// The report, the bound, and when a lease or a doubt ends next.
-    fn report(&self, at: Position, committed_ms: u64, now_ms: u64) -> (BarrierReport, u64, u64) {
+    pub(super) fn report(&self, at: Position, committed_ms: u64, now_ms: u64) -> (BarrierReport, u64, u64) {
         // Before the table: an answer that begins later reads a state that has the record.
         let unsent = self.in_flight.oldest();
         let inner = self.lock();

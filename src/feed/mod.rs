@@ -11,6 +11,7 @@ mod image;
 mod inflight;
 mod log;
 mod session;
+mod standing;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -32,6 +33,7 @@ use crate::env::Clock;
 
 pub use inflight::{Guard, InFlight};
 pub use session::{Closed, Session, SessionFault};
+pub use standing::Standing;
 pub use table::{About, SessionStatus};
 
 use image::Image;

@@ -158,6 +158,12 @@ impl Table {
             .min()
     }
 
+    /// Until the lease of a session has run out for certain; 0: it has.
+    pub(super) fn lease_left_ms(&self, key: &(PrincipalId, BootId), now_ms: u64, bound_ms: u64) -> u64 {
+        let sent = self.rows.get(key).and_then(|row| row.last_pong_ms);
+        sent.map_or(0, |sent| (sent + bound_ms).saturating_sub(now_ms))
+    }
+
     pub(super) fn statuses(&self, head: Seq, now_ms: u64, bound_ms: u64) -> Vec<SessionStatus> {
         let status = |((gateway, boot), row): (&(PrincipalId, BootId), &Row)| SessionStatus {
             gateway: gateway.clone(),

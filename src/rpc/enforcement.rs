@@ -13,7 +13,7 @@ use super::fleet;
 use super::methods::{GATEWAY_WATCHERS, SUBSCRIBERS};
 use super::parse::{Peer, invalid, principal, required};
 use super::status::status;
-use super::watch::{self, Watches};
+use super::watch::{self, Look, Watches};
 use crate::app::{App, Error};
 use crate::domain::enforce::message::{FromGateway, ToGateway};
 use crate::feed::{Closed, OpenFault, Session, SessionFault};
@@ -104,10 +104,10 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
             let list = fleet::watched(app);
             let news = Some(fleet::news(&list));
             if news == last {
-                return None;
+                return Look::Same;
             }
             last = news;
-            Some(list)
+            Look::News(list)
         });
         Ok(Response::new(stream))
     }

@@ -49,7 +49,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
         provisioning::Provisioning::new(Arc::clone(app)),
     );
     let revocation = pb::revocation_service_server::RevocationServiceServer::new(
-        revocation::Revocation::new(Arc::clone(app)),
+        revocation::Revocation::new(Arc::clone(app), watches),
     );
     Routes::new(attestation.max_decoding_message_size(CERTIFICATE_LEN_MAX))
         .add_service(audit.max_decoding_message_size(REQUEST_LEN_MAX))

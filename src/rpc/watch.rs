@@ -30,6 +30,17 @@ const FAREWELL: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Watches(Mutex<BTreeMap<PrincipalId, usize>>);
 
+/// What a look found.
+#[derive(Debug)]
+pub(super) enum Look<T> {
+    /// Nothing new.
+    Same,
+    /// To be sent.
+    News(T),
+    /// To be sent, and there will be nothing new any more.
+    Last(T),
+}
+
 /// The answer that a watching method gives.
 pub(super) type Stream<T> = ReceiverStream<Result<T, Status>>;
 
@@ -89,12 +100,12 @@ pub(super) struct Watch<T> {
 }
 
 impl<T: Send + 'static> Watch<T> {
-    /// Looks every so often, and sends what is new, until the caller leaves or may no longer call, the service stops, or the
-    /// life of the stream ends.
+    /// Looks every so often, until there is nothing more to see, the caller leaves or may no longer call, the service
+    /// stops, or the life of the stream ends.
     pub(super) fn run(
         self,
         (every, life): (Duration, Duration),
-        look: impl FnMut(&App) -> Option<T> + Send + 'static,
+        look: impl FnMut(&App) -> Look<T> + Send + 'static,
     ) {
         tokio::spawn(async move {
             if let Ok(Err(end)) = tokio::time::timeout(life, self.carry(every, look)).await {
@@ -103,7 +114,7 @@ impl<T: Send + 'static> Watch<T> {
         });
     }
 
-    async fn carry(&self, every: Duration, mut look: impl FnMut(&App) -> Option<T>) -> Result<(), Status> {
+    async fn carry(&self, every: Duration, mut look: impl FnMut(&App) -> Look<T>) -> Result<(), Status> {
         let mut looks = tokio::time::interval(every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -117,8 +128,12 @@ impl<T: Send + 'static> Watch<T> {
             // The stream outlives the call that was admitted, so the same question is asked again.
             let certificate = self.peer.as_ref().and_then(|peer| peer.certificate.as_deref());
             admit(&self.app, certificate, self.access).map_err(status)?;
-            let Some(found) = look(&self.app) else { continue };
-            if self.outbox.send(Ok(found)).await.is_err() {
+            let (found, is_last) = match look(&self.app) {
+                Look::Same => continue,
+                Look::News(found) => (found, false),
+                Look::Last(found) => (found, true),
+            };
+            if self.outbox.send(Ok(found)).await.is_err() || is_last {
                 return Ok(());
             }
         }

@@ -15,10 +15,10 @@ const LOG_LOOKS: u32 = 1_500;
 const LOG_LOOK: Duration = Duration::from_millis(20);
 
 /// `countersign serve`, ended with the test.
-struct Served {
-    desk: Desk,
+pub(crate) struct Served {
+    pub(crate) desk: Desk,
     child: Child,
-    url: String,
+    pub(crate) url: String,
     log: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -47,7 +47,7 @@ fn serve(desk: &Desk) -> (Child, String, Arc<Mutex<Vec<Value>>>) {
 }
 
 impl Served {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let desk = Desk::made();
         let config = desk.path("data/countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
@@ -86,7 +86,7 @@ impl Served {
         child.wait_with_output().unwrap().into()
     }
 
-    fn by(&self, identity: &str, arguments: &[&str]) -> Ended {
+    pub(crate) fn by(&self, identity: &str, arguments: &[&str]) -> Ended {
         self.at(&self.url, identity, arguments)
     }
 
@@ -96,7 +96,7 @@ impl Served {
     }
 
     /// Alice proposes, bob approves.
-    fn both(&self, arguments: &[&str]) {
+    pub(crate) fn both(&self, arguments: &[&str]) {
         let done = self.by("alice", &[arguments, &["--commit"]].concat()).done();
         assert!(done.err.contains("needs       2 signature(s) of APPROVER"), "{}", done.err);
         let proposal = done.json()["proposal"].as_str().unwrap().to_owned();

@@ -22,6 +22,8 @@ mod envoy_route;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod follow;
+#[cfg(test)]
 mod forge;
 #[cfg(test)]
 mod gate;
