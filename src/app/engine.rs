@@ -25,6 +25,7 @@ use crate::env::Clock;
 use crate::feed::{Feed, PublishedRecord};
 use crate::journal::file::RESERVE_LEN;
 use crate::journal::{Batch, Condition, Draft, Journal, Outcome, Refusal};
+use crate::metrics::{Metrics, Stopwatch};
 
 /// Entries that wait for the writer; when it is full, callers get LIMIT. Two group commits' worth.
 const MAILBOX_LEN: usize = 2_048;
@@ -79,6 +80,8 @@ pub(super) struct Shared {
     pub state: ArcSwap<State>,
     /// The watch over the clock.
     pub time: TrustedTime,
+    /// What operators watch.
+    pub metrics: Metrics,
     /// The record cannot be written: nothing is permitted.
     unwritable: AtomicBool,
     /// This run has durably begun.
@@ -91,6 +94,7 @@ impl Shared {
         Self {
             state: ArcSwap::from_pointee(state),
             time,
+            metrics: Metrics::default(),
             unwritable: AtomicBool::new(false),
             started: AtomicBool::new(false),
         }
@@ -330,8 +334,11 @@ impl Writer {
         let restricting =
             restricting || records.iter().all(|record| record.starts_run) && self.spares_reserve();
         let batch = Batch { writer: self.parts.boot, nonce: self.nonce, time, drafts, restricting };
-        match self.parts.journal.append(first, &batch) {
+        let since = Stopwatch::start();
+        let outcome = self.parts.journal.append(first, &batch);
+        match outcome {
             Outcome::Done(last) if last == state.position.seq => {
+                self.parts.shared.metrics.appended(batch.drafts.len(), since);
                 self.parts.shared.time.recorded(now);
                 if records.iter().any(|record| record.starts_run) {
                     self.parts.shared.started.store(true, Ordering::SeqCst);
@@ -361,6 +368,7 @@ impl Writer {
     }
 
     fn fail(&mut self, waiting: Vec<Job>, restricting: bool, failure: &AppendFailure) {
+        self.parts.shared.metrics.not_appended(failure.reason());
         let closed = match failure {
             // With TooLarge the journal is well; what was asked for does not fit into it.
             AppendFailure::NoSpace(_) | AppendFailure::TooLarge(_) => false,
@@ -482,6 +490,16 @@ enum AppendFailure {
     NoSpace(u64),
     Closed(String),
     TooLarge(&'static str),
+}
+
+impl AppendFailure {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSpace(_) => "NO_SPACE",
+            Self::Closed(_) => "CLOSED",
+            Self::TooLarge(_) => "TOO_LARGE",
+        }
+    }
 }
 
 struct GroupRecord {

@@ -106,6 +106,7 @@ impl App {
             Ok(certificate) => issued(&state, certificate),
         };
         let decision = decide(state.as_ref(), self.state_fault(), credential, request, Now::with_margin(now));
+        self.metrics().decided(decision.access.as_str(), decision.code());
         let expires = parsed.as_ref().map_or(now, |certificate| certificate.not_after);
         let answer = Answer {
             decision,

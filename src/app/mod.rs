@@ -8,6 +8,7 @@ mod evaluate;
 mod issue;
 mod mandates;
 mod provision;
+mod readings;
 mod restrict;
 pub mod store;
 #[cfg(test)]
@@ -47,6 +48,7 @@ use crate::feed::{self, Feed};
 use crate::journal::Journal;
 use crate::journal::merkle::Frontier;
 use crate::journal::snapshot::SnapshotStore;
+use crate::metrics::Metrics;
 use crate::views::CertificateIndex;
 use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
 
@@ -244,6 +246,11 @@ impl App {
     /// Certificates on record. Follows the journal in the background.
     pub fn certificates(&self) -> &Arc<dyn CertificateIndex> {
         &self.certificates
+    }
+
+    /// What operators watch.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// The certificate profile.

@@ -7,23 +7,27 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::buckets::{Buckets, Key};
 use super::caller::{Who, admit};
 use super::methods::method;
 use super::parse::Peer;
-use super::status::status;
+use super::status::{status, word};
 use crate::app::{App, Error};
 use crate::feed::Guard;
+use crate::metrics::Stopwatch;
 
 /// Buckets that are kept at once: as many as a thousand strangers a second leave behind, in some ten MiB.
 const BUCKETS_MAX: usize = 100_000;
 /// Never limited: a probe is one small answer, and a balancer would take one that is refused for a dead service.
 const PROBE: &str = "/grpc.health.v1.Health/Check";
+
+/// What a call of something else than a method is counted as.
+const NO_METHOD: &str = "none";
 
 /// How many calls one caller may make.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +75,13 @@ pub struct Gatekeeper<S> {
 }
 
 impl Shared {
+    /// Counts an answer. A unary error is in the headers; what else begins well is OK.
+    fn count(&self, path: &str, answer: &Response<Body>, since: Stopwatch) {
+        let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
+        let method = method(path).map_or(NO_METHOD, |method| method.path);
+        self.app.metrics().rpc(method, word(code), since);
+    }
+
     fn check(&self, path: &str, peer: Option<&Peer>) -> Result<Who, Error> {
         let method = method(path).ok_or_else(|| Error::Denied("there is no such method".to_owned()))?;
         let who = admit(&self.app, peer.and_then(|peer| peer.certificate.as_deref()), method.access)?;
@@ -130,14 +141,17 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<Peer>().cloned();
         let path = request.uri().path().to_owned();
+        let since = Stopwatch::start();
         match self.shared.check(&path, peer.as_ref()) {
             Ok(who) => {
                 request.extensions_mut().insert(who);
                 // The clone that was polled ready is the one that is called.
                 let ready = self.service.clone();
                 let mut service = std::mem::replace(&mut self.service, ready);
+                let shared = Arc::clone(&self.shared);
                 Box::pin(async move {
                     let mut response = service.call(request).await?;
+                    shared.count(&path, &response, since);
                     // An answer that a barrier waits for is held by its body, which the transport drops when the last
                     // frame is handed over; extensions are dropped as soon as the headers are.
                     Ok(match response.extensions_mut().remove::<Arc<Guard>>() {
@@ -150,6 +164,7 @@ where
                 let address = peer.map(|peer| peer.address.to_string());
                 tracing::warn!(rpc.method = path, peer.address = address, code = error.code(), %error, "call refused");
                 let refusal = status(error).into_http();
+                self.shared.count(&path, &refusal, since);
                 Box::pin(async move { Ok(refusal) })
             }
         }

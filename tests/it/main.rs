@@ -38,6 +38,8 @@ mod logs;
 #[cfg(test)]
 mod mandates;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod path;
