@@ -450,7 +450,8 @@ impl Writer {
                     kept.push(entry);
                 }
                 Ok(()) => {
-                    if self.append(group, true).is_err() {
+                    if let Err(failure) = self.append(group, true) {
+                        self.parts.shared.metrics.not_appended(failure.reason());
                         kept.push(entry);
                         break;
                     }

@@ -127,7 +127,10 @@ impl<T: Send + 'static> Watch<T> {
             }
             // The stream outlives the call that was admitted, so the same question is asked again.
             let certificate = self.peer.as_ref().and_then(|peer| peer.certificate.as_deref());
-            admit(&self.app, certificate, self.access).map_err(status)?;
+            admit(&self.app, certificate, self.access).map_err(|error| {
+                tracing::warn!(code = error.code(), %error, "a watch ended: the caller may no longer call");
+                status(error)
+            })?;
             let (found, is_last) = match look(&self.app) {
                 Look::Same => continue,
                 Look::News(found) => (found, false),

@@ -220,6 +220,10 @@ pub async fn start(
         keys::server_credential(&app, (&data, &settings.keys.server), &settings.names, begun.is_ok()).await?;
     let config = tls::server_config(&app, credential)?;
     let (listener, address) = listen(settings.listen).await?;
+    let page = match settings.metrics {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let (stop, stopped) = watch::channel(false);
     let (cut, is_cut) = watch::channel(false);
     let mut tasks = Vec::new();
@@ -252,14 +256,10 @@ pub async fn start(
     let known = server.add_routes(routes).serve_with_incoming_shutdown(accepted.known, shutdown());
     tasks.push(tokio::spawn(report(known)));
     tasks.push(tokio::spawn(report(strangers)));
-    let metrics = match settings.metrics {
-        Some(address) => {
-            let (listener, address) = listen(address).await?;
-            tasks.push(tokio::spawn(metrics::serve(Arc::clone(&app), listener, stopped.clone())));
-            Some(address)
-        }
-        None => None,
-    };
+    let metrics = page.map(|(listener, address)| {
+        tasks.push(tokio::spawn(metrics::serve(Arc::clone(&app), listener, stopped.clone())));
+        address
+    });
     let upkeep = Upkeep::start(&app);
     tracing::info!(%address, seq = app.state().position.seq.0, "serving");
     Ok(Running { address, metrics, app, stop, cut, tasks, upkeep })

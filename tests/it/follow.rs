@@ -127,13 +127,47 @@ async fn gate_of(served: &Served, folder: &str) -> Gate {
     gate
 }
 
-/// Runs a command on a terminal: its exit code and everything that it wrote there.
-fn on_a_terminal(served: &Served, arguments: &[&str]) -> (i32, String) {
+/// A command on a terminal, for which Python stands in.
+fn terminal(served: &Served, arguments: &[&str]) -> std::process::Command {
     let run = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
     let mut python = std::process::Command::new("python3");
     python.args(["-c", run, env!("CARGO_BIN_EXE_countersign")]).args(arguments).env("TERM", "xterm");
-    let done = python.args(["--server", &served.url]).current_dir(served.desk.path(".")).output().unwrap();
+    python.args(["--server", &served.url]).current_dir(served.desk.path("."));
+    python
+}
+
+/// Its exit code and everything that it wrote there.
+fn on_a_terminal(served: &Served, arguments: &[&str]) -> (i32, String) {
+    let done = terminal(served, arguments).output().unwrap();
     (done.status.code().unwrap(), String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+#[test]
+fn on_a_terminal_a_watch_draws_the_list_over_the_last_one() {
+    use std::io::Read as _;
+    use std::process::Stdio;
+    let served = Served::start();
+    let mut watch = terminal(&served, &["gateway", "watch", "--identity", "alice"]);
+    let mut watch = watch.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = watch.stdout.take().unwrap();
+    let mut screen = String::new();
+    let mut until = |word: &str| {
+        let mut bytes = [0; 4_096];
+        while !screen.contains(word) {
+            let len = out.read(&mut bytes).unwrap();
+            assert!(len > 0, "it ended: {screen:?}");
+            screen.push_str(&String::from_utf8_lossy(&bytes[..len]));
+        }
+        std::mem::take(&mut screen)
+    };
+    until("none");
+    served.desk.run(&["officer", "new", "--name", "gw-1", "--out", "gw-1"]).done();
+    served.both(&["gateway", "register", "--name", "gw-1", "--csr", "gw-1/gw-1.csr"]);
+    let drawn = until("gw-1");
+    assert!(drawn.contains("GATEWAY"), "{drawn:?}");
+    assert!(drawn.contains("\u{1b}[2K") || drawn.contains("\r"), "it draws over what was there: {drawn:?}");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

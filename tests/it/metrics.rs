@@ -9,6 +9,7 @@ use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope};
 use countersign::pb;
 use countersign::pb::attestation_service_client::AttestationServiceClient;
+use countersign::pb::provisioning_service_client::ProvisioningServiceClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -199,6 +200,28 @@ async fn faults_refusals_and_a_stop_that_is_not_enforced_are_seen() {
     ] {
         assert_eq!(value(&page, sample), expected, "{sample}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_under_its_mark_is_seen_with_what_was_not_stored() {
+    let mut world = world().await;
+    world.close().await;
+    let mark = 1_u64 << 50;
+    world.settings.low_water = mark;
+    world.open().await;
+    let request = pb::ApplyEntityRequest {
+        name: "Partner Inc.".to_owned(),
+        kind: "COMPANY".to_owned(),
+        organisation: "US".to_owned(),
+        ..Default::default()
+    };
+    let applied = ProvisioningServiceClient::new(world.alice()).apply_entity(request).await;
+    refused(applied, Code::Unavailable, "only restrictions are recorded");
+    let page = page(&world).await;
+    assert!(value(&page, "countersign_journal_append_failures_total{reason=\"NO_SPACE\"}") >= 1.0);
+    assert_eq!(value(&page, "countersign_journal_low_water_bytes"), mark as f64);
+    assert!(value(&page, "countersign_journal_disk_free_bytes") < mark as f64);
+    assert_eq!(value(&page, "countersign_fault{fault=\"JOURNAL_CLOSED\"}"), 0.0, "it restricts still");
 }
 
 #[tokio::test(flavor = "multi_thread")]
