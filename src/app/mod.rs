@@ -52,6 +52,9 @@ use crate::metrics::Metrics;
 use crate::views::CertificateIndex;
 use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
 
+/// The name of the server's own principal.
+pub const SERVER_NAME: &str = "server";
+
 /// The keys that a service signs with.
 pub struct Keys {
     /// Signs certificates of people and workloads.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::App;
+use super::{App, SERVER_NAME};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::decision::StateFault;
 use crate::domain::id::PrincipalId;
+use crate::domain::state::State;
 use crate::feed::SessionStatus;
 use crate::journal::Condition;
 use crate::metrics::{Fault, GatewayReading, Readings};
@@ -34,11 +35,12 @@ impl App {
             connected: len(connected().count()),
             weak: len(connected().filter(|session| session.is_weak).count()),
             with_lease: len(sessions.iter().filter(|session| session.lease_left_ms > 0).count()),
-            gateways: gateways(registered.map(|p| &p.id), &sessions),
+            gateways: gateways(&state, registered.map(|p| &p.id), &sessions),
             head_seq: state.position.seq.0,
             disk_free: space.map_or(0, |space| space.free),
             low_water: space.map_or(0, |space| space.low_water),
             reserve: space.map_or(0, |space| space.reserve),
+            certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),
             faults: self.faults(space.is_some()),
         }
     }
@@ -55,12 +57,27 @@ impl App {
     }
 }
 
+/// When the last certificate of a principal ends; 0: it has none.
+fn ends_s(state: &State, id: &PrincipalId) -> i64 {
+    state.system_certificates.get(id).map_or(0, |last| last.not_after.seconds())
+}
+
 /// A row for each registered gateway, with the worst of its connected sessions.
 fn gateways<'a>(
+    state: &State,
     registered: impl Iterator<Item = &'a PrincipalId>,
     sessions: &[SessionStatus],
 ) -> Vec<GatewayReading> {
-    let new = |id: &'a PrincipalId| (id, GatewayReading { name: id.to_string(), ..Default::default() });
+    let new = |id: &'a PrincipalId| {
+        (
+            id,
+            GatewayReading {
+                name: id.to_string(),
+                certificate_ends_s: ends_s(state, id),
+                ..Default::default()
+            },
+        )
+    };
     let mut rows: BTreeMap<&PrincipalId, GatewayReading> = registered.map(new).collect();
     for session in sessions.iter().filter(|session| session.is_connected) {
         let Some(row) = rows.get_mut(&session.gateway) else { continue };

@@ -32,6 +32,8 @@ pub struct GatewayReading {
     pub lag: u64,
     /// What is left of the shortest lease of a connected session, in milliseconds.
     pub lease_left_ms: u64,
+    /// When its certificate ends, in seconds since 1970; 0: it has none.
+    pub certificate_ends_s: i64,
 }
 
 /// Everything that is read at once.
@@ -65,11 +67,14 @@ pub struct Readings {
     pub low_water: u64,
     /// Bytes left in the reserve for restrictions.
     pub reserve: u64,
+    /// When the server's own certificate ends, in seconds since 1970.
+    pub certificate_ends_s: i64,
     /// Every kind of fault.
     pub faults: Vec<Fault>,
 }
 
 type Labelled = Family<[(&'static str, String); 1], Gauge<u64, AtomicU64>>;
+type Timestamps = Family<[(&'static str, String); 1], Gauge>;
 type Seconds = Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>;
 
 impl Readings {
@@ -97,6 +102,11 @@ impl Readings {
         ] {
             registry.register(name, help, ConstGauge::new(value));
         }
+        registry.register(
+            "server_certificate_expiry_timestamp_seconds",
+            "When the server's own certificate ends; it is renewed at start only",
+            ConstGauge::new(self.certificate_ends_s),
+        );
         let faults = Labelled::default();
         for fault in &self.faults {
             faults.get_or_create(&[("fault", fault.kind.to_owned())]).set(u64::from(fault.is_so));
@@ -111,16 +121,23 @@ impl Readings {
 
     fn register_gateways(&self, registry: &mut Registry) {
         let (connected, lag, lease) = (Labelled::default(), Labelled::default(), Seconds::default());
+        let ends = Timestamps::default();
         for gateway in self.bounded() {
             let label = [("gateway", gateway.name)];
             connected.get_or_create(&label).set(gateway.connected);
             lag.get_or_create(&label).set(gateway.lag);
             let left = std::time::Duration::from_millis(gateway.lease_left_ms);
             lease.get_or_create(&label).set(left.as_secs_f64());
+            ends.get_or_create(&label).set(gateway.certificate_ends_s);
         }
         registry.register("gateway_sessions", "Connected sessions of a registered gateway", connected);
         registry.register("gateway_lag_records", "Records that its furthest session is behind", lag);
         registry.register("gateway_lease_left_seconds", "What is left of its shortest lease", lease);
+        registry.register(
+            "gateway_certificate_expiry_timestamp_seconds",
+            "When its certificate ends; 0 when it has none",
+            ends,
+        );
     }
 
     /// The gateways that are named, and one row for the rest.
@@ -134,6 +151,7 @@ impl Readings {
                 connected: rest.iter().map(|gateway| gateway.connected).sum(),
                 lag: connected().map(|gateway| gateway.lag).max().unwrap_or_default(),
                 lease_left_ms: connected().map(|gateway| gateway.lease_left_ms).min().unwrap_or_default(),
+                certificate_ends_s: rest.iter().map(|gateway| gateway.certificate_ends_s).min().unwrap_or(0),
             });
         }
         rows

@@ -1,7 +1,13 @@
 use super::{GATEWAYS_MAX, GatewayReading, Metrics, Readings, Stopwatch};
 
 fn gateway(n: usize, connected: u64, lag: u64, lease_left_ms: u64) -> GatewayReading {
-    GatewayReading { name: format!("gw-{n:05}"), connected, lag, lease_left_ms }
+    GatewayReading {
+        name: format!("gw-{n:05}"),
+        connected,
+        lag,
+        lease_left_ms,
+        certificate_ends_s: 1_785_000_000 - i64::try_from(n).unwrap(),
+    }
 }
 
 #[test]
@@ -39,6 +45,7 @@ fn a_large_fleet_is_named_up_to_a_bound_and_the_rest_is_one_row_with_its_worst()
         "countersign_gateway_lag_records{gateway=\"(others)\"} 9",
         "countersign_gateway_lease_left_seconds{gateway=\"(others)\"} 1.5",
         "countersign_gateway_lag_records{gateway=\"gw-00999\"} 0",
+        "countersign_gateway_certificate_expiry_timestamp_seconds{gateway=\"(others)\"} 1784979998",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}");
     }

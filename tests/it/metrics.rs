@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use countersign::domain::command::Command;
+use countersign::domain::id::PrincipalId;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope};
 use countersign::pb;
@@ -151,6 +152,15 @@ async fn what_happens_moves_its_metric() {
     assert!(appends > value(&before, "countersign_journal_append_duration_seconds_count"));
     assert!(value(&page, "countersign_gateway_lease_left_seconds{gateway=\"gw-1\"}") > 0.0);
     assert!(value(&page, "countersign_journal_disk_free_bytes") > 0.0);
+    let ends = |name: &str| {
+        let name: PrincipalId = name.parse().unwrap();
+        state.system_certificates[&name].not_after.seconds() as f64
+    };
+    let (of_server, of_gateway) = (
+        value(&page, "countersign_server_certificate_expiry_timestamp_seconds"),
+        value(&page, "countersign_gateway_certificate_expiry_timestamp_seconds{gateway=\"gw-1\"}"),
+    );
+    assert_eq!((of_server, of_gateway), (ends("server"), ends("gw-1")));
     assert_eq!(value(&page, "countersign_journal_low_water_bytes"), world.settings.low_water as f64);
 }
 
