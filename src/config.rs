@@ -69,6 +69,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[envoy]`: which headers of the edge are believed.
     pub envoy: EnvoyHeaders,
+    /// `[metrics]`: where Prometheus reads.
+    pub metrics: MetricsPage,
 }
 
 /// `[keys]`: PKCS#8 PEM files of mode 0600. Default: `keys/NAME.pem` in the data folder.
@@ -166,6 +168,15 @@ pub struct EnvoyHeaders {
     pub model_header: Option<String>,
 }
 
+/// `[metrics]`: the page that Prometheus reads, over plain HTTP without authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsPage {
+    /// `listen`: a loopback or private address and a port. Default: none, and nothing is served.
+    #[serde(deserialize_with = "private")]
+    pub listen: Option<SocketAddr>,
+}
+
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -182,6 +193,7 @@ struct File {
     log: Log,
     limits: Limits,
     envoy: EnvoyHeaders,
+    metrics: MetricsPage,
 }
 
 impl Default for File {
@@ -196,6 +208,7 @@ impl Default for File {
             log: Log::default(),
             limits: Limits::default(),
             envoy: EnvoyHeaders::default(),
+            metrics: MetricsPage::default(),
         }
     }
 }
@@ -263,6 +276,7 @@ impl Config {
             log: file.log,
             limits: file.limits,
             envoy: file.envoy,
+            metrics: file.metrics,
         })
     }
 }
@@ -336,6 +350,20 @@ fn requests<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
     Ok(count)
 }
 
+fn private<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SocketAddr>, D::Error> {
+    let address = SocketAddr::deserialize(d)?;
+    let is_private = match address.ip() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    if !is_private {
+        return Err(D::Error::custom(format!(
+            "{address}: a loopback or private address is needed, for whoever reaches it can read it"
+        )));
+    }
+    Ok(Some(address))
+}
+
 fn header<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     let name = String::deserialize(d)?;
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
@@ -365,6 +393,7 @@ mod tests {
         assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Info));
         assert_eq!(config.limits, Limits { requests_per_s: 20_000, address_requests_per_s: 20 });
         assert_eq!(config.envoy, EnvoyHeaders::default());
+        assert_eq!(config.metrics.listen, None);
     }
 
     #[test]
@@ -380,6 +409,7 @@ mod tests {
             text.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
         let all = parse(&all).unwrap();
         assert_eq!(all.envoy.place_header.as_deref(), Some("x-countersign-place"));
+        assert_eq!(all.metrics.listen, "127.0.0.1:9464".parse().ok());
         for key in [
             "listen",
             "data",
@@ -415,6 +445,9 @@ mod tests {
             ("[log]\nformat = \"xml\"", "line 2", "xml"),
             ("[limits]\nrequests_per_s = 0", "line 2", "requests_per_s"),
             ("[envoy]\nplace_header = \"X Y\"", "line 2", "place_header"),
+            ("[metrics]\nlisten = \"0.0.0.0:9464\"", "line 2", "loopback or private"),
+            ("[metrics]\nlisten = \"[::]:9464\"", "line 2", "loopback or private"),
+            ("[metrics]\nlisten = \"203.0.113.1:9464\"", "line 2", "loopback or private"),
             ("[keys]\nacess = \"a\"", "line 2", "acess"),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -19,6 +19,8 @@ mod faults;
 pub mod feed;
 #[cfg(feature = "server")]
 pub mod journal;
+#[cfg(feature = "server")]
+pub mod metrics;
 pub mod pb;
 #[cfg(feature = "server")]
 pub mod policy;

@@ -24,6 +24,7 @@ use crate::env::Clock;
 use crate::feed::Feed;
 use crate::journal::file::RESERVE_LEN;
 use crate::journal::{Batch, Condition, Journal, Outcome, Refusal};
+use crate::metrics::{Metrics, Stopwatch};
 
 /// Entries that wait for the writer; when it is full, callers get LIMIT. Two group commits' worth.
 const MAILBOX_LEN: usize = 2_048;
@@ -76,6 +77,8 @@ pub(super) struct Shared {
     pub state: ArcSwap<State>,
     /// The watch over the clock.
     pub time: TrustedTime,
+    /// What operators watch.
+    pub metrics: Metrics,
     /// The record cannot be written: nothing is permitted.
     unwritable: AtomicBool,
     /// This run has durably begun.
@@ -88,6 +91,7 @@ impl Shared {
         Self {
             state: ArcSwap::from_pointee(state),
             time,
+            metrics: Metrics::default(),
             unwritable: AtomicBool::new(false),
             started: AtomicBool::new(false),
         }
@@ -332,8 +336,11 @@ impl Writer {
         let restricting =
             restricting || records.iter().all(|record| record.starts_run) && self.spares_reserve();
         let batch = Batch { writer: self.parts.boot, nonce: self.nonce, time, drafts, restricting };
-        match self.parts.journal.append(first, &batch) {
+        let since = Stopwatch::start();
+        let outcome = self.parts.journal.append(first, &batch);
+        match outcome {
             Outcome::Done(last) if last == state.position.seq => {
+                self.parts.shared.metrics.appended(batch.drafts.len(), since);
                 self.parts.shared.time.recorded(now);
                 if records.iter().any(|record| record.starts_run) {
                     self.parts.shared.started.store(true, Ordering::SeqCst);
@@ -363,6 +370,7 @@ impl Writer {
     }
 
     fn fail(&mut self, waiting: Vec<Job>, restricting: bool, failure: &AppendFailure) {
+        self.parts.shared.metrics.not_appended(failure.reason());
         let closed = match failure {
             // With TooLarge the journal is well; what was asked for does not fit into it.
             AppendFailure::NoSpace(_) | AppendFailure::TooLarge(_) => false,
@@ -463,7 +471,8 @@ impl Writer {
                     kept.push(entry);
                 }
                 Ok(()) => {
-                    if self.append(group, true).is_err() {
+                    if let Err(failure) = self.append(group, true) {
+                        self.parts.shared.metrics.not_appended(failure.reason());
                         kept.push(entry);
                         break;
                     }
@@ -515,6 +524,16 @@ enum AppendFailure {
     NoSpace(u64),
     Closed(String),
     TooLarge(&'static str),
+}
+
+impl AppendFailure {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSpace(_) => "NO_SPACE",
+            Self::Closed(_) => "CLOSED",
+            Self::TooLarge(_) => "TOO_LARGE",
+        }
+    }
 }
 
 /// Is it about the clock, and so recorded also while the clock is not trusted?

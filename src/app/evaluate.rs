@@ -116,6 +116,7 @@ impl App {
                 "a certificate states what the record no longer does"
             );
         }
+        self.metrics().decided(decision.access.as_str(), decision.code());
         let expires = parsed.as_ref().map_or(now, |certificate| certificate.not_after);
         let answer = Answer {
             decision,

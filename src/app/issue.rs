@@ -147,6 +147,7 @@ impl App {
             Event::CertificateIssued { authority, ordinal, signature: issued.signature, hash: issued.hash };
         let committed = self.record(Caller::default().entry(event)).await?;
         kill_point("issue.after_record");
+        self.metrics().issued(authority.as_str());
         tracing::info!(cert.ordinal = ordinal.0, cert.authority = %authority, "certificate issued");
         Ok((issued.der, committed))
     }

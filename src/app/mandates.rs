@@ -169,6 +169,9 @@ impl App {
         let restricts = command.is_restricting() && matches!(entry.event, Event::Enacted { .. });
         let committed =
             if restricts { self.engine.record(entry, true).await? } else { self.record(entry).await? };
+        if restricts {
+            self.metrics().restricted(command.name(), command.scope());
+        }
         tracing::info!(command = command.name(), seq = committed.position.seq.0, missing, "mandate recorded");
         Ok(Submitted {
             position: committed.position,

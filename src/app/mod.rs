@@ -9,6 +9,7 @@ mod group;
 mod issue;
 mod mandates;
 mod provision;
+mod readings;
 mod restrict;
 pub mod store;
 #[cfg(test)]
@@ -51,8 +52,12 @@ use crate::feed::{self, Feed};
 use crate::journal::Journal;
 use crate::journal::merkle::Frontier;
 use crate::journal::snapshot::SnapshotStore;
+use crate::metrics::Metrics;
 use crate::views::CertificateIndex;
 use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
+
+/// The name of the server's own principal.
+pub const SERVER_NAME: &str = "server";
 
 /// The keys that a service signs with.
 pub struct Keys {
@@ -249,6 +254,11 @@ impl App {
     /// Certificates on record. Follows the journal in the background.
     pub fn certificates(&self) -> &Arc<dyn CertificateIndex> {
         &self.certificates
+    }
+
+    /// What operators watch.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// The certificate profile.

@@ -67,6 +67,8 @@ impl App {
         }
         let report = self.feed.wait_enforced(done.position, done.boot_ms, deadline_ms).await;
         let took_ms = self.clock.boot_ms().saturating_sub(done.boot_ms);
+        let outcome = if report.is_enforced() { "ENFORCED" } else { "PARTIAL" };
+        self.metrics().barrier(outcome, took_ms);
         self.note_barrier(done.position, &report, took_ms);
         Ok(Restriction { position: done.position, durable: done.durable, report: Some(report), took_ms })
     }

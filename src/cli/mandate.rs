@@ -10,6 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::follow::beside;
 use super::identity::Identity;
 use super::remote::{Remote, answer, answer_within, request_id};
 use super::{Context, Failure, Outcome, Output, words};
@@ -164,25 +165,33 @@ impl Sending {
             0 => BARRIER_MAX,
             ms => Duration::from_millis(u64::from(ms)),
         };
-        let progress = self.wait.wait.then(|| progress("waiting for the gateways"));
         let mut revocation = self.remote.revocation();
-        let enforcement = match command {
-            Command::Stop { .. } => {
-                let request = pb::StopRequest { mandate, wait, deadline_ms, request_id, validate_only };
-                answer_within(deadline, revocation.stop(request)).await?.enforcement
-            }
-            Command::Suspend { .. } | Command::Hold { .. } => {
-                let request = pb::SuspendRequest { mandate, wait, deadline_ms, request_id, validate_only };
-                answer_within(deadline, revocation.suspend(request)).await?.enforcement
-            }
-            _ => {
-                let request = pb::RevokeRequest { mandate, wait, deadline_ms, request_id, validate_only };
-                answer_within(deadline, revocation.revoke(request)).await?.enforcement
-            }
+        let asked = request_id.clone();
+        let carried_out = async {
+            Ok(match command {
+                Command::Stop { .. } => {
+                    let request = pb::StopRequest { mandate, wait, deadline_ms, request_id, validate_only };
+                    answer_within(deadline, revocation.stop(request)).await?.enforcement
+                }
+                Command::Suspend { .. } | Command::Hold { .. } => {
+                    let request =
+                        pb::SuspendRequest { mandate, wait, deadline_ms, request_id, validate_only };
+                    answer_within(deadline, revocation.suspend(request)).await?.enforcement
+                }
+                _ => {
+                    let request = pb::RevokeRequest { mandate, wait, deadline_ms, request_id, validate_only };
+                    answer_within(deadline, revocation.revoke(request)).await?.enforcement
+                }
+            })
         };
-        if let Some(progress) = progress {
+        let enforcement = if self.wait.wait && !validate_only {
+            let progress = progress("waiting for the gateways");
+            let answered = beside(carried_out, &self.remote, asked, &progress).await;
             progress.finish_and_clear();
-        }
+            answered?
+        } else {
+            carried_out.await?
+        };
         if let Doing::CheckOnly(how) = self.doing {
             return print_checked(output, how);
         }

@@ -10,6 +10,8 @@ mod enroll;
 mod entity;
 mod evaluate;
 mod files;
+mod follow;
+mod gateway;
 mod head;
 mod identity;
 mod init;

@@ -61,6 +61,11 @@ impl Output {
         kept.unwrap_or_default()
     }
 
+    /// Is the result for programs?
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Says something beside the result, on standard error.
     pub(crate) fn note(&self, text: &str) {
         if self.kept.is_none() {

@@ -8,9 +8,8 @@ use serde_json::json;
 
 use super::identity::{requested_key, write_certificate};
 use super::mandate::{Commit, Wait, carry_out};
-use super::output::table;
 use super::remote::answer;
-use super::{Context, Failure, Outcome, words};
+use super::{Context, Failure, Outcome, gateway};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::command::{Command, NewPrincipal};
 use crate::domain::id::{EntityId, PrincipalId};
@@ -82,9 +81,20 @@ pub(super) enum GatewayVerb {
         after_help = "Example:\n  countersign gateway certificate --name gw-1 --csr gw-1.csr --out gw-1/certificate.pem"
     )]
     Certificate(CertificateArguments),
-    /// Every gateway's session: what it applied, how far behind it is, and how much of its lease is left.
+    /// Every gateway: its sessions, what they applied, how far behind they are, and how much of their lease is left.
     #[command(after_help = "Example:\n  countersign gateway list --json")]
     List,
+    /// One gateway: its registration, the end of its certificate, and its sessions.
+    #[command(after_help = "Example:\n  countersign gateway show gw-1")]
+    Show {
+        /// Its name.
+        name: PrincipalId,
+    },
+    /// The list, drawn again whenever it changes, at most once a second; with --json one object a line.
+    #[command(
+        after_help = "Examples:\n  countersign gateway watch\n  countersign gateway watch --json | jq -c .sessions[]"
+    )]
+    Watch,
 }
 
 #[derive(Args)]
@@ -127,7 +137,9 @@ pub(super) async fn gateway(verb: GatewayVerb, context: &Context<'_>) -> Result<
             carry_out(context, Command::RegisterPrincipal(new), commit, Wait::default()).await
         }
         GatewayVerb::Certificate(arguments) => certificate(&arguments, context).await,
-        GatewayVerb::List => list(context).await,
+        GatewayVerb::List => gateway::list(context).await,
+        GatewayVerb::Show { name } => gateway::show(&name, context).await,
+        GatewayVerb::Watch => gateway::watch(context).await,
     }
 }
 
@@ -145,38 +157,5 @@ async fn certificate(arguments: &CertificateArguments, context: &Context<'_>) ->
     write_certificate(&arguments.out, &issued.certificate)?;
     let path = arguments.out.display().to_string();
     context.output.print(&json!({ "certificate": path }), &format!("certificate  {path}"));
-    Ok(Outcome::Done)
-}
-
-async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
-    let remote = context.connection.remote().await?;
-    let sessions = answer(remote.enforcement().list_gateways(pb::ListGatewaysRequest {})).await?.sessions;
-    let rows: Vec<_> = sessions
-        .iter()
-        .map(|session| {
-            let word = |yes: bool, word: &str| if yes { word.to_owned() } else { "-".to_owned() };
-            [
-                words::printable(&session.gateway),
-                word(session.connected, "yes"),
-                session.applied_seq.to_string(),
-                session.lag.to_string(),
-                session.lease_left_ms.to_string(),
-                word(session.weak, "weak"),
-                word(!session.last_nack.is_empty(), &words::printable(&session.last_nack)),
-            ]
-        })
-        .collect();
-    let value: Vec<_> = sessions
-        .iter()
-        .map(|session| {
-            json!({
-                "gateway": session.gateway, "boot_id": session.boot_id, "connected": session.connected,
-                "applied_seq": session.applied_seq, "lag": session.lag, "lease_left_ms": session.lease_left_ms,
-                "weak": session.weak, "last_nack": session.last_nack,
-            })
-        })
-        .collect();
-    let header = ["GATEWAY", "CONNECTED", "APPLIED", "BEHIND", "LEASE MS", "WEAK", "LAST NACK"];
-    context.output.print(&json!(value), &table(header, &rows));
     Ok(Outcome::Done)
 }

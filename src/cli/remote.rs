@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tonic::transport::{Channel, Uri};
-use tonic::{Code, Response, Status};
+use tonic::{Code, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::head::Memory;
@@ -204,6 +204,23 @@ pub(super) async fn answer_within<T>(
             (deadline + NETWORK_MARGIN).as_secs()
         ))),
     }
+}
+
+/// Messages that the server sends when there is news.
+pub(super) struct Incoming<T>(Streaming<T>);
+
+impl<T> Incoming<T> {
+    /// The next one; none: the server ended the stream.
+    pub(super) async fn next(&mut self) -> Result<Option<T>, Failure> {
+        self.0.message().await.map_err(|status| in_words(&status))
+    }
+}
+
+/// Begins a stream of answers.
+pub(super) async fn incoming<T>(
+    call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+) -> Result<Incoming<T>, Failure> {
+    answer(call).await.map(Incoming)
 }
 
 /// Reason, message and what to do.

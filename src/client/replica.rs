@@ -25,6 +25,10 @@ use crate::domain::time::Timestamp;
 
 /// The shortest interval of pings that a server can ask for: more would be load, not safety.
 const PING_MIN_MS: u32 = 100;
+/// What this library calls itself, for who looks at the fleet.
+const AGENT: &str = concat!("countersign-client/", env!("CARGO_PKG_VERSION"));
+/// How it is joined to its gateway: linked into it.
+const ADAPTER: &str = "library";
 /// Sent Pings whose wall time is remembered; as many as the lease remembers.
 const PINGS_MAX: usize = 8;
 
@@ -147,6 +151,8 @@ impl Replica {
             versions: vec![u32::from(FORMAT_VERSION)],
             strength: self.config.strength,
             cards: self.asked.iter().map(revision).collect(),
+            agent: AGENT.parse().ok(),
+            adapter: ADAPTER.parse().ok(),
         }
     }
 

@@ -349,6 +349,49 @@ impl Command {
         }
     }
 
+    /// What kind of thing a restriction reaches, as one word.
+    pub const fn scope(&self) -> &'static str {
+        match self {
+            Self::Revoke { scope, .. } => match scope {
+                RevocationScope::Certificate(_) => "CERTIFICATE",
+                RevocationScope::Lineage(_) => "LINEAGE",
+                RevocationScope::Subject(_) => "SUBJECT",
+                RevocationScope::Person(_) => "PERSON",
+                RevocationScope::Entity(_) => "ENTITY",
+                RevocationScope::Issuer(_) => "ISSUER",
+            },
+            Self::Stop { scope, .. } => match scope {
+                StopScope::All => "ALL",
+                StopScope::Model(_) => "MODEL",
+                StopScope::Entity(_) => "ENTITY",
+                StopScope::Subject(_) => "SUBJECT",
+                StopScope::Issuer(_) => "ISSUER",
+            },
+            Self::Suspend { target, .. } => match target {
+                SuspensionTarget::Entity(_) => "ENTITY",
+                SuspensionTarget::Subject(_) => "SUBJECT",
+            },
+            Self::Hold { .. } => "CERTIFICATE",
+            Self::RegisterPrincipal(_)
+            | Self::RemovePrincipal(_)
+            | Self::ActivateEntity(_)
+            | Self::RejectEntity(_)
+            | Self::RemoveEntity { .. }
+            | Self::AmendAnnex { .. }
+            | Self::GrantModel { .. }
+            | Self::EndGrant { .. }
+            | Self::RegisterLicense(_)
+            | Self::AdoptPolicy(_)
+            | Self::ReleaseStop(_)
+            | Self::Unsuspend(_)
+            | Self::ReleaseHold(_)
+            | Self::DecideSubject { .. }
+            | Self::RecordScreening { .. }
+            | Self::RecordSafeguards { .. }
+            | Self::AcceptClock(_) => "NONE",
+        }
+    }
+
     /// Its name, as in the API and the log.
     pub const fn name(&self) -> &'static str {
         match self {

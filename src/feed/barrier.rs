@@ -98,7 +98,7 @@ impl Feed {
 }
 
 impl Shared {
-    fn report(&self, at: Position, committed_ms: u64, now_ms: u64) -> Outlook {
+    pub(super) fn report(&self, at: Position, committed_ms: u64, now_ms: u64) -> Outlook {
         // Before the roster: an answer that begins later reads a state that has the record.
         let unsent = self.in_flight.oldest();
         let inner = self.lock();

@@ -10,6 +10,7 @@ mod image;
 mod inflight;
 mod log;
 mod session;
+mod standing;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -29,9 +30,10 @@ use crate::domain::id::{Digest, EntityId, PrincipalId, Seq};
 use crate::domain::state::State;
 use crate::env::Clock;
 
-pub use crate::domain::enforce::SessionStatus;
+pub use crate::domain::enforce::{About, SessionStatus};
 pub use inflight::{Guard, InFlight};
 pub use session::{Closed, Session, SessionFault};
+pub use standing::Standing;
 
 use image::Image;
 use log::Log;

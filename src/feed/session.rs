@@ -2,6 +2,7 @@
 //! is and where the head is; there is no queue that could fill up.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -172,6 +173,12 @@ impl Session {
         self.needs_snapshot |= self.overdue.len() > OVERDUE_MAX;
     }
 
+    /// Says where the gateway connects from, for who looks at the fleet.
+    pub fn came_from(&self, address: IpAddr) {
+        let now = self.shared.clock.now();
+        self.shared.lock().roster.came_from(&self.key, self.connection, (address, now));
+    }
+
     /// Takes a message of the gateway.
     ///
     /// # Errors
@@ -184,7 +191,8 @@ impl Session {
                 let shared = Arc::clone(&self.shared);
                 let mut inner = shared.lock();
                 inner.counts.nacks += 1;
-                inner.roster.nack(&self.key, self.connection, nack.clone());
+                let now = shared.clock.now();
+                inner.roster.nack(&self.key, self.connection, nack.clone(), now);
                 return Err(SessionFault::Refused(nack));
             }
             FromGateway::Ping { ping_id, applied: _ } => {

@@ -27,6 +27,12 @@ impl Attestation {
     pub(super) const fn new(app: Arc<App>) -> Self {
         Self { app }
     }
+
+    /// The status of a request for a certificate that got none.
+    fn refuse(&self, error: Error) -> Status {
+        self.app.metrics().refused(error.code());
+        status(error)
+    }
 }
 
 /// What certificates are looked up by.
@@ -60,7 +66,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         request: Request<pb::EnrollRequest>,
     ) -> Result<Response<pb::EnrollResponse>, Status> {
         let message = request.into_inner();
-        let issued = self.app.enroll(&message.token, &message.csr).await.map_err(status)?;
+        let issued = self.app.enroll(&message.token, &message.csr).await.map_err(|e| self.refuse(e))?;
         Ok(Response::new(pb::EnrollResponse {
             certificate: issued.certificate.into(),
             ignored: issued.ignored,
@@ -70,7 +76,8 @@ impl pb::attestation_service_server::AttestationService for Attestation {
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
         let certificate = subject(&request)?;
-        let issued = self.app.renew(&certificate, &request.into_inner().csr).await.map_err(status)?;
+        let renewed = self.app.renew(&certificate, &request.into_inner().csr).await;
+        let issued = renewed.map_err(|e| self.refuse(e))?;
         Ok(Response::new(pb::RenewResponse {
             certificate: issued.certificate.into(),
             ignored: issued.ignored,
@@ -84,7 +91,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
     ) -> Result<Response<pb::IssuePrincipalCertificateResponse>, Status> {
         let message = request.into_inner();
         let principal = required("principal", &message.principal)?;
-        let issued = self.app.issue_principal(&principal, &message.csr).await.map_err(status)?;
+        let issued = self.app.issue_principal(&principal, &message.csr).await.map_err(|e| self.refuse(e))?;
         Ok(Response::new(pb::IssuePrincipalCertificateResponse {
             certificate: issued.certificate.into(),
             position: Some(show::position(issued.position)),

@@ -9,9 +9,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::caller::admit;
-use super::methods::SUBSCRIBERS;
-use super::parse::{Peer, invalid, principal};
+use super::fleet;
+use super::methods::{GATEWAY_WATCHERS, SUBSCRIBERS};
+use super::parse::{Peer, invalid, principal, required};
 use super::status::status;
+use super::watch::{self, Look, Watches};
 use crate::app::{App, Error};
 use crate::domain::enforce::message::{FromGateway, ToGateway};
 use crate::feed::{Closed, OpenFault, Session, SessionFault};
@@ -23,14 +25,19 @@ const OUTBOX_LEN: usize = 4;
 const ADMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the last word may wait for a gateway that does not read.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How often the fleet is looked at for who watches it.
+const FLEET_INTERVAL: Duration = Duration::from_secs(1);
+/// How long one watch of the fleet lasts; a command that goes on begins another.
+const FLEET_LIFE: Duration = Duration::from_secs(3_600);
 
 pub(super) struct Enforcement {
     app: Arc<App>,
+    watches: Arc<Watches>,
 }
 
 impl Enforcement {
-    pub(super) const fn new(app: Arc<App>) -> Self {
-        Self { app }
+    pub(super) const fn new(app: Arc<App>, watches: Arc<Watches>) -> Self {
+        Self { app, watches }
     }
 }
 
@@ -55,6 +62,9 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
         let feed = self.app.feed().clone();
         let opened = tokio::task::spawn_blocking(move || feed.open(gateway, open)).await;
         let session = opened.map_err(|e| status(Error::Internal(e.to_string())))?.map_err(refuse)?;
+        if let Some(peer) = &peer {
+            session.came_from(peer.address);
+        }
         let (outbox, stream) = mpsc::channel(OUTBOX_LEN);
         let line = Line { app: Arc::clone(&self.app), peer, inbox, outbox: outbox.clone() };
         tokio::spawn(async move {
@@ -69,22 +79,38 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
 
     async fn list_gateways(
         &self,
-        _: Request<pb::ListGatewaysRequest>,
+        request: Request<pb::ListGatewaysRequest>,
     ) -> Result<Response<pb::ListGatewaysResponse>, Status> {
-        let sessions = self.app.feed().sessions().into_iter().map(|session| pb::GatewaySession {
-            gateway: session.gateway.to_string(),
-            boot_id: session.boot.to_string(),
-            connected: session.is_connected,
-            applied_seq: session.acked.0,
-            lag: session.lag,
-            lease_left_ms: session.lease_left_ms,
-            weak: session.is_weak,
-            last_nack: session
-                .last_nack
-                .map(|nack| format!("{}: {}", nack.code, nack.detail))
-                .unwrap_or_default(),
+        fleet::list(&self.app, request.get_ref()).map(Response::new)
+    }
+
+    async fn get_gateway(
+        &self,
+        request: Request<pb::GetGatewayRequest>,
+    ) -> Result<Response<pb::GetGatewayResponse>, Status> {
+        let id = required("gateway", &request.get_ref().gateway)?;
+        let gateway = fleet::gateway(&self.app, &id).map_err(status)?;
+        Ok(Response::new(pb::GetGatewayResponse { gateway: Some(gateway) }))
+    }
+
+    type WatchGatewaysStream = watch::Stream<pb::WatchGatewaysResponse>;
+
+    async fn watch_gateways(
+        &self,
+        request: Request<pb::WatchGatewaysRequest>,
+    ) -> Result<Response<Self::WatchGatewaysStream>, Status> {
+        let (watch, stream) = self.watches.begin(&self.app, &request, GATEWAY_WATCHERS)?;
+        let mut last = None;
+        watch.run((FLEET_INTERVAL, FLEET_LIFE), move |app| {
+            let list = fleet::watched(app);
+            let news = Some(fleet::news(&list));
+            if news == last {
+                return Look::Same;
+            }
+            last = news;
+            Look::News(list)
         });
-        Ok(Response::new(pb::ListGatewaysResponse { sessions: sessions.collect() }))
+        Ok(Response::new(stream))
     }
 }
 

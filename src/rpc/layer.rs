@@ -17,14 +17,18 @@ use super::buckets::{Buckets, Key};
 use super::caller::{Who, admit};
 use super::methods::method;
 use super::parse::Peer;
-use super::status::status;
+use super::status::{status, word};
 use crate::app::{App, Error};
 use crate::feed::Guard;
+use crate::metrics::Stopwatch;
 
 /// Buckets that are kept at once: as many as a thousand strangers a second leave behind, in some ten MiB.
 const BUCKETS_MAX: usize = 100_000;
 /// Never limited: a probe is one small answer, and a balancer would take one that is refused for a dead service.
 const PROBE: &str = "/grpc.health.v1.Health/Check";
+
+/// What a call of something else than a method is counted as.
+const NO_METHOD: &str = "none";
 
 /// How many calls one caller may make.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +76,13 @@ pub struct Gatekeeper<S> {
 }
 
 impl Shared {
+    /// Counts an answer. A unary error is in the headers; what else begins well is OK.
+    fn count(&self, path: &str, answer: &Response<Body>, since: Stopwatch) {
+        let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
+        let method = method(path).map_or(NO_METHOD, |method| method.path);
+        self.app.metrics().rpc(method, word(code), since);
+    }
+
     fn check(&self, path: &str, peer: Option<&Peer>) -> Result<Who, Error> {
         let method = method(path).ok_or_else(|| Error::Denied("there is no such method".to_owned()))?;
         let who = admit(&self.app, peer.and_then(|peer| peer.certificate.as_deref()), method.access)?;
@@ -148,6 +159,7 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<Peer>().cloned();
         let path = request.uri().path().to_owned();
+        let since = Stopwatch::start();
         match self.shared.check(&path, peer.as_ref()) {
             Ok(who) => {
                 let named = who.to_string();
@@ -155,11 +167,13 @@ where
                 // The clone that was polled ready is the one that is called.
                 let ready = self.service.clone();
                 let mut service = std::mem::replace(&mut self.service, ready);
+                let shared = Arc::clone(&self.shared);
                 Box::pin(async move {
                     let mut response = service.call(request).await?;
                     if let Some(refusal) = Status::from_header_map(response.headers()).filter(is_refusal) {
                         log_refusal((&path, &named), peer.as_ref(), &refusal);
                     }
+                    shared.count(&path, &response, since);
                     // An answer that a barrier waits for is held by its body, which the transport drops when the last
                     // frame is handed over; extensions are dropped as soon as the headers are.
                     Ok(match response.extensions_mut().remove::<Arc<Guard>>() {
@@ -171,7 +185,9 @@ where
             Err(error) => {
                 let refusal = status(error);
                 log_refusal((&path, "-"), peer.as_ref(), &refusal);
-                Box::pin(async move { Ok(refusal.into_http()) })
+                let refusal = refusal.into_http();
+                self.shared.count(&path, &refusal, since);
+                Box::pin(async move { Ok(refusal) })
             }
         }
     }

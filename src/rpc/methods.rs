@@ -34,6 +34,12 @@ const DECIDERS: &[Role] = &[Role::Gateway, Role::SecurityOps, Role::Auditor];
 /// Who may subscribe: asked again while the stream is open.
 pub(super) const SUBSCRIBERS: Access = Access::Roles(&[Role::Gateway]);
 
+/// Who may watch the fleet: likewise.
+pub(super) const GATEWAY_WATCHERS: Access = Access::Roles(OFFICERS);
+
+/// Who may watch a restriction being enforced: who may restrict.
+pub(super) const RESTRICTION_WATCHERS: Access = Access::Roles(RESTRICTERS);
+
 const fn row(path: &'static str, access: Access) -> Method {
     Method { path, access }
 }
@@ -49,9 +55,12 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AttestationService/GetTrustBundle", Access::Roles(ALL)),
     row("/countersign.v1.EnforcementService/Subscribe", SUBSCRIBERS),
     row("/countersign.v1.EnforcementService/ListGateways", Access::Roles(OFFICERS)),
+    row("/countersign.v1.EnforcementService/GetGateway", Access::Roles(OFFICERS)),
+    row("/countersign.v1.EnforcementService/WatchGateways", GATEWAY_WATCHERS),
     row("/countersign.v1.RevocationService/Revoke", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/Suspend", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/Stop", Access::Roles(RESTRICTERS)),
+    row("/countersign.v1.RevocationService/WatchEnforcement", RESTRICTION_WATCHERS),
     row("/countersign.v1.RevocationService/ListRestrictions", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(SIGNERS)),

@@ -5,6 +5,7 @@ mod audit;
 mod buckets;
 mod caller;
 mod enforcement;
+mod fleet;
 mod layer;
 mod mandate;
 pub mod methods;
@@ -15,6 +16,7 @@ mod show;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::Arc;
 
@@ -33,12 +35,13 @@ const REQUEST_LEN_MAX: usize = 1 << 20;
 
 /// Every service of `countersign.v1`.
 pub fn routes(app: &Arc<App>) -> Routes {
+    let watches = Arc::new(watch::Watches::default());
     let attestation = pb::attestation_service_server::AttestationServiceServer::new(
         attestation::Attestation::new(Arc::clone(app)),
     );
     let audit = pb::audit_service_server::AuditServiceServer::new(audit::Audit::new(Arc::clone(app)));
     let subscriptions = pb::enforcement_service_server::EnforcementServiceServer::new(
-        enforcement::Enforcement::new(Arc::clone(app)),
+        enforcement::Enforcement::new(Arc::clone(app), Arc::clone(&watches)),
     );
     let mandate =
         pb::mandate_service_server::MandateServiceServer::new(mandate::Mandates::new(Arc::clone(app)));
@@ -46,7 +49,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
         provisioning::Provisioning::new(Arc::clone(app)),
     );
     let revocation = pb::revocation_service_server::RevocationServiceServer::new(
-        revocation::Revocation::new(Arc::clone(app)),
+        revocation::Revocation::new(Arc::clone(app), watches),
     );
     Routes::new(attestation.max_decoding_message_size(CERTIFICATE_LEN_MAX))
         .add_service(audit.max_decoding_message_size(REQUEST_LEN_MAX))

@@ -1,21 +1,33 @@
 //! `RevocationService`: takes away, and waits until that is enforced.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::parse::{caller, mandate, mode, wait};
+use super::methods::RESTRICTION_WATCHERS;
+use super::parse::{caller, mandate, mode, required, wait};
+use super::watch::{self, Look, Watches};
 use super::{show, status::status};
 use crate::app::App;
+use crate::domain::enforce::{LEASE_MAX_MS, Position};
+use crate::domain::id::RequestId;
+use crate::feed::Standing;
 use crate::pb;
+
+/// How often a restriction is looked at for who watches it.
+const ENFORCEMENT_INTERVAL: Duration = Duration::from_millis(250);
+/// How long such a watch lasts: the longest bound, with room for a record that is not there yet.
+const ENFORCEMENT_LIFE: Duration = Duration::from_millis(2 * LEASE_MAX_MS as u64);
 
 pub(super) struct Revocation {
     app: Arc<App>,
+    watches: Arc<Watches>,
 }
 
 impl Revocation {
-    pub(super) const fn new(app: Arc<App>) -> Self {
-        Self { app }
+    pub(super) const fn new(app: Arc<App>, watches: Arc<Watches>) -> Self {
+        Self { app, watches }
     }
 
     async fn restrict<T>(
@@ -32,6 +44,38 @@ impl Revocation {
             .await
             .map_err(status)?;
         Ok(Some(show::enforcement(&done)))
+    }
+}
+
+/// What a watch of a restriction has seen.
+struct Watched {
+    request: RequestId,
+    /// The record, and when it was first seen: it was durable by then, so what is counted from there can only be longer.
+    seen: Option<(Position, u64)>,
+    last: Option<Standing>,
+}
+
+impl Watched {
+    fn look(&mut self, app: &App) -> Look<pb::WatchEnforcementResponse> {
+        let now_ms = app.clock().boot_ms();
+        let state = app.state();
+        let record = || state.requests.get(&self.request).map(|seq| Position { seq: *seq, ..state.position });
+        let Some((position, seen_ms)) = self.seen.or_else(|| record().map(|position| (position, now_ms)))
+        else {
+            return Look::Same;
+        };
+        self.seen = Some((position, seen_ms));
+        let standing = app.feed().standing(position, seen_ms);
+        // News by the second: a lease that runs out is no change of who is missing.
+        let seconds = |standing: &Standing| standing.bound_left_ms.div_ceil(1_000);
+        let is_same = |last: &Standing| last.report == standing.report && seconds(last) == seconds(&standing);
+        if self.last.as_ref().is_some_and(is_same) {
+            return Look::Same;
+        }
+        let is_over = standing.report.enforced_by.is_some() || standing.bound_left_ms == 0;
+        let message = show::standing(position, &standing, now_ms.saturating_sub(seen_ms));
+        self.last = Some(standing);
+        if is_over { Look::Last(message) } else { Look::News(message) }
     }
 }
 
@@ -62,6 +106,19 @@ impl pb::revocation_service_server::RevocationService for Revocation {
         let how = (m.request_id.as_str(), m.validate_only);
         let enforcement = self.restrict(&request, m.mandate, how, (m.wait, m.deadline_ms)).await?;
         Ok(Response::new(pb::StopResponse { enforcement }))
+    }
+
+    type WatchEnforcementStream = watch::Stream<pb::WatchEnforcementResponse>;
+
+    async fn watch_enforcement(
+        &self,
+        request: Request<pb::WatchEnforcementRequest>,
+    ) -> Result<Response<Self::WatchEnforcementStream>, Status> {
+        let id = required("request_id", &request.get_ref().request_id)?;
+        let (watch, stream) = self.watches.begin(&self.app, &request, RESTRICTION_WATCHERS)?;
+        let mut watched = Watched { request: id, seen: None, last: None };
+        watch.run((ENFORCEMENT_INTERVAL, ENFORCEMENT_LIFE), move |app| watched.look(app));
+        Ok(Response::new(stream))
     }
 
     async fn list_restrictions(

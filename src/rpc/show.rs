@@ -7,6 +7,7 @@ use crate::domain::revocation::SuspensionTarget;
 use crate::domain::state::{Proposal, State};
 use crate::domain::subject::{Subject, SubjectBody};
 use crate::domain::time::Now;
+use crate::feed::Standing;
 use crate::pb;
 use crate::views::CertificateRow;
 
@@ -60,6 +61,23 @@ pub(super) fn enforcement(done: &Restriction) -> pb::Enforcement {
         status: status.into(),
         durable: done.durable,
         took_ms: done.took_ms,
+    }
+}
+
+pub(super) fn standing(
+    position: Position,
+    standing: &Standing,
+    took_ms: u64,
+) -> pb::WatchEnforcementResponse {
+    let done = Restriction { position, durable: true, report: Some(standing.report.clone()), took_ms };
+    let missing = standing.missing.iter().map(|(participant, lease_left_ms)| pb::MissingParticipant {
+        participant: participant.to_string(),
+        lease_left_ms: *lease_left_ms,
+    });
+    pb::WatchEnforcementResponse {
+        enforcement: Some(enforcement(&done)),
+        missing: missing.collect(),
+        bound_left_ms: standing.bound_left_ms,
     }
 }
 

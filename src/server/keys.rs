@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::app::{App, Error as AppError, Keys};
+use crate::app::{App, Error as AppError, Keys, SERVER_NAME};
 use crate::ca::{FileSigner, KeyFileFault, Signer};
 use crate::config::KeyFiles;
 use crate::domain::certificate::{Facts, PrincipalKind};
@@ -13,8 +13,6 @@ use crate::domain::id::PrincipalId;
 use crate::x509::bundle::certificate_pem;
 use crate::x509::{ClientKey, ServerName, parse};
 
-/// The name of the server's own principal.
-const SERVER_NAME: &str = "server";
 /// The file of the server's own certificate in the data directory.
 const CERTIFICATE_FILE: &str = "server-certificate.pem";
 

@@ -3,6 +3,7 @@
 mod health;
 mod keys;
 mod listener;
+mod metrics;
 mod run;
 mod tls;
 
@@ -84,6 +85,8 @@ pub struct Settings {
     pub strangers: StrangerLife,
     /// Request headers that a trusted edge sets.
     pub headers: TrustedHeaders,
+    /// Where Prometheus reads; none: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Accept the clock as it is, without officers: for `dev` only.
     pub accept_clock: bool,
 }
@@ -122,6 +125,7 @@ pub enum ServerError {
 /// A running server.
 pub struct Running {
     address: SocketAddr,
+    metrics: Option<SocketAddr>,
     app: Arc<App>,
     stop: watch::Sender<bool>,
     cut: watch::Sender<bool>,
@@ -133,6 +137,11 @@ impl Running {
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where Prometheus reads, if anywhere.
+    pub const fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// The service behind it.
@@ -210,10 +219,11 @@ pub async fn start(
     let credential =
         keys::server_credential(&app, (&data, &settings.keys.server), &settings.names, begun.is_ok()).await?;
     let config = tls::server_config(&app, credential)?;
-    let address = settings.listen;
-    let failed = |source| ServerError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+    let (listener, address) = listen(settings.listen).await?;
+    let page = match settings.metrics {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let (stop, stopped) = watch::channel(false);
     let (cut, is_cut) = watch::channel(false);
     let mut tasks = Vec::new();
@@ -248,9 +258,20 @@ pub async fn start(
     let known = server.add_routes(routes).serve_with_incoming_shutdown(accepted.known, shutdown());
     tasks.push(tokio::spawn(report(known)));
     tasks.push(tokio::spawn(report(strangers)));
+    let metrics = page.map(|(listener, address)| {
+        tasks.push(tokio::spawn(metrics::serve(Arc::clone(&app), listener, stopped.clone())));
+        address
+    });
     let upkeep = Upkeep::start(&app);
     tracing::info!(%address, seq = app.state().position.seq.0, "serving");
-    Ok(Running { address, app, stop, cut, tasks, upkeep })
+    Ok(Running { address, metrics, app, stop, cut, tasks, upkeep })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 fn server() -> Server {

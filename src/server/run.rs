@@ -48,6 +48,7 @@ impl TryFrom<Config> for Settings {
             addresses: rate(config.limits.address_requests_per_s),
             strangers: StrangerLife::default(),
             headers: TrustedHeaders { model: config.envoy.model_header, place: config.envoy.place_header },
+            metrics: config.metrics.listen,
             accept_clock: false,
         })
     }

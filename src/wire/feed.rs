@@ -9,8 +9,8 @@ use super::{WireError, bounded, parse};
 use crate::domain::enforce::Position;
 use crate::domain::enforce::message::{
     DELTA_LEN_MAX, Delta, FromGateway, HeldCard, NACK_DETAIL_LEN_MAX, Nack, Open, Pong, RecordEvents,
-    SIGNED_HEAD_LEN_MAX, SNAPSHOT_LEN_MAX, SNAPSHOT_PART_LEN_MAX, SnapshotBegin, Strength, ToGateway,
-    VERSIONS_MAX, WANTS_MAX, Welcome,
+    SIGNED_HEAD_LEN_MAX, SNAPSHOT_LEN_MAX, SNAPSHOT_PART_LEN_MAX, SnapshotBegin, SoftwareName, Strength,
+    ToGateway, VERSIONS_MAX, WANTS_MAX, Welcome,
 };
 use crate::domain::id::{Digest, Epoch, Seq};
 use crate::domain::time::Timestamp;
@@ -65,8 +65,15 @@ impl TryFrom<pb::Open> for Open {
             versions: open.versions,
             strength: open.enforcement.map(Strength::from).unwrap_or_default(),
             cards: open.cards.iter().map(held).collect::<Result<_, _>>()?,
+            agent: software("open.agent", &open.agent)?,
+            adapter: software("open.adapter", &open.adapter)?,
         })
     }
+}
+
+/// The name of a piece of software; empty: it does not say.
+fn software(field: &'static str, text: &str) -> Result<Option<SoftwareName>, WireError> {
+    if text.is_empty() { Ok(None) } else { parse(field, text).map(Some) }
 }
 
 fn signed_head(field: &'static str, bytes: Bytes) -> Result<Bytes, WireError> {
@@ -128,6 +135,8 @@ impl From<Open> for pb::Open {
             versions: open.versions,
             enforcement: Some(open.strength.into()),
             cards: open.cards.iter().map(held).collect(),
+            agent: open.agent.map(|name| name.to_string()).unwrap_or_default(),
+            adapter: open.adapter.map(|name| name.to_string()).unwrap_or_default(),
         }
     }
 }

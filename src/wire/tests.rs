@@ -22,6 +22,8 @@ fn open() -> Open {
         versions: vec![1],
         strength: Strength { per_request: true, stream_cut_ms: 5, ..Strength::default() },
         cards: vec![HeldCard { entity: entity(6), revision: Seq(7) }],
+        agent: Some("countersign-client/0.1.0".parse().unwrap()),
+        adapter: Some("library".parse().unwrap()),
     }
 }
 
@@ -82,6 +84,12 @@ fn a_message_out_of_form_names_the_field() {
     assert_eq!(refused(pb::Open { versions: vec![1; 17], ..good() }), "open.versions");
     let card = good().cards.remove(0);
     assert_eq!(refused(pb::Open { cards: vec![card; WANTS_MAX + 1], ..good() }), "open.cards");
+    for name in ["\u{1b}[2J", "two words", "caf\u{e9}", &"a".repeat(65)] {
+        assert_eq!(refused(pb::Open { agent: name.to_owned(), ..good() }), "open.agent");
+        assert_eq!(refused(pb::Open { adapter: name.to_owned(), ..good() }), "open.adapter");
+    }
+    let silent = Open::try_from(pb::Open { agent: String::new(), adapter: String::new(), ..good() }).unwrap();
+    assert_eq!((silent.agent, silent.adapter), (None, None), "an older gateway does not say");
     assert_eq!(FromGateway::try_from(pb::SubscribeRequest::default()), Err(WireError::missing("message")));
     let begin = |parts, bytes| {
         let begin = pb::SnapshotBegin { epoch: 1, seq: 1, parts, bytes };
@@ -105,4 +113,6 @@ fn a_gateway_is_weak_unless_it_keeps_every_promise() {
     let closes = Strength { closes_connections: true, ..Strength::default() };
     assert!(closes.is_weak());
     assert!(!Strength { resumption_off: true, ..closes }.is_weak());
+    let worst = Strength { pausable: true, stream_cut_ms: STREAM_CUT_MAX_MS + 1, ..Strength::default() };
+    assert_eq!(worst.weaknesses().collect::<Vec<_>>(), Weakness::ALL);
 }

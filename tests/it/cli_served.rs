@@ -15,10 +15,10 @@ const LOG_LOOKS: u32 = 1_500;
 const LOG_LOOK: Duration = Duration::from_millis(20);
 
 /// `countersign serve`, ended with the test.
-struct Served {
-    desk: Desk,
+pub(crate) struct Served {
+    pub(crate) desk: Desk,
     child: Child,
-    url: String,
+    pub(crate) url: String,
     log: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -47,7 +47,7 @@ fn serve(desk: &Desk) -> (Child, String, Arc<Mutex<Vec<Value>>>) {
 }
 
 impl Served {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let desk = Desk::made();
         let config = desk.path("data/countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
@@ -85,7 +85,7 @@ impl Served {
         child.wait_with_output().unwrap().into()
     }
 
-    fn by(&self, identity: &str, arguments: &[&str]) -> Ended {
+    pub(crate) fn by(&self, identity: &str, arguments: &[&str]) -> Ended {
         self.at(&self.url, identity, arguments)
     }
 
@@ -95,7 +95,7 @@ impl Served {
     }
 
     /// Alice proposes, bob approves.
-    fn both(&self, arguments: &[&str]) {
+    pub(crate) fn both(&self, arguments: &[&str]) {
         let done = self.by("alice", &[arguments, &["--commit"]].concat()).done();
         assert!(done.err.contains("needs       2 signature(s) of APPROVER"), "{}", done.err);
         let proposal = done.json()["proposal"].as_str().unwrap().to_owned();
@@ -203,6 +203,37 @@ fn every_refusal_is_in_the_log_with_who_and_why() {
     let line = logged("/countersign.v1.ProvisioningService/GetEntity", "NOT_FOUND");
     assert_eq!(line["caller"].as_str(), Some("alice"));
     assert!(!served.log.lock().unwrap().iter().any(|line| line.to_string().contains(&token)));
+}
+
+#[test]
+fn a_gateway_is_listed_shown_and_watched() {
+    let served = Served::start();
+    assert_eq!(served.by("alice", &["gateway", "list"]).done().json(), serde_json::json!([]));
+    served.desk.run(&["officer", "new", "--name", "gw-1", "--out", "gw-1"]).done();
+    let mut watch = served.desk.command(&["gateway", "watch", "--json", "--identity", "alice"]);
+    watch.args(["--server", &served.url]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut watch = watch.spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next(), serde_json::json!({ "sessions": [], "total": 0 }));
+    served.both(&["gateway", "register", "--name", "gw-1", "--csr", "gw-1/gw-1.csr"]);
+    let news = next();
+    assert_eq!((&news["total"], &news["sessions"][0]["gateway"]), (&1.into(), &"gw-1".into()), "{news}");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let listed = served.by("bob", &["gateway", "list"]).done().json();
+    assert_eq!((&listed[0]["connected"], &listed[0]["boot_id"]), (&false.into(), &"".into()), "{listed}");
+    let shown = served.by("bob", &["gateway", "show", "gw-1"]).done().json();
+    assert_eq!((&shown["certificate_not_after"], &shown["sessions"]), (&"".into(), &serde_json::json!([])));
+    let certificate = ["gateway", "certificate", "--name", "gw-1", "--csr", "gw-1/gw-1.csr"];
+    served.by("alice", &[&certificate[..], &["--out", "gw-1/certificate.pem"]].concat()).done();
+    let shown = served.by("bob", &["gateway", "show", "gw-1"]).done().json();
+    assert!(shown["certificate_not_after"].as_str().unwrap().starts_with("20"), "{shown}");
+    served.by("bob", &["gateway", "show", "gw-2"]).fails(&["NOT_FOUND", "gateway"]);
+    // For people: a table without the brackets of JSON.
+    let connection = ["--server", &served.url, "--identity", "bob"];
+    let table = served.desk.run(&[&["gateway", "list"][..], &connection].concat()).done().out;
+    assert!(table.starts_with("GATEWAY") && table.contains("\ngw-1     no"), "{table}");
 }
 
 #[test]

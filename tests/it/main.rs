@@ -22,6 +22,10 @@ mod envoy;
 #[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
+mod follow;
+#[cfg(test)]
 mod forge;
 #[cfg(test)]
 mod gate;
@@ -35,6 +39,8 @@ mod kill;
 mod logs;
 #[cfg(test)]
 mod mandates;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod partition;
 #[cfg(test)]

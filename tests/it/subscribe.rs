@@ -22,15 +22,20 @@ const LIMIT: Duration = Duration::from_secs(30);
 const DAY_MS: u32 = 86_400_000;
 
 /// A gateway's stream, spoken by hand.
-struct Stream {
-    up: mpsc::Sender<pb::SubscribeRequest>,
+pub(crate) struct Stream {
+    pub(crate) up: mpsc::Sender<pb::SubscribeRequest>,
     down: Streaming<pb::SubscribeResponse>,
 }
 
 impl Stream {
-    async fn open(world: &World, gateway: &Caller) -> Self {
-        let (up, waiting) = mpsc::channel(4);
+    pub(crate) async fn open(world: &World, gateway: &Caller) -> Self {
         let boot_id = BootId::from_parts(world.clock.now(), SystemEntropy.bytes16()).to_string();
+        Self::open_as(world, gateway, boot_id).await
+    }
+
+    /// The stream of this run of the gateway.
+    pub(crate) async fn open_as(world: &World, gateway: &Caller, boot_id: String) -> Self {
+        let (up, waiting) = mpsc::channel(4);
         let open = pb::Open { boot_id, versions: vec![1], ..Default::default() };
         up.send(pb::SubscribeRequest { message: Some(Up::Open(open)) }).await.unwrap();
         let mut client = EnforcementServiceClient::new(world.connect_as(gateway).await);
@@ -41,7 +46,7 @@ impl Stream {
     }
 
     /// How the stream ends.
-    async fn end(&mut self) -> Status {
+    pub(crate) async fn end(&mut self) -> Status {
         let end = async {
             loop {
                 match self.down.message().await {
@@ -99,6 +104,6 @@ async fn a_subscription_ends_when_its_principal_is_removed() {
     assert!(end.message().contains("registered"), "{end:?}");
     of_kept.is_carried().await;
     let mut again = EnforcementServiceClient::new(world.connect_as(&removed).await);
-    let list = again.list_gateways(pb::ListGatewaysRequest {}).await;
+    let list = again.list_gateways(pb::ListGatewaysRequest::default()).await;
     refused(list, Code::Unauthenticated, "no registered principal");
 }

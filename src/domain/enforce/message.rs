@@ -1,9 +1,12 @@
 //! The messages of the feed between server and gateway, as pure values. The transport's spelling of them is the wire
 //! room's business; what they mean is in the feed and in the gateway's replica, which speak only these.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use thiserror::Error;
 
 use super::view::Position;
 use crate::domain::id::{BootId, Digest, EntityId, Seq};
@@ -26,6 +29,8 @@ pub const SNAPSHOT_LEN_MAX: usize = 64 << 20;
 pub const DELTA_LEN_MAX: usize = 8 << 20;
 /// The largest message of the feed, for the limits of the transport: a Delta with its framing.
 pub const MESSAGE_LEN_MAX: usize = 16 << 20;
+/// The longest name of a gateway's software: a product and its version.
+pub const SOFTWARE_NAME_LEN_MAX: usize = 64;
 /// Streams of a revoked subject that last longer than this are not cut: a promise of more is none.
 pub const STREAM_CUT_MAX_MS: u32 = 60_000;
 
@@ -40,6 +45,43 @@ words! {
         Rollback = 2, "ROLLBACK";
         /// Not in the form of this protocol.
         Undecodable = 3, "UNDECODABLE";
+    }
+}
+
+words! {
+    /// Why a gateway cannot promise all of enforcement.
+    Weakness {
+        /// Its machine can be paused without its clock noticing.
+        Pausable = 0, "PAUSABLE";
+        /// It decides connections only, and those of the revoked stay open or can be resumed.
+        ConnectionsOutlive = 1, "CONNECTIONS_OUTLIVE";
+        /// Streams of a revoked subject go on for more than a minute.
+        StreamsOutlive = 2, "STREAMS_OUTLIVE";
+    }
+}
+
+/// The name of a piece of a gateway's software, such as `countersign-client/0.1.0`. It is only shown; nothing is decided
+/// by it. Its characters can neither move a cursor nor break a line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SoftwareName(String);
+
+/// Not the name of a piece of software.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("1 to {SOFTWARE_NAME_LEN_MAX} letters, digits and . _ + - / are needed")]
+pub struct NotASoftwareName;
+
+impl FromStr for SoftwareName {
+    type Err = NotASoftwareName;
+    fn from_str(text: &str) -> Result<Self, NotASoftwareName> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._+-/".contains(&b);
+        let is_name = (1..=SOFTWARE_NAME_LEN_MAX).contains(&text.len()) && text.bytes().all(allowed);
+        if is_name { Ok(Self(text.to_owned())) } else { Err(NotASoftwareName) }
+    }
+}
+
+impl fmt::Display for SoftwareName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
     }
 }
 
@@ -85,6 +127,10 @@ pub struct Open {
     pub strength: Strength,
     /// Entities whose cards it asked for.
     pub cards: Vec<HeldCard>,
+    /// The software that speaks the feed, with its version, if it says so.
+    pub agent: Option<SoftwareName>,
+    /// What joins it to the gateway: the library, or a proxy's adapter.
+    pub adapter: Option<SoftwareName>,
 }
 
 /// A card that a gateway asked for.
@@ -97,7 +143,7 @@ pub struct HeldCard {
 }
 
 /// What a gateway can promise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Strength {
     /// It decides every request, not only every connection.
     pub per_request: bool,
@@ -114,9 +160,19 @@ pub struct Strength {
 impl Strength {
     /// Can it not promise all of enforcement? A request is decided each time, or the connections of the revoked are
     /// closed and cannot be resumed; streams are cut; its clock never stands still.
-    pub const fn is_weak(&self) -> bool {
+    pub fn is_weak(&self) -> bool {
+        self.weaknesses().next().is_some()
+    }
+
+    /// Every promise that it cannot keep.
+    pub fn weaknesses(self) -> impl Iterator<Item = Weakness> {
         let decides_again = self.per_request || (self.closes_connections && self.resumption_off);
-        self.pausable || !decides_again || self.stream_cut_ms > STREAM_CUT_MAX_MS
+        let found = [
+            self.pausable.then_some(Weakness::Pausable),
+            (!decides_again).then_some(Weakness::ConnectionsOutlive),
+            (self.stream_cut_ms > STREAM_CUT_MAX_MS).then_some(Weakness::StreamsOutlive),
+        ];
+        found.into_iter().flatten()
     }
 }
 

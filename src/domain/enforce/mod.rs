@@ -24,7 +24,7 @@ pub use event::EnforcementEvent;
 pub use lease::{CLOCK_OFFSET_MAX_MS, LEASE_DEFAULT_MS, LEASE_MAX_MS, Lease, PING_MS, PongFault};
 pub use ordinals::OrdinalSet;
 pub use pings::Pings;
-pub use roster::{Outlook, OwnPath, Roster, RosterFull, SessionKey, SessionStatus};
+pub use roster::{About, Outlook, OwnPath, Roster, RosterFull, SessionKey, SessionStatus};
 pub use set::EnforcementSet;
 pub(crate) use view::chain;
 pub use view::{CardLookup, GateView, Position, SubjectLookup, View};

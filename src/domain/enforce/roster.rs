@@ -3,11 +3,13 @@
 //! it may permit.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::barrier::{Barrier, BarrierReport, Participant, ParticipantId, bound_ms};
-use super::message::{Nack, Open};
+use super::message::{Nack, Open, SoftwareName, Strength};
 use super::view::Position;
 use crate::domain::id::{BootId, PrincipalId, Seq};
+use crate::domain::time::Timestamp;
 
 /// The most sessions, present and left: 10,000, above any fleet this server is built for.
 const SESSIONS_MAX: usize = 10_000;
@@ -15,6 +17,19 @@ const SESSIONS_MAX: usize = 10_000;
 const SESSIONS_EACH_MAX: usize = 256;
 /// How long a gateway that may have been paused is remembered after it left: its lease may end an hour late.
 const PAUSED_KEPT_MS: u64 = 3_600_000;
+
+/// What a session says of itself and where it is from. For people: nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct About {
+    /// The software that speaks the feed.
+    pub agent: Option<SoftwareName>,
+    /// What joins it to the gateway.
+    pub adapter: Option<SoftwareName>,
+    /// What the gateway can promise, with what its registration says of its machine.
+    pub strength: Strength,
+    /// When this connection began, and where it is from.
+    pub from: Option<(IpAddr, Timestamp)>,
+}
 
 /// How a session stands, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +50,10 @@ pub struct SessionStatus {
     pub is_weak: bool,
     /// Format versions that it understands.
     pub versions: Vec<u32>,
-    /// Its last refusal.
-    pub last_nack: Option<Nack>,
+    /// Its last refusal, and when.
+    pub last_nack: Option<(Nack, Timestamp)>,
+    /// What it says of itself.
+    pub about: About,
 }
 
 /// A session: a gateway and one run of it.
@@ -71,9 +88,8 @@ pub struct Outlook {
 struct Row {
     acked: Seq,
     last_pong_ms: Option<u64>,
-    last_nack: Option<Nack>,
-    is_weak: bool,
-    is_pausable: bool,
+    last_nack: Option<(Nack, Timestamp)>,
+    about: About,
     versions: Vec<u32>,
     /// Which of the connections of this run is the present one; the others are over.
     connection: u64,
@@ -137,13 +153,14 @@ impl Roster {
             return Err(RosterFull);
         }
         self.connections += 1;
+        let strength = Strength { pausable: open.strength.pausable || is_pausable, ..open.strength };
+        let (agent, adapter) = (open.agent.clone(), open.adapter.clone());
         let row = Row {
             // It may have lost what it once acknowledged.
             acked: before.map_or(Seq(0), |row| row.acked.min(holds)),
             last_pong_ms: before.and_then(|row| row.last_pong_ms),
             last_nack: before.and_then(|row| row.last_nack.clone()),
-            is_weak: open.strength.is_weak() || is_pausable,
-            is_pausable: open.strength.pausable || is_pausable,
+            about: About { agent, adapter, strength, from: None },
             versions: open.versions.clone(),
             connection: self.connections,
             is_connected: true,
@@ -169,10 +186,29 @@ impl Roster {
     }
 
     /// It refused what it was sent.
-    pub fn nack(&mut self, key: &SessionKey, connection: u64, nack: Nack) {
+    pub fn nack(&mut self, key: &SessionKey, connection: u64, nack: Nack, at: Timestamp) {
         if let Some(row) = self.row(key, connection) {
-            row.last_nack = Some(nack);
+            row.last_nack = Some((nack, at));
         }
+    }
+
+    /// Where it connects from, and since when.
+    pub fn came_from(&mut self, key: &SessionKey, connection: u64, from: (IpAddr, Timestamp)) {
+        if let Some(row) = self.row(key, connection) {
+            row.about.from = Some(from);
+        }
+    }
+
+    /// Until the lease of whoever this is has run out for certain; none: the server's own path has no lease.
+    pub fn lease_left_ms(&self, id: &ParticipantId, now_ms: u64) -> Option<u64> {
+        let granted_ms = match id {
+            ParticipantId::Server => return None,
+            ParticipantId::Gateway(gateway, boot) => {
+                self.rows.get(&(gateway.clone(), *boot)).and_then(|row| row.last_pong_ms)
+            }
+            ParticipantId::EarlierRun => Some(self.started_ms),
+        };
+        Some(granted_ms.map_or(0, |granted| granted.saturating_add(self.bound_ms()).saturating_sub(now_ms)))
     }
 
     /// A Pong is sent to it now. False when a later connection took its place: then none may be sent.
@@ -197,7 +233,7 @@ impl Roster {
         }
         let bound_ms = self.bound_ms();
         self.rows.retain(|_, row| {
-            let kept_ms = if row.is_pausable { PAUSED_KEPT_MS.max(bound_ms) } else { bound_ms };
+            let kept_ms = if row.about.strength.pausable { PAUSED_KEPT_MS.max(bound_ms) } else { bound_ms };
             row.is_connected || row.last_pong_ms.is_some_and(|sent| now_ms < sent.saturating_add(kept_ms))
         });
     }
@@ -223,7 +259,8 @@ impl Roster {
 
     fn participants(&self) -> BTreeMap<ParticipantId, Participant> {
         let participant = |((id, boot), row): (&SessionKey, &Row)| {
-            let Row { acked, last_pong_ms, is_weak, .. } = *row;
+            let Row { acked, last_pong_ms, ref about, .. } = *row;
+            let is_weak = about.strength.is_weak();
             (ParticipantId::Gateway(id.clone(), *boot), Participant { acked, last_pong_ms, is_weak })
         };
         self.rows.iter().map(participant).collect()
@@ -246,9 +283,10 @@ impl Roster {
             acked: row.acked,
             lag: head.0.saturating_sub(row.acked.0),
             lease_left_ms: row.last_pong_ms.map_or(0, |sent| end_ms(sent).saturating_sub(now_ms)),
-            is_weak: row.is_weak,
+            is_weak: row.about.strength.is_weak(),
             versions: row.versions.clone(),
             last_nack: row.last_nack.clone(),
+            about: row.about.clone(),
         };
         self.rows.iter().map(status).collect()
     }

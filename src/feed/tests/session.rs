@@ -313,7 +313,7 @@ fn what_a_session_may_not_say_ends_it() {
     let nack = Nack { applied: Seq(1), code: NackCode::Gap, detail: String::new() };
     let fault = session.on(FromGateway::Nack(nack.clone()));
     assert_eq!(fault, Err(SessionFault::Refused(nack.clone())));
-    assert_eq!(world.feed.sessions()[0].last_nack, Some(nack));
+    assert_eq!(world.feed.sessions()[0].last_nack, Some((nack, NOW)));
 }
 
 #[test]

@@ -171,6 +171,8 @@ impl World {
             versions: vec![1],
             strength: STRONG,
             cards: Vec::new(),
+            agent: Some("test-gateway/1".parse().unwrap()),
+            adapter: None,
         }
     }
 

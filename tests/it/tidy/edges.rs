@@ -9,6 +9,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pb", &[]),
     ("telemetry", &[]),
     ("env", &["domain"]),
+    // Counts what others tell it; knows none of them.
+    ("metrics", &["env"]),
     ("config", &["domain"]),
     ("policy", &["domain"]),
     ("journal", &["domain", "env"]),
@@ -18,17 +20,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ca", &["x509", "env", "domain"]),
     ("feed", &["wire", "env", "domain"]),
     // Not policy: a bundle enters as a proposal, so the engine never reads TOML.
-    ("app", &["domain", "pb", "env", "wire", "journal", "views", "x509", "ca", "feed", "faults"]),
+    ("app", &["domain", "pb", "env", "wire", "journal", "views", "x509", "ca", "feed", "metrics", "faults"]),
     ("faults", &[]),
     // Beside app: values of the rooms below it that app would only forward.
-    ("rpc", &["app", "wire", "pb", "domain", "env", "x509", "journal", "feed", "views"]),
+    ("rpc", &["app", "wire", "pb", "domain", "env", "x509", "journal", "feed", "views", "metrics"]),
     ("envoy", &["app", "wire", "pb", "domain", "env"]),
     ("client", &["wire", "x509", "env", "pb", "domain"]),
     (
         "server",
         &[
             "config", "rpc", "envoy", "app", "feed", "ca", "views", "journal", "x509", "wire", "pb",
-            "domain", "env",
+            "domain", "env", "metrics",
         ],
     ),
     // Not rpc and envoy: the command line meets them only through server, or as a client.
@@ -61,6 +63,8 @@ const CRATES: &[(&[&str], &[&str])] = &[
         &["tonic", "tonic_prost", "tonic_types", "tonic_health", "tonic_reflection"],
         &["pb", "rpc", "envoy", "client", "server", "cli::remote"],
     ),
+    (&["prometheus_client"], &["metrics"]),
+    (&["hyper"], &["server"]),
     (&["sled"], &["views::disk"]),
     (&["rcgen", "x509_parser"], &["x509", "ca"]),
     (&["serde", "toml"], &["policy", "config", "cli"]),

@@ -310,6 +310,8 @@ impl World {
             versions: Vec::new(),
             strength: STRENGTH,
             cards: Vec::new(),
+            agent: None,
+            adapter: None,
         };
         let is_resumed = start == Start::Resume;
         let holds = if is_resumed { held.seq } else { Seq(0) };

@@ -1,0 +1,92 @@
+//! What operators watch and nobody counts: the fleet, the disk, and what keeps the service from permitting.
+
+use std::collections::BTreeMap;
+
+use super::{App, SERVER_NAME};
+use crate::domain::certificate::PrincipalKind;
+use crate::domain::decision::StateFault;
+use crate::domain::id::PrincipalId;
+use crate::domain::state::State;
+use crate::feed::SessionStatus;
+use crate::journal::Condition;
+use crate::metrics::{Fault, GatewayReading, Readings};
+
+impl App {
+    /// How everything stands now. Asks the disk: not for an async task.
+    pub fn readings(&self) -> Readings {
+        let state = self.state();
+        let (counts, sessions) = (self.feed.counts(), self.feed.sessions());
+        let connected = || sessions.iter().filter(|session| session.is_connected);
+        let len = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let condition = self.journal.condition();
+        let space = match &condition {
+            Condition::Open(space) => Some(*space),
+            Condition::Closed(_) => None,
+        };
+        let registered = state.principals.values();
+        let registered = registered.filter(|p| p.kind == PrincipalKind::Gateway && !p.is_removed);
+        Readings {
+            sessions_opened: counts.opened,
+            bad_claims: counts.bad_claims,
+            nacks: counts.nacks,
+            snapshots: counts.snapshots,
+            pongs: counts.pongs,
+            refused_pings: counts.refused_pings,
+            connected: len(connected().count()),
+            weak: len(connected().filter(|session| session.is_weak).count()),
+            with_lease: len(sessions.iter().filter(|session| session.lease_left_ms > 0).count()),
+            gateways: gateways(&state, registered.map(|p| &p.id), &sessions),
+            head_seq: state.position.seq.0,
+            disk_free: space.map_or(0, |space| space.free),
+            low_water: space.map_or(0, |space| space.low_water),
+            reserve: space.map_or(0, |space| space.reserve),
+            certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),
+            faults: self.faults(space.is_some()),
+        }
+    }
+
+    fn faults(&self, is_open: bool) -> Vec<Fault> {
+        let state_fault = self.state_fault();
+        vec![
+            Fault { kind: "JOURNAL_CLOSED", is_so: !is_open },
+            Fault { kind: "STATE_UNAVAILABLE", is_so: state_fault == Some(StateFault::Unavailable) },
+            Fault { kind: "CLOCK_UNTRUSTED", is_so: state_fault == Some(StateFault::ClockUntrusted) },
+            Fault { kind: "ROLLED_BACK", is_so: self.feed.rollback().is_some() },
+            Fault { kind: "NO_LEASES", is_so: self.feed.closed().is_some() },
+        ]
+    }
+}
+
+/// When the last certificate of a principal ends; 0: it has none.
+fn ends_s(state: &State, id: &PrincipalId) -> i64 {
+    state.system_certificates.get(id).map_or(0, |last| last.not_after.seconds())
+}
+
+/// A row for each registered gateway, with the worst of its connected sessions.
+fn gateways<'a>(
+    state: &State,
+    registered: impl Iterator<Item = &'a PrincipalId>,
+    sessions: &[SessionStatus],
+) -> Vec<GatewayReading> {
+    let new = |id: &'a PrincipalId| {
+        (
+            id,
+            GatewayReading {
+                name: id.to_string(),
+                certificate_ends_s: ends_s(state, id),
+                ..Default::default()
+            },
+        )
+    };
+    let mut rows: BTreeMap<&PrincipalId, GatewayReading> = registered.map(new).collect();
+    for session in sessions.iter().filter(|session| session.is_connected) {
+        let Some(row) = rows.get_mut(&session.gateway) else { continue };
+        row.lease_left_ms = match row.connected {
+            0 => session.lease_left_ms,
+            _ => row.lease_left_ms.min(session.lease_left_ms),
+        };
+        row.connected += 1;
+        row.lag = row.lag.max(session.lag);
+    }
+    rows.into_values().collect()
+}

@@ -1,0 +1,159 @@
+//! What is read when somebody asks, instead of being counted as it happens.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+
+/// The most gateways that are named. What is left of a larger fleet is one row, with its worst values.
+pub const GATEWAYS_MAX: usize = 1_000;
+/// The row of those that are not named; no gateway can be called so.
+const OTHERS: &str = "(others)";
+
+/// Something that keeps the service from permitting or recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Its word.
+    pub kind: &'static str,
+    /// Is it so now?
+    pub is_so: bool,
+}
+
+/// One registered gateway, over all of its sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GatewayReading {
+    /// Its name.
+    pub name: String,
+    /// Sessions that are connected.
+    pub connected: u64,
+    /// Records that the furthest connected session is behind.
+    pub lag: u64,
+    /// What is left of the shortest lease of a connected session, in milliseconds.
+    pub lease_left_ms: u64,
+    /// When its certificate ends, in seconds since 1970; 0: it has none.
+    pub certificate_ends_s: i64,
+}
+
+/// Everything that is read at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// Sessions opened since the start.
+    pub sessions_opened: u64,
+    /// Claims refused since the start.
+    pub bad_claims: u64,
+    /// Nacks since the start.
+    pub nacks: u64,
+    /// Snapshots begun since the start.
+    pub snapshots: u64,
+    /// Pongs since the start.
+    pub pongs: u64,
+    /// Pings without a Pong since the start.
+    pub refused_pings: u64,
+    /// Sessions connected now.
+    pub connected: u64,
+    /// Connected sessions that are weak.
+    pub weak: u64,
+    /// Sessions, present and left, that may hold a lease.
+    pub with_lease: u64,
+    /// Every registered gateway, by name.
+    pub gateways: Vec<GatewayReading>,
+    /// The last record.
+    pub head_seq: u64,
+    /// Bytes free on the disk of the journal.
+    pub disk_free: u64,
+    /// Under this many only restrictions are recorded.
+    pub low_water: u64,
+    /// Bytes left in the reserve for restrictions.
+    pub reserve: u64,
+    /// When the server's own certificate ends, in seconds since 1970.
+    pub certificate_ends_s: i64,
+    /// Every kind of fault.
+    pub faults: Vec<Fault>,
+}
+
+type Labelled = Family<[(&'static str, String); 1], Gauge<u64, AtomicU64>>;
+type Timestamps = Family<[(&'static str, String); 1], Gauge>;
+type Seconds = Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>;
+
+impl Readings {
+    /// As metrics under these names.
+    pub(super) fn registry(&self, prefix: &str) -> Registry {
+        let mut registry = Registry::with_prefix(prefix);
+        for (name, help, count) in [
+            ("feed_sessions_opened", "Sessions that gateways opened", self.sessions_opened),
+            ("feed_bad_claims", "Claims that contradict the record", self.bad_claims),
+            ("feed_nacks", "Messages that gateways refused", self.nacks),
+            ("feed_snapshots", "Snapshots begun", self.snapshots),
+            ("feed_pongs", "Leases granted", self.pongs),
+            ("feed_refused_pings", "Pings that got no lease", self.refused_pings),
+        ] {
+            registry.register(name, help, ConstCounter::new(count));
+        }
+        for (name, help, value) in [
+            ("feed_sessions_connected", "Sessions that are connected", self.connected),
+            ("feed_sessions_weak", "Connected sessions that cannot promise all of enforcement", self.weak),
+            ("feed_sessions_leased", "Sessions, present and left, that may hold a lease", self.with_lease),
+            ("journal_head_seq", "The last record", self.head_seq),
+            ("journal_disk_free_bytes", "Free on the disk of the journal", self.disk_free),
+            ("journal_low_water_bytes", "With less free only restrictions are recorded", self.low_water),
+            ("journal_reserve_bytes", "Left in the reserve for restrictions", self.reserve),
+        ] {
+            registry.register(name, help, ConstGauge::new(value));
+        }
+        registry.register(
+            "server_certificate_expiry_timestamp_seconds",
+            "When the server's own certificate ends; it is renewed at start only",
+            ConstGauge::new(self.certificate_ends_s),
+        );
+        let faults = Labelled::default();
+        for fault in &self.faults {
+            faults.get_or_create(&[("fault", fault.kind.to_owned())]).set(u64::from(fault.is_so));
+        }
+        registry.register("fault", "1 while it keeps the service from permitting or recording", faults);
+        let build = Labelled::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
+        registry.register("build_info", "Always 1; the version is a label", build);
+        self.register_gateways(&mut registry);
+        registry
+    }
+
+    fn register_gateways(&self, registry: &mut Registry) {
+        let (connected, lag, lease) = (Labelled::default(), Labelled::default(), Seconds::default());
+        let ends = Timestamps::default();
+        for gateway in self.bounded() {
+            let label = [("gateway", gateway.name)];
+            connected.get_or_create(&label).set(gateway.connected);
+            lag.get_or_create(&label).set(gateway.lag);
+            let left = std::time::Duration::from_millis(gateway.lease_left_ms);
+            lease.get_or_create(&label).set(left.as_secs_f64());
+            ends.get_or_create(&label).set(gateway.certificate_ends_s);
+        }
+        registry.register("gateway_sessions", "Connected sessions of a registered gateway", connected);
+        registry.register("gateway_lag_records", "Records that its furthest session is behind", lag);
+        registry.register("gateway_lease_left_seconds", "What is left of its shortest lease", lease);
+        registry.register(
+            "gateway_certificate_expiry_timestamp_seconds",
+            "When its certificate ends; 0 when it has none",
+            ends,
+        );
+    }
+
+    /// The gateways that are named, and one row for the rest.
+    fn bounded(&self) -> Vec<GatewayReading> {
+        let (named, rest) = self.gateways.split_at(self.gateways.len().min(GATEWAYS_MAX));
+        let mut rows = named.to_vec();
+        if !rest.is_empty() {
+            let connected = || rest.iter().filter(|gateway| gateway.connected > 0);
+            rows.push(GatewayReading {
+                name: OTHERS.to_owned(),
+                connected: rest.iter().map(|gateway| gateway.connected).sum(),
+                lag: connected().map(|gateway| gateway.lag).max().unwrap_or_default(),
+                lease_left_ms: connected().map(|gateway| gateway.lease_left_ms).min().unwrap_or_default(),
+                certificate_ends_s: rest.iter().map(|gateway| gateway.certificate_ends_s).min().unwrap_or(0),
+            });
+        }
+        rows
+    }
+}
