@@ -1,6 +1,6 @@
-mod pair;
 mod replica;
 mod served;
+mod simulate;
 
 use std::sync::Arc;
 

@@ -38,10 +38,12 @@ pub(crate) const STRONG: Strength = Strength {
     pausable: false,
 };
 
-/// Heads of a log whose tree hash at a record is the hash of its number and of the branch of history.
+/// Heads of a log whose tree hash at a record is the hash of its number and of the branch of history, which begins after
+/// a record.
 pub(crate) struct FakeHeads {
     pub(crate) committed: Mutex<Position>,
     pub(crate) branch: Mutex<u8>,
+    pub(crate) branch_after: Mutex<Seq>,
     key: Ed25519KeyPair,
 }
 
@@ -70,7 +72,9 @@ impl Heads for FakeHeads {
     }
 
     fn root_at(&self, seq: Seq) -> Option<Digest> {
-        Some(Digest::of(&[*self.branch.lock().unwrap(), u8::try_from(seq.0 % 251).unwrap()]))
+        let is_after = seq > *self.branch_after.lock().unwrap();
+        let branch = if is_after { *self.branch.lock().unwrap() } else { 0 };
+        Some(Digest::of(&[branch, u8::try_from(seq.0 % 251).unwrap()]))
     }
 }
 
@@ -110,6 +114,7 @@ impl World {
         let heads = Arc::new(FakeHeads {
             committed: Mutex::new(state.position),
             branch: Mutex::new(0),
+            branch_after: Mutex::new(Seq(0)),
             key: Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap(),
         });
         let feed = Feed::new(
