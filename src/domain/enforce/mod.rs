@@ -19,6 +19,6 @@ pub(crate) use decide::{operators_of, states};
 pub use event::EnforcementEvent;
 pub use lease::{CLOCK_OFFSET_MAX_MS, LEASE_DEFAULT_MS, LEASE_MAX_MS, Lease, PING_MS, PongFault};
 pub use ordinals::OrdinalSet;
-pub use set::EnforcementSet;
+pub use set::{EnforcementSet, Names};
 pub(crate) use view::chain;
 pub use view::{CardLookup, GateView, Position, SubjectLookup, View};
