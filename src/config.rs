@@ -21,6 +21,9 @@ const LOW_WATER_MIB_MAX: u64 = 1 << 20;
 /// The highest limit of requests per second: above it a limit means nothing.
 const REQUESTS_MAX: u32 = 1_000_000;
 
+/// How long a revocation list may be used: long enough to be fetched twice, and no longer than a certificate lives.
+const CRL_LIFETIME_S: std::ops::RangeInclusive<u32> = 60..=604_800;
+
 /// Why a file is not a configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -57,7 +60,8 @@ pub struct Config {
     pub data: PathBuf,
     /// `names`: DNS names and addresses in the server's certificate. Default `["localhost", "127.0.0.1"]`.
     pub names: Vec<String>,
-    /// `crl_base_url`: where relying parties fetch CRLs; in every certificate. Default: the address of `listen`.
+    /// `crl_base_url`: where relying parties fetch CRLs; in every certificate. Default: `/crl` at the address of
+    /// `[crl] listen`, or else of `listen`.
     pub crl_base_url: String,
     /// `low_water_mib`: below this much free disk only restrictions are recorded. Default 64.
     pub low_water_mib: u64,
@@ -69,6 +73,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[envoy]`: which headers of the edge are believed.
     pub envoy: EnvoyHeaders,
+    /// `[crl]`: revocation lists over plain HTTP.
+    pub crl: Crl,
 }
 
 /// `[keys]`: PKCS#8 PEM files of mode 0600. Default: `keys/NAME.pem` in the data folder.
@@ -166,6 +172,24 @@ pub struct EnvoyHeaders {
     pub model_header: Option<String>,
 }
 
+/// `[crl]`: revocation lists (RFC 5280), for relying parties without the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Crl {
+    /// `listen`: address and port of plain HTTP that answers `/crl/AUTHORITY/SHARD.crl`. Default: none, and no list is
+    /// served.
+    pub listen: Option<SocketAddr>,
+    /// `lifetime_s`: how long a list may be used, from its signature to its nextUpdate. Default 3600.
+    #[serde(deserialize_with = "crl_lifetime")]
+    pub lifetime_s: u32,
+}
+
+impl Default for Crl {
+    fn default() -> Self {
+        Self { listen: None, lifetime_s: 3_600 }
+    }
+}
+
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -182,6 +206,7 @@ struct File {
     log: Log,
     limits: Limits,
     envoy: EnvoyHeaders,
+    crl: Crl,
 }
 
 impl Default for File {
@@ -196,6 +221,7 @@ impl Default for File {
             log: Log::default(),
             limits: Limits::default(),
             envoy: EnvoyHeaders::default(),
+            crl: Crl::default(),
         }
     }
 }
@@ -249,7 +275,9 @@ impl Config {
         let usual = KeyFiles::of(&data);
         let key = |path: Option<PathBuf>, usual| path.map_or(usual, |path| resolve(folder, &path));
         Ok(Self {
-            crl_base_url: file.crl_base_url.unwrap_or_else(|| format!("http://{}/crl", file.listen)),
+            crl_base_url: file
+                .crl_base_url
+                .unwrap_or_else(|| format!("http://{}/crl", file.crl.listen.unwrap_or(file.listen))),
             listen: file.listen,
             names: file.names,
             low_water_mib: file.low_water_mib,
@@ -263,6 +291,7 @@ impl Config {
             log: file.log,
             limits: file.limits,
             envoy: file.envoy,
+            crl: file.crl,
         })
     }
 }
@@ -336,6 +365,15 @@ fn requests<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
     Ok(count)
 }
 
+fn crl_lifetime<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+    let seconds = u32::deserialize(d)?;
+    if !CRL_LIFETIME_S.contains(&seconds) {
+        let (from, to) = (CRL_LIFETIME_S.start(), CRL_LIFETIME_S.end());
+        return Err(D::Error::custom(format!("{from} to {to} seconds are allowed")));
+    }
+    Ok(seconds)
+}
+
 fn header<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     let name = String::deserialize(d)?;
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
@@ -365,6 +403,7 @@ mod tests {
         assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Info));
         assert_eq!(config.limits, Limits { requests_per_s: 20_000, address_requests_per_s: 20 });
         assert_eq!(config.envoy, EnvoyHeaders::default());
+        assert_eq!(config.crl, Crl { listen: None, lifetime_s: 3_600 });
     }
 
     #[test]
@@ -396,11 +435,20 @@ mod tests {
             "address_requests_per_s",
             "place_header",
             "model_header",
+            "lifetime_s",
         ] {
             let named =
                 text.lines().any(|line| line.trim_start_matches("#:").starts_with(&format!("{key} =")));
             assert!(named, "{key} is not in deploy/countersign.toml");
         }
+    }
+
+    #[test]
+    fn certificates_name_the_listener_of_lists_unless_told_otherwise() {
+        let config = parse("[crl]\nlisten = \"192.0.2.1:7480\"").unwrap();
+        assert_eq!(config.crl_base_url, "http://192.0.2.1:7480/crl");
+        let told = "crl_base_url = \"http://crl.example/v1\"\n[crl]\nlisten = \"192.0.2.1:7480\"";
+        assert_eq!(parse(told).unwrap().crl_base_url, "http://crl.example/v1");
     }
 
     #[test]
@@ -415,6 +463,8 @@ mod tests {
             ("[log]\nformat = \"xml\"", "line 2", "xml"),
             ("[limits]\nrequests_per_s = 0", "line 2", "requests_per_s"),
             ("[envoy]\nplace_header = \"X Y\"", "line 2", "place_header"),
+            ("[crl]\nlifetime_s = 59", "line 2", "60 to 604800"),
+            ("[crl]\nlisten = \"crl.example\"", "line 2", "listen"),
             ("[keys]\nacess = \"a\"", "line 2", "acess"),
         ] {
             let error = parse(text).unwrap_err().to_string();

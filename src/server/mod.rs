@@ -1,5 +1,6 @@
 //! The running service: listener, TLS, health, graceful stop. Holds no rule of its own.
 
+mod crl_http;
 mod health;
 mod keys;
 mod listener;
@@ -72,6 +73,10 @@ pub struct Settings {
     pub names: Vec<ServerName>,
     /// Where CRLs will be found.
     pub crl_base: CrlBase,
+    /// Where CRLs are served over plain HTTP; none: nowhere.
+    pub crl_listen: Option<SocketAddr>,
+    /// How long a CRL may be used, in seconds.
+    pub crl_lifetime_s: u32,
     /// Under this many free bytes only restrictions are recorded.
     pub low_water: u64,
     /// Connections open at once: [`CONNECTIONS_MAX`]; a test may take fewer.
@@ -122,6 +127,7 @@ pub enum ServerError {
 /// A running server.
 pub struct Running {
     address: SocketAddr,
+    crl_address: Option<SocketAddr>,
     app: Arc<App>,
     stop: watch::Sender<bool>,
     cut: watch::Sender<bool>,
@@ -133,6 +139,11 @@ impl Running {
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves CRLs over plain HTTP, if it does.
+    pub const fn crl_address(&self) -> Option<SocketAddr> {
+        self.crl_address
     }
 
     /// The service behind it.
@@ -200,8 +211,9 @@ pub async fn start(
     let data = settings.data.clone();
     let store = open(&data, settings.low_water, entropy.as_ref())?;
     let keys = keys::load(&settings.keys)?;
-    let crl_base = settings.crl_base.clone();
-    let ingredients = Ingredients { store, keys, crl_base, clock: Arc::clone(&clock), entropy };
+    let (crl_base, crl_lifetime_s) = (settings.crl_base.clone(), settings.crl_lifetime_s);
+    let ingredients =
+        Ingredients { store, keys, crl_base, crl_lifetime_s, clock: Arc::clone(&clock), entropy };
     let app = App::start(ingredients)?;
     if settings.accept_clock {
         app.accept_clock();
@@ -210,13 +222,16 @@ pub async fn start(
     let credential =
         keys::server_credential(&app, (&data, &settings.keys.server), &settings.names, begun.is_ok()).await?;
     let config = tls::server_config(&app, credential)?;
-    let address = settings.listen;
-    let failed = |source| ServerError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+    let (listener, address) = bind(settings.listen).await?;
     let (stop, stopped) = watch::channel(false);
     let (cut, is_cut) = watch::channel(false);
     let mut tasks = Vec::new();
+    let mut crl_address = None;
+    if let Some(listen) = settings.crl_listen {
+        let (listener, address) = bind(listen).await?;
+        crl_address = Some(address);
+        tasks.push(tokio::spawn(crl_http::serve(listener, Arc::clone(&app), stopped.clone())));
+    }
     if let Err(error) = begun {
         tracing::error!(%error, "the start cannot be recorded; nothing is permitted until it is");
         tasks.push(tokio::spawn(keep_beginning(Arc::clone(&app), stopped.clone())));
@@ -248,7 +263,14 @@ pub async fn start(
     tasks.push(tokio::spawn(report(strangers)));
     let upkeep = Upkeep::start(&app);
     tracing::info!(%address, seq = app.state().position.seq.0, "serving");
-    Ok(Running { address, app, stop, cut, tasks, upkeep })
+    Ok(Running { address, crl_address, app, stop, cut, tasks, upkeep })
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 fn server() -> Server {

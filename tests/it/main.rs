@@ -10,6 +10,8 @@ mod cli;
 mod cli_served;
 #[cfg(test)]
 mod credential;
+#[cfg(test)]
+mod crl;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod disk;

@@ -61,6 +61,7 @@ const CRATES: &[(&[&str], &[&str])] = &[
         &["tonic", "tonic_prost", "tonic_types", "tonic_health", "tonic_reflection"],
         &["pb", "rpc", "envoy", "client", "server", "cli::remote"],
     ),
+    (&["hyper", "http_body_util", "httpdate"], &["server"]),
     (&["sled"], &["views::disk"]),
     (&["rcgen", "x509_parser"], &["x509", "ca"]),
     (&["serde", "toml"], &["policy", "config", "cli"]),
