@@ -196,9 +196,7 @@ impl App {
         if shard > last_shard(&state, row.kind) || self.issuer(row.kind).authority().id() != authority {
             return Ok(None);
         }
-        if self.state_fault().is_some() || state.position.seq <= self.crls.recovered {
-            return Err(Error::Unavailable("the record cannot be vouched for now".to_owned()));
-        }
+        self.vouch(&state)?;
         let place = Place { authority, kind: row.kind, shard };
         if let Some(list) = self.crls.fresh(place, &state, self.clock.now(), self.clock.boot_ms()) {
             return Ok(Some(list));
@@ -211,6 +209,7 @@ impl App {
 
     async fn make(self: &Arc<Self>, maker: &mut Maker, place: Place) -> Result<PublishedCrl, Error> {
         let (state, now, boot_ms) = (self.state(), self.clock.now(), self.clock.boot_ms());
+        self.vouch(&state)?;
         // Whoever waited for the same list finds it here.
         if let Some(list) = self.crls.fresh(place, &state, now, boot_ms) {
             return Ok(list);
@@ -241,6 +240,14 @@ impl App {
             crl.number = %number, crl.shard = place.shard, crl.authority = %place.authority, "revocation list signed"
         );
         Ok(list)
+    }
+
+    /// No list says that all is well while the service itself permits nothing, or in the name of an earlier run.
+    fn vouch(&self, state: &State) -> Result<(), Error> {
+        match self.state_fault().is_some() || state.position.seq <= self.crls.recovered {
+            true => Err(Error::Unavailable("the record cannot be vouched for now".to_owned())),
+            false => Ok(()),
+        }
     }
 
     const fn issuer(&self, kind: AuthorityKind) -> &Issuer {

@@ -70,7 +70,7 @@ pub trait CertificateIndex: Send + Sync {
     ) -> Result<Vec<CertificateRow>, ViewError>;
 
     /// The certificates of a revocation list's shard, `shard * BLOCK_LEN` and up, in the order of their ordinals: all of
-    /// them, at most [`BLOCK_LEN`](crate::domain::certificate::BLOCK_LEN).
+    /// them, at most [`BLOCK_LEN`].
     fn by_shard(&self, authority: AuthorityKind, shard: u64) -> Result<Vec<CertificateRow>, ViewError>;
 
     /// Reads everything once and compares it with what was written; returns early, without a complaint, when `stop` is

@@ -12,6 +12,8 @@ use countersign::domain::id::{EntityId, Ordinal, SubjectId};
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use countersign::env::Clock as _;
+#[cfg(feature = "faults")]
+use countersign::journal::faulty::DiskFaults;
 use countersign::pb;
 use countersign::x509::bundle::certificate_pem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -420,6 +422,26 @@ async fn without_a_trusted_clock_no_list_is_given() {
     assert_eq!(later.header("cache-control"), "no-store");
     world.enact(Command::AcceptClock(world.clock.now())).await.unwrap();
     assert_eq!(world.access_crl().await.listed(), 0);
+}
+
+#[cfg(feature = "faults")]
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_record_cannot_be_written_no_list_is_given() {
+    let mut world = World::start().await;
+    let entity = world.partner().await;
+    let (_, caller) = world.member(entity).await;
+    let before = world.access_crl().await.number();
+    DiskFaults::at(&world.dir.path().join("journal")).fail_sync();
+    let ordinal = world.read(&caller.certificate).ordinal;
+    let hold = Command::Hold { ordinal, reason: REASON };
+    // It is held in memory: a list without it would say that all is well.
+    assert!(!world.restrict(hold, pb::Wait::Committed).await.unwrap().durable);
+    let path = world.crl_path(AuthorityKind::Access, 1);
+    assert_eq!(world.crl_request("GET", &path, &[]).await.status, 503);
+    assert_eq!(world.crl_request("GET", &world.crl_path(AuthorityKind::System, 1), &[]).await.status, 503);
+    world.close().await;
+    world.open().await;
+    assert!(world.access_crl().await.number() > before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::Ordering;
 
+use rustls::pki_types::{CertificateDer, UnixTime};
+
 use super::super::tests::{NOW, issuer_with, order, profile};
 use super::*;
 use crate::domain::certificate::{AuthorityKind, Serial};
@@ -130,6 +132,36 @@ fn accepts(issuer: &Issuer, leaf: &[u8], list: &[u8]) -> Result<(), String> {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
+}
+
+/// What webpki, the verifier behind rustls, makes of the leaf under this list.
+fn webpki_accepts(issuer: &Issuer, leaf: &[u8], list: &[u8]) -> Result<(), webpki::Error> {
+    let (leaf, anchor) = (CertificateDer::from(leaf), CertificateDer::from(issuer.authority().der()));
+    let anchors = [webpki::anchor_from_trusted_cert(&anchor).unwrap()];
+    let list = webpki::BorrowedCertRevocationList::from_der(list).unwrap().to_owned().unwrap().into();
+    let lists = [&list];
+    let options = webpki::RevocationOptionsBuilder::new(&lists).unwrap();
+    let options = options.with_expiration_policy(webpki::ExpirationPolicy::Enforce).build();
+    let end_entity = webpki::EndEntityCert::try_from(&leaf).unwrap();
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(NOW.seconds().unsigned_abs()));
+    let (algorithms, usage) = ([webpki::aws_lc_rs::ECDSA_P256_SHA256], webpki::KeyUsage::client_auth());
+    end_entity.verify_for_usage(&algorithms, &anchors, &[], at, usage, Some(options), None).map(|_| ())
+}
+
+#[test]
+fn webpki_agrees() {
+    let (issuer, _) = issuer_with(AuthorityKind::Access, Curve::P256, None);
+    let order = order();
+    let leaf = issuer.sign(issuer.prepare(&order, NOW).unwrap()).unwrap().der;
+    let sign = |address: &str, entries| issuer.sign_list(list(address, entries), NOW).unwrap().der;
+    let own = address(&issuer);
+    let reason = ReasonCode::KeyCompromise;
+    assert_eq!(webpki_accepts(&issuer, &leaf, &sign(&own, vec![entry(serial(9), reason)])), Ok(()));
+    let listed = sign(&own, vec![entry(order.content.serial, reason)]);
+    assert_eq!(webpki_accepts(&issuer, &leaf, &listed), Err(webpki::Error::CertRevoked));
+    let shard = profile().crl_address(&issuer.authority().id(), Ordinal(10_000)).unwrap();
+    let of_another = sign(&shard, vec![]);
+    assert_eq!(webpki_accepts(&issuer, &leaf, &of_another), Err(webpki::Error::UnknownRevocationStatus));
 }
 
 #[test]
