@@ -21,6 +21,9 @@ const LOW_WATER_MIB_MAX: u64 = 1 << 20;
 /// The highest limit of requests per second: above it a limit means nothing.
 const REQUESTS_MAX: u32 = 1_000_000;
 
+/// How long a revocation list may be used: long enough to be fetched twice, and no longer than a certificate lives.
+const CRL_LIFETIME_S: std::ops::RangeInclusive<u32> = 60..=604_800;
+
 /// Why a file is not a configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -57,7 +60,8 @@ pub struct Config {
     pub data: PathBuf,
     /// `names`: DNS names and addresses in the server's certificate. Default `["localhost", "127.0.0.1"]`.
     pub names: Vec<String>,
-    /// `crl_base_url`: where relying parties fetch CRLs; in every certificate. Default: the address of `listen`.
+    /// `crl_base_url`: where relying parties fetch CRLs; in every certificate. Default: `/crl` at the address of
+    /// `[crl] listen`, or else of `listen`.
     pub crl_base_url: String,
     /// `low_water_mib`: below this much free disk only restrictions are recorded. Default 64.
     pub low_water_mib: u64,
@@ -71,6 +75,8 @@ pub struct Config {
     pub envoy: EnvoyHeaders,
     /// `[metrics]`: where Prometheus reads.
     pub metrics: MetricsPage,
+    /// `[crl]`: revocation lists over plain HTTP.
+    pub crl: Crl,
 }
 
 /// `[keys]`: PKCS#8 PEM files of mode 0600. Default: `keys/NAME.pem` in the data folder.
@@ -177,6 +183,24 @@ pub struct MetricsPage {
     pub listen: Option<SocketAddr>,
 }
 
+/// `[crl]`: revocation lists (RFC 5280), for relying parties without the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Crl {
+    /// `listen`: address and port of plain HTTP that answers `/crl/AUTHORITY/SHARD.crl`. Default: none, and no list is
+    /// served.
+    pub listen: Option<SocketAddr>,
+    /// `lifetime_s`: how long a list may be used, from its signature to its nextUpdate. Default 3600.
+    #[serde(deserialize_with = "crl_lifetime")]
+    pub lifetime_s: u32,
+}
+
+impl Default for Crl {
+    fn default() -> Self {
+        Self { listen: None, lifetime_s: 3_600 }
+    }
+}
+
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -194,6 +218,7 @@ struct File {
     limits: Limits,
     envoy: EnvoyHeaders,
     metrics: MetricsPage,
+    crl: Crl,
 }
 
 impl Default for File {
@@ -209,6 +234,7 @@ impl Default for File {
             limits: Limits::default(),
             envoy: EnvoyHeaders::default(),
             metrics: MetricsPage::default(),
+            crl: Crl::default(),
         }
     }
 }
@@ -262,7 +288,9 @@ impl Config {
         let usual = KeyFiles::of(&data);
         let key = |path: Option<PathBuf>, usual| path.map_or(usual, |path| resolve(folder, &path));
         Ok(Self {
-            crl_base_url: file.crl_base_url.unwrap_or_else(|| format!("http://{}/crl", file.listen)),
+            crl_base_url: file
+                .crl_base_url
+                .unwrap_or_else(|| format!("http://{}/crl", file.crl.listen.unwrap_or(file.listen))),
             listen: file.listen,
             names: file.names,
             low_water_mib: file.low_water_mib,
@@ -277,6 +305,7 @@ impl Config {
             limits: file.limits,
             envoy: file.envoy,
             metrics: file.metrics,
+            crl: file.crl,
         })
     }
 }
@@ -364,6 +393,15 @@ fn private<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SocketAddr>, D::Err
     Ok(Some(address))
 }
 
+fn crl_lifetime<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+    let seconds = u32::deserialize(d)?;
+    if !CRL_LIFETIME_S.contains(&seconds) {
+        let (from, to) = (CRL_LIFETIME_S.start(), CRL_LIFETIME_S.end());
+        return Err(D::Error::custom(format!("{from} to {to} seconds are allowed")));
+    }
+    Ok(seconds)
+}
+
 fn header<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     let name = String::deserialize(d)?;
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
@@ -394,6 +432,7 @@ mod tests {
         assert_eq!(config.limits, Limits { requests_per_s: 20_000, address_requests_per_s: 20 });
         assert_eq!(config.envoy, EnvoyHeaders::default());
         assert_eq!(config.metrics.listen, None);
+        assert_eq!(config.crl, Crl { listen: None, lifetime_s: 3_600 });
     }
 
     #[test]
@@ -426,11 +465,20 @@ mod tests {
             "address_requests_per_s",
             "place_header",
             "model_header",
+            "lifetime_s",
         ] {
             let named =
                 text.lines().any(|line| line.trim_start_matches("#:").starts_with(&format!("{key} =")));
             assert!(named, "{key} is not in deploy/countersign.toml");
         }
+    }
+
+    #[test]
+    fn certificates_name_the_listener_of_lists_unless_told_otherwise() {
+        let config = parse("[crl]\nlisten = \"192.0.2.1:7480\"").unwrap();
+        assert_eq!(config.crl_base_url, "http://192.0.2.1:7480/crl");
+        let told = "crl_base_url = \"http://crl.example/v1\"\n[crl]\nlisten = \"192.0.2.1:7480\"";
+        assert_eq!(parse(told).unwrap().crl_base_url, "http://crl.example/v1");
     }
 
     #[test]
@@ -448,6 +496,8 @@ mod tests {
             ("[metrics]\nlisten = \"0.0.0.0:9464\"", "line 2", "loopback or private"),
             ("[metrics]\nlisten = \"[::]:9464\"", "line 2", "loopback or private"),
             ("[metrics]\nlisten = \"203.0.113.1:9464\"", "line 2", "loopback or private"),
+            ("[crl]\nlifetime_s = 59", "line 2", "60 to 604800"),
+            ("[crl]\nlisten = \"crl.example\"", "line 2", "listen"),
             ("[keys]\nacess = \"a\"", "line 2", "acess"),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::ca::lifetime::TooShort;
-use crate::ca::{IssueFault, PrepareFault};
+use crate::ca::{IssueFault, ListFault, PrepareFault};
 use crate::domain::flow::Reject;
 use crate::domain::id::{RequestId, Seq};
 use crate::journal::JournalError;
@@ -138,6 +138,12 @@ impl From<PrepareFault> for Error {
 impl From<IssueFault> for Error {
     fn from(fault: IssueFault) -> Self {
         Self::Internal(format!("a certificate was not signed: {fault}"))
+    }
+}
+
+impl From<ListFault> for Error {
+    fn from(fault: ListFault) -> Self {
+        Self::Internal(format!("a revocation list was not signed: {fault}"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The service itself, without a transport: the one writer and the workflows that orchestrate. Each request reads the
 //! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
 
+mod crl;
 mod engine;
 mod enroll;
 mod error;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+pub use crl::PublishedCrl;
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
 pub use error::Error;
@@ -32,6 +34,7 @@ pub use restrict::{Restriction, Wait};
 pub use trusted_time::TrustedTime;
 pub use upkeep::Upkeep;
 
+use self::crl::Crls;
 use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
@@ -77,6 +80,8 @@ pub struct Ingredients {
     pub keys: Keys,
     /// Where CRLs will be found; in every leaf.
     pub crl_base: CrlBase,
+    /// How long a CRL may be used, in seconds.
+    pub crl_lifetime_s: u32,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -99,6 +104,7 @@ pub struct App {
     system: Issuer,
     ordinals: Ordinals,
     verified: CertificateCache,
+    crls: Crls,
     certificates: Arc<dyn CertificateIndex>,
     boot: BootId,
 }
@@ -127,15 +133,19 @@ pub enum Mode {
     ValidateOnly,
 }
 
+/// What does not fit together when the service starts.
+fn internal(what: &str, e: &dyn std::fmt::Display) -> Error {
+    Error::Internal(format!("{what}: {e}"))
+}
+
 impl App {
     /// Starts the service on an opened data directory. It grants nothing before [`begin`](Self::begin).
     ///
     /// # Errors
     /// Keys that do not fit the record, or a system without threads.
     pub fn start(ingredients: Ingredients) -> Result<Arc<Self>, Error> {
-        let Ingredients { store, keys, crl_base, clock, entropy } = ingredients;
+        let Ingredients { store, keys, crl_base, crl_lifetime_s, clock, entropy } = ingredients;
         let state = store.state;
-        let internal = |what: &str, e: &dyn std::fmt::Display| Error::Internal(format!("{what}: {e}"));
         let trust_domain =
             state.settings.trust_domain.parse().map_err(|e| internal("trust domain of genesis", &e))?;
         let arc = state.settings.arc.parse().map_err(|e| internal("arc of genesis", &e))?;
@@ -173,8 +183,8 @@ impl App {
             last: Mutex::new(None),
             trees: Mutex::default(),
         });
-        let feed =
-            Feed::new(Arc::clone(&clock), Arc::clone(&heads) as Arc<dyn feed::Heads>, recovered, boot_ms);
+        let of_feed = Arc::clone(&heads) as Arc<dyn feed::Heads>;
+        let feed = Feed::new(Arc::clone(&clock), of_feed, recovered, boot_ms);
         let parts = Parts {
             journal: Arc::clone(&journal),
             shared: Arc::clone(&shared),
@@ -184,6 +194,7 @@ impl App {
         };
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
+            crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,
             journal,

@@ -2,9 +2,11 @@
 //!
 //! `prepare` writes the certificate with a worthless signature and has it linted and parsed, so that everything that
 //! could be wrong with it is known before the key is touched and before the intent is journaled. `sign` consumes what
-//! was prepared; nothing can be signed twice, changed in between, or signed without the lint. Callers: app, cli.
+//! was prepared; nothing can be signed twice, changed in between, or signed without the lint. Revocation lists are written,
+//! linted and signed in one step. Callers: app, cli.
 
 pub mod bootstrap;
+pub mod crl;
 pub mod lifetime;
 pub mod signer;
 
@@ -13,6 +15,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use crl::{ListFault, ListOrder, SignedList};
 pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer};
 
 use crate::domain::certificate::Serial;

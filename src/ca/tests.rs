@@ -14,9 +14,9 @@ use crate::x509::chain::{check_validity, read};
 use crate::x509::{Arc as OidArc, ClientKey, ServerName, TrustBundle};
 
 /// 2026-06-27T12:00:00.789Z.
-const NOW: Timestamp = Timestamp::from_millis(1_782_561_600_789);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_782_561_600_789);
 
-fn profile() -> Profile {
+pub(super) fn profile() -> Profile {
     let base = "http://crl.example/v1".parse().unwrap();
     Profile::new("countersign.example".parse().unwrap(), OidArc::default(), Some(base))
 }
@@ -31,9 +31,9 @@ fn new_authority(kind: AuthorityKind) -> NewAuthority {
 }
 
 /// Counts what it signs, and can be told to fail or to lie.
-struct WatchedSigner {
+pub(super) struct WatchedSigner {
     inner: FileSigner,
-    signed: AtomicUsize,
+    pub(super) signed: AtomicUsize,
     answer: Option<Result<Vec<u8>, SignFault>>,
 }
 
@@ -56,7 +56,7 @@ fn key_path(dir: &tempfile::TempDir) -> PathBuf {
     dir.path().join("authority.key")
 }
 
-fn issuer_with(
+pub(super) fn issuer_with(
     kind: AuthorityKind,
     curve: Curve,
     answer: Option<Result<Vec<u8>, SignFault>>,
@@ -69,7 +69,7 @@ fn issuer_with(
     (issuer, signer)
 }
 
-fn order() -> Order {
+pub(super) fn order() -> Order {
     let key = ClientKey::generate(Curve::P256).unwrap();
     let limits = [(LimitKind::Issuer, NOW.plus_ms(365 * 86_400_000))];
     let life = validity(NOW, Ttl::default(), &limits, [3; 8]).unwrap();

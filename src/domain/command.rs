@@ -392,6 +392,33 @@ impl Command {
         }
     }
 
+    /// Why, if it takes something away and its officers said so.
+    pub const fn reason(&self) -> Option<RevocationReason> {
+        match self {
+            Self::RemoveEntity { reason, .. }
+            | Self::Revoke { reason, .. }
+            | Self::Stop { reason, .. }
+            | Self::Suspend { reason, .. }
+            | Self::Hold { reason, .. } => Some(*reason),
+            Self::RegisterPrincipal(_)
+            | Self::RemovePrincipal(_)
+            | Self::ActivateEntity(_)
+            | Self::RejectEntity(_)
+            | Self::AmendAnnex { .. }
+            | Self::GrantModel { .. }
+            | Self::EndGrant { .. }
+            | Self::RegisterLicense(_)
+            | Self::AdoptPolicy(_)
+            | Self::ReleaseStop(_)
+            | Self::Unsuspend(_)
+            | Self::ReleaseHold(_)
+            | Self::DecideSubject { .. }
+            | Self::RecordScreening { .. }
+            | Self::RecordSafeguards { .. }
+            | Self::AcceptClock(_) => None,
+        }
+    }
+
     /// Its name, as in the API and the log.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -176,7 +176,7 @@ impl Session {
     /// Says where the gateway connects from, for who looks at the fleet.
     pub fn came_from(&self, address: IpAddr) {
         let now = self.shared.clock.now();
-        self.shared.lock().roster.came_from(&self.key, self.connection, (address, now));
+        self.shared.lock().roster.came_from(&self.key, self.connection, (address.to_string(), now));
     }
 
     /// Takes a message of the gateway.

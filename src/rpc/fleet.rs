@@ -54,11 +54,11 @@ fn row((gateway, _): &Key, session: Option<&SessionStatus>) -> pb::GatewaySessio
         ),
         agent: text(about.agent.as_ref().map(ToString::to_string)),
         adapter: text(about.adapter.as_ref().map(ToString::to_string)),
-        connected_since: text(about.from.map(|(_, since)| since.to_string())),
+        connected_since: text(about.from.as_ref().map(|(_, since)| since.to_string())),
         enforcement: Some(about.strength.into()),
         weak_because: about.strength.weaknesses().map(|weakness| weakness.to_string()).collect(),
         last_nack_at: text(session.last_nack.as_ref().map(|(_, at)| at.to_string())),
-        peer_address: text(about.from.map(|(address, _)| address.to_string())),
+        peer_address: text(about.from.as_ref().map(|(address, _)| address.clone())),
     }
 }
 

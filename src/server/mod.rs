@@ -1,5 +1,6 @@
 //! The running service: listener, TLS, health, graceful stop. Holds no rule of its own.
 
+mod crl_http;
 mod health;
 mod keys;
 mod listener;
@@ -73,6 +74,10 @@ pub struct Settings {
     pub names: Vec<ServerName>,
     /// Where CRLs will be found.
     pub crl_base: CrlBase,
+    /// Where CRLs are served over plain HTTP; none: nowhere.
+    pub crl_listen: Option<SocketAddr>,
+    /// How long a CRL may be used, in seconds.
+    pub crl_lifetime_s: u32,
     /// Under this many free bytes only restrictions are recorded.
     pub low_water: u64,
     /// Connections open at once: [`CONNECTIONS_MAX`]; a test may take fewer.
@@ -126,6 +131,7 @@ pub enum ServerError {
 pub struct Running {
     address: SocketAddr,
     metrics: Option<SocketAddr>,
+    crl_address: Option<SocketAddr>,
     app: Arc<App>,
     stop: watch::Sender<bool>,
     cut: watch::Sender<bool>,
@@ -142,6 +148,11 @@ impl Running {
     /// Where Prometheus reads, if anywhere.
     pub const fn metrics(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+
+    /// Where it serves CRLs over plain HTTP, if it does.
+    pub const fn crl_address(&self) -> Option<SocketAddr> {
+        self.crl_address
     }
 
     /// The service behind it.
@@ -209,8 +220,9 @@ pub async fn start(
     let data = settings.data.clone();
     let store = open(&data, settings.low_water, entropy.as_ref())?;
     let keys = keys::load(&settings.keys)?;
-    let crl_base = settings.crl_base.clone();
-    let ingredients = Ingredients { store, keys, crl_base, clock: Arc::clone(&clock), entropy };
+    let (crl_base, crl_lifetime_s) = (settings.crl_base.clone(), settings.crl_lifetime_s);
+    let ingredients =
+        Ingredients { store, keys, crl_base, crl_lifetime_s, clock: Arc::clone(&clock), entropy };
     let app = App::start(ingredients)?;
     if settings.accept_clock {
         app.accept_clock();
@@ -220,13 +232,15 @@ pub async fn start(
         keys::server_credential(&app, (&data, &settings.keys.server), &settings.names, begun.is_ok()).await?;
     let config = tls::server_config(&app, credential)?;
     let (listener, address) = listen(settings.listen).await?;
-    let page = match settings.metrics {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
+    let page = listen_if(settings.metrics).await?;
     let (stop, stopped) = watch::channel(false);
     let (cut, is_cut) = watch::channel(false);
     let mut tasks = Vec::new();
+    let lists = listen_if(settings.crl_listen).await?;
+    let crl_address = lists.map(|(listener, address)| {
+        tasks.push(tokio::spawn(crl_http::serve(listener, Arc::clone(&app), stopped.clone())));
+        address
+    });
     if let Err(error) = begun {
         tracing::error!(%error, "the start cannot be recorded; nothing is permitted until it is");
         tasks.push(tokio::spawn(keep_beginning(Arc::clone(&app), stopped.clone())));
@@ -264,7 +278,14 @@ pub async fn start(
     });
     let upkeep = Upkeep::start(&app);
     tracing::info!(%address, seq = app.state().position.seq.0, "serving");
-    Ok(Running { address, metrics, app, stop, cut, tasks, upkeep })
+    Ok(Running { address, metrics, crl_address, app, stop, cut, tasks, upkeep })
+}
+
+async fn listen_if(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, ServerError> {
+    match address {
+        Some(address) => listen(address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {

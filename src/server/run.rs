@@ -47,6 +47,8 @@ impl TryFrom<Config> for Settings {
             principals: rate(config.limits.requests_per_s),
             addresses: rate(config.limits.address_requests_per_s),
             strangers: StrangerLife::default(),
+            crl_listen: config.crl.listen,
+            crl_lifetime_s: config.crl.lifetime_s,
             headers: TrustedHeaders { model: config.envoy.model_header, place: config.envoy.place_header },
             metrics: config.metrics.listen,
             accept_clock: false,

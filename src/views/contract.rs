@@ -178,6 +178,7 @@ pub(super) fn holds(make: &dyn Fn() -> Box<dyn Subject>) {
     an_intent_and_its_issuance_may_share_a_page(make());
     contradictions_are_damage_and_change_nothing(make());
     lists_continue_after_an_ordinal(make());
+    a_shard_is_all_of_its_ordinals_and_no_other(make());
     a_cleared_index_is_filled_again(make());
     a_rebuild_stops_when_told(make());
     a_rebuild_gives_up_on_a_journal_that_contradicts_itself(make());
@@ -282,6 +283,31 @@ fn lists_continue_after_an_ordinal(subject: Box<dyn Subject>) {
     assert!(found.iter().eq(expected) && found.len() > 20);
     assert_eq!(subject.index().by_entity(entity(1), Some(Ordinal(u64::MAX)), 4).unwrap(), []);
     assert_eq!(subject.index().by_entity(entity(1), None, 0).unwrap(), []);
+}
+
+fn a_shard_is_all_of_its_ordinals_and_no_other(subject: Box<dyn Subject>) {
+    let mut history = History { entries: Vec::new(), rows: BTreeMap::new() };
+    // Every fifth is of the system authority, with a fifth of the number.
+    for number in [1, 9_999, 10_001, 19_999, 20_001, 49_995, 50_000] {
+        let key = history.intend(number);
+        history.issue(key);
+    }
+    history.rebuild(subject.index());
+    let (access, system) = (AuthorityKind::Access, AuthorityKind::System);
+    for (authority, shard, ordinals) in [
+        (access, 0, [1, 9_999].as_slice()),
+        (access, 1, &[10_001, 19_999]),
+        (access, 2, &[20_001]),
+        (access, 3, &[]),
+        (access, u64::MAX, &[]),
+        (system, 0, &[9_999]),
+        (system, 1, &[10_000]),
+        (system, 2, &[]),
+    ] {
+        let rows = subject.index().by_shard(authority, shard).unwrap();
+        let expected = ordinals.iter().map(|ordinal| &history.rows[&(authority, Ordinal(*ordinal))]);
+        assert!(rows.iter().eq(expected), "{authority} {shard}");
+    }
 }
 
 fn a_cleared_index_is_filled_again(subject: Box<dyn Subject>) {

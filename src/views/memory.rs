@@ -109,6 +109,12 @@ impl CertificateIndex for MemoryIndex {
         Ok(inner.list(&inner.entities, entity, after, limit))
     }
 
+    fn by_shard(&self, authority: AuthorityKind, shard: u64) -> Result<Vec<CertificateRow>, ViewError> {
+        let (first, last) = super::shard_ordinals(shard);
+        let inner = self.read();
+        Ok(inner.rows.range((authority, first)..=(authority, last)).map(|(_, row)| row.clone()).collect())
+    }
+
     fn check(&self, _stop: &AtomicBool) -> Result<(), ViewError> {
         Ok(())
     }

@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 
 use thiserror::Error;
 
-use crate::domain::certificate::{AuthorityKind, Serial};
+use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, Serial};
 use crate::domain::event::Entry;
 use crate::domain::id::{EntityId, Ordinal, Seq, SubjectId};
 
@@ -69,6 +69,10 @@ pub trait CertificateIndex: Send + Sync {
         limit: usize,
     ) -> Result<Vec<CertificateRow>, ViewError>;
 
+    /// The certificates of a revocation list's shard, `shard * BLOCK_LEN` and up, in the order of their ordinals: all of
+    /// them, at most [`BLOCK_LEN`].
+    fn by_shard(&self, authority: AuthorityKind, shard: u64) -> Result<Vec<CertificateRow>, ViewError>;
+
     /// Reads everything once and compares it with what was written; returns early, without a complaint, when `stop` is
     /// set. It reads everything: 100,000 certificates took 2.7 s in an unoptimised build.
     fn check(&self, stop: &AtomicBool) -> Result<(), ViewError>;
@@ -116,6 +120,12 @@ pub enum ViewError {
         /// The cause.
         source: io::Error,
     },
+}
+
+/// The first and the last ordinal of a shard.
+pub(crate) const fn shard_ordinals(shard: u64) -> (Ordinal, Ordinal) {
+    let first = shard.saturating_mul(BLOCK_LEN);
+    (Ordinal(first), Ordinal(first.saturating_add(BLOCK_LEN - 1)))
 }
 
 impl ViewError {

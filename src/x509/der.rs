@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         self.rest.first() == Some(&tag)
     }
 
-    /// The next element, whatever its tag. Lengths over 65535 and tags over 30 do not occur in what we read.
+    /// The next element, whatever its tag. Lengths over 24 bits and tags over 30 do not occur in what we read.
     pub(super) fn any(&mut self) -> Result<Element<'a>, NotDer> {
         let (&tag, after_tag) = self.rest.split_first().ok_or(NotDer)?;
         if tag & 0x1f == 0x1f {
@@ -84,6 +84,10 @@ impl<'a> Reader<'a> {
             // X.690 section 10.1: the shortest form of a length, so 0x81 only from 128 and 0x82 only from 256.
             [0x81, len @ 0x80..=0xff, ..] => (usize::from(*len), 3),
             [0x82, high @ 1..=0xff, low, ..] => (usize::from(u16::from_be_bytes([*high, *low])), 4),
+            // A revocation list of a full shard has half a megabyte.
+            [0x83, high @ 1..=0xff, middle, low, ..] => {
+                ((usize::from(*high) << 16) | (usize::from(*middle) << 8) | usize::from(*low), 5)
+            }
             _ => return Err(NotDer),
         };
         let (raw, rest) = self.rest.split_at_checked(header_len + len).ok_or(NotDer)?;
@@ -111,15 +115,16 @@ pub(super) fn only(bytes: &[u8], tag: u8) -> Result<Element<'_>, NotDer> {
     Ok(element)
 }
 
-/// Writes one element whose value is the parts, one after the other. Values over 65535 bytes are not written.
+/// Writes one element whose value is the parts, one after the other. Values of 16 MiB and more are not written.
 pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let len: usize = parts.iter().map(|part| part.len()).sum();
-    let mut out = Vec::with_capacity(len + 4);
+    let mut out = Vec::with_capacity(len + 5);
     out.push(tag);
-    match u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes() {
-        [0, low @ 0..=0x7f] => out.push(low),
-        [0, low] => out.extend([0x81, low]),
-        [high, low] => out.extend([0x82, high, low]),
+    match u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes() {
+        [0, 0, 0, low @ 0..=0x7f] => out.push(low),
+        [0, 0, 0, low] => out.extend([0x81, low]),
+        [0, 0, high, low] => out.extend([0x82, high, low]),
+        [_, high, middle, low] => out.extend([0x83, high, middle, low]),
     }
     for part in parts {
         out.extend_from_slice(part);

@@ -57,7 +57,7 @@ pub fn lint(der: &[u8], intent: &Intent<'_>) -> Result<(), LintFault> {
     Ok(())
 }
 
-const fn same(what: &'static str, holds: bool) -> Result<(), LintFault> {
+pub(super) const fn same(what: &'static str, holds: bool) -> Result<(), LintFault> {
     if holds { Ok(()) } else { Err(LintFault { what }) }
 }
 

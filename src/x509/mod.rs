@@ -1,4 +1,5 @@
-//! X.509 as this service speaks it: one certificate format that we own, written by a template and read strictly.
+//! X.509 as this service speaks it: one certificate format that we own, written by a template and read strictly, and the
+//! revocation lists of its authorities.
 //!
 //! A certificate request gives a key and nothing else; a certificate gives facts that were true at its issuance.
 //! Nothing here holds a private key of an authority, reads a clock or does I/O. Callers: ca, client, app.
@@ -8,6 +9,7 @@ pub mod bundle;
 pub mod cert;
 pub mod chain;
 pub mod client_key;
+pub mod crl;
 pub mod csr;
 mod der;
 pub mod explain;
@@ -25,6 +27,7 @@ pub use bundle::{BundleFault, TrustBundle};
 pub use cert::{Unverified, parse};
 pub use chain::check_validity;
 pub use client_key::{ClientKey, ClientKeyFault};
+pub use crl::{CrlContent, CrlEntry, CrlNumber, ReasonCode};
 pub use csr::{CsrFault, Ignored, RequestedKey};
 pub use extension::{Arc, Attribute};
 pub use fault::CertificateFault;

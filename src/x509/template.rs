@@ -1,6 +1,6 @@
 //! The one place where certificates are written. Everything but the public key comes from our records.
 //!
-//! A template gives a draft: the certificate with a worthless signature. The part to be signed in it is final, so a
+//! A template gives a draft: the certificate, or the revocation list, with a worthless signature. The part to be signed in it is final, so a
 //! draft can be linted and journaled before the authority's key is touched. rcgen writes the DER; serial and dates
 //! are always set, because its defaults are not ours.
 
@@ -8,8 +8,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose,
+    SanType, SerialNumber,
 };
 use thiserror::Error;
 
@@ -106,7 +107,7 @@ pub struct AuthorityContent {
     pub not_after: Timestamp,
 }
 
-/// A certificate whose signed part is final and whose signature is worthless.
+/// A certificate or a revocation list whose signed part is final and whose signature is worthless.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Draft {
     der: Vec<u8>,
@@ -114,7 +115,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// The certificate with the worthless signature: parses like a real one, verifies under no key.
+    /// All of it with the worthless signature: parses like a real one, verifies under no key.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
@@ -175,6 +176,11 @@ impl Template {
     ) -> Result<Draft, TemplateFault> {
         let certificate = params.signed_by(key, &self.issuer).map_err(|_| TemplateFault::Encoding)?;
         Draft::from_der(certificate.der().to_vec())
+    }
+
+    pub(super) fn list_of(&self, params: &CertificateRevocationListParams) -> Result<Draft, TemplateFault> {
+        let list = params.signed_by(&self.issuer).map_err(|_| TemplateFault::Encoding)?;
+        Draft::from_der(list.der().to_vec())
     }
 
     /// rcgen writes AKI, SAN, keyUsage, EKU, CRLDP and the custom extensions in this order, whatever the order
@@ -268,7 +274,7 @@ pub fn authority_draft(key: &PublicKey, content: &AuthorityContent) -> Result<Dr
     Draft::from_der(certificate.der().to_vec())
 }
 
-/// A certificate from its two stored halves (RFC 5280 section 4.1). The curve is that of the authority's key.
+/// A certificate from its two stored halves (RFC 5280 section 4.1), or a list (section 5.1). The curve is that of the authority's key.
 pub fn assemble(tbs: &[u8], curve: Curve, signature: &[u8]) -> Vec<u8> {
     let signature = der::element(BIT_STRING, &[&[0], signature]);
     der::element(SEQUENCE, &[tbs, curve.signature_algorithm(), &signature])
@@ -290,7 +296,7 @@ fn authority_name(kind: AuthorityKind, id: AuthorityId) -> DistinguishedName {
     name
 }
 
-fn check_validity(not_before: Timestamp, not_after: Timestamp) -> Result<(), TemplateFault> {
+pub(super) fn check_validity(not_before: Timestamp, not_after: Timestamp) -> Result<(), TemplateFault> {
     let whole = |at: Timestamp| at.millis() >= 0 && at.millis() % 1000 == 0;
     if whole(not_before) && whole(not_after) && not_before < not_after {
         Ok(())

@@ -11,6 +11,8 @@ mod cli_served;
 #[cfg(test)]
 mod credential;
 #[cfg(test)]
+mod crl;
+#[cfg(test)]
 mod dev;
 #[cfg(feature = "faults")]
 #[cfg(test)]

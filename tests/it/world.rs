@@ -458,6 +458,8 @@ pub(crate) fn settings(data: &Path) -> Settings {
         keys: countersign::config::KeyFiles::of(data),
         names: vec![ServerName::dns("localhost").unwrap(), ServerName::Ip("127.0.0.1".parse().unwrap())],
         crl_base: "http://crl.test.example/crl".parse().unwrap(),
+        crl_listen: Some("127.0.0.1:0".parse().unwrap()),
+        crl_lifetime_s: 3_600,
         low_water: 1 << 20,
         connections_max: server::CONNECTIONS_MAX,
         principals: Rate { per_s: 100_000, burst: 100_000 },

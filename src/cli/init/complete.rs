@@ -160,6 +160,7 @@ async fn issue(data: &Path, config: &Config, store: store::Store, genesis: &Gene
         store,
         keys,
         crl_base: config.crl_base_url.parse()?,
+        crl_lifetime_s: config.crl.lifetime_s,
         clock: Shared::new(SystemClock),
         entropy: Shared::new(SystemEntropy),
     })?;

@@ -184,6 +184,7 @@ fn write_config(data: &Path, new: &New) -> Result<(), Failure> {
          # This folder.\n\
          data = \".\"\n\
          names = [{names}]\n\
+         # Where CRLs are found. `[crl] listen` serves them; then this is its address, or that of a cache in front of it.\n\
          crl_base_url = \"{crl}\"\n",
         new.listen
     );

@@ -3,7 +3,6 @@
 //! it may permit.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::barrier::{Barrier, BarrierReport, Participant, ParticipantId, bound_ms};
 use super::message::{Nack, Open, SoftwareName, Strength};
@@ -27,8 +26,8 @@ pub struct About {
     pub adapter: Option<SoftwareName>,
     /// What the gateway can promise, with what its registration says of its machine.
     pub strength: Strength,
-    /// When this connection began, and where it is from.
-    pub from: Option<(IpAddr, Timestamp)>,
+    /// Where this connection is from, as people read it, and when it began.
+    pub from: Option<(String, Timestamp)>,
 }
 
 /// How a session stands, for people.
@@ -193,7 +192,7 @@ impl Roster {
     }
 
     /// Where it connects from, and since when.
-    pub fn came_from(&mut self, key: &SessionKey, connection: u64, from: (IpAddr, Timestamp)) {
+    pub fn came_from(&mut self, key: &SessionKey, connection: u64, from: (String, Timestamp)) {
         if let Some(row) = self.row(key, connection) {
             row.about.from = Some(from);
         }

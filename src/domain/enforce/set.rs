@@ -61,6 +61,34 @@ pub struct EnforcementSet {
     pub lease_ms: u32,
 }
 
+/// What an access certificate is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// The authority.
+    pub issuer: AuthorityId,
+    /// Its number.
+    pub ordinal: Ordinal,
+    /// Whose it is.
+    pub entity: EntityId,
+    /// Who it names.
+    pub subject: SubjectId,
+    /// Its chain of renewals.
+    pub lineage: LineageId,
+}
+
+impl Names {
+    /// Those of a certificate.
+    pub const fn of(certificate: &Certificate, facts: &AccessFacts) -> Self {
+        Self {
+            issuer: certificate.issuer,
+            ordinal: certificate.ordinal,
+            entity: facts.entity.entity,
+            subject: facts.subject,
+            lineage: facts.step.lineage,
+        }
+    }
+}
+
 impl EnforcementSet {
     /// Nothing revoked yet, under this bundle.
     pub fn new(bundle: Arc<Bundle>) -> Self {
@@ -106,17 +134,23 @@ impl EnforcementSet {
         certificate: &Certificate,
         facts: &AccessFacts,
     ) -> Option<CredentialFault> {
-        let ordinal = certificate.ordinal;
+        self.fault_of(&Names::of(certificate, facts))
+    }
+
+    /// The same for a certificate that is known by its row.
+    pub fn fault_of(&self, names: &Names) -> Option<CredentialFault> {
+        let Names { issuer, ordinal, entity, subject, lineage } = names;
+        let ordinal = *ordinal;
         let cut = |cutoff: Option<&Ordinal>| cutoff.is_some_and(|cutoff| ordinal <= *cutoff);
         if ordinal > self.ceiling || ordinal == Ordinal::default() {
             Some(CredentialFault::NotIssued)
-        } else if self.issuers.contains(&certificate.issuer)
-            || cut(self.entities.get(&facts.entity.entity))
-            || cut(self.subjects.get(&facts.subject))
+        } else if self.issuers.contains(issuer)
+            || cut(self.entities.get(entity))
+            || cut(self.subjects.get(subject))
             || self.revoked.contains(ordinal)
         {
             Some(CredentialFault::Revoked)
-        } else if self.locked.contains(&facts.step.lineage) {
+        } else if self.locked.contains(lineage) {
             Some(CredentialFault::LineageLocked)
         } else if self.held.contains(ordinal) {
             Some(CredentialFault::Held)
@@ -141,6 +175,17 @@ impl EnforcementSet {
             StopScope::Subject(subject) => certificate.is_some_and(|(_, facts)| facts.subject == *subject),
             StopScope::Issuer(authority) => certificate.is_some_and(|(c, _)| c.issuer == *authority),
         })
+    }
+
+    /// Does a stop reach every access with this certificate, whatever the model?
+    pub fn is_barred(&self, names: &Names) -> bool {
+        let scopes = [
+            StopScope::All,
+            StopScope::Entity(names.entity),
+            StopScope::Subject(names.subject),
+            StopScope::Issuer(names.issuer),
+        ];
+        !self.stops.is_empty() && scopes.iter().any(|scope| self.stops.contains(scope))
     }
 
     /// Is the entity or the subject suspended?

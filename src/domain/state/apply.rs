@@ -6,6 +6,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use thiserror::Error;
 
+use super::causes::{Causes, RevocationCause, reason_of};
 use super::tables::{Issued, KeyHolder, Lineage, Proposal, Settings, Token};
 use super::{REQUESTS_MAX, State};
 use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, Mandate, SignedMandate, verify};
@@ -124,6 +125,7 @@ impl State {
             system_certificates: OrdMap::new(),
             keys: OrdMap::new(),
             clock: None,
+            causes: Causes::default(),
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);
@@ -166,7 +168,7 @@ impl State {
         mandate: Option<Mandate>,
     ) -> Result<Applied, ApplyFault> {
         let fault = |why: String| ApplyFault { seq, why };
-        let applied = self.apply_event(seq, time, &entry.event, mandate).map_err(fault)?;
+        let applied = self.apply_event(seq, time, &entry.event, mandate.as_ref()).map_err(fault)?;
         if let Some(request) = entry.request {
             self.requests.insert(request, seq);
             self.request_order.insert(seq, request);
@@ -178,9 +180,12 @@ impl State {
             }
         }
         if !applied.events.is_empty() {
+            let command = mandate.as_ref().map(|mandate| &mandate.command);
             let set = Arc::make_mut(&mut self.enforcement);
             for event in &applied.events {
                 set.apply(event);
+                let reason = reason_of(&entry.event, command, event);
+                self.causes.note(event, RevocationCause { at: time, reason });
                 self.feed_digest = crate::domain::enforce::chain(self.feed_digest, seq, event);
             }
             self.feed_seq = seq;
@@ -195,7 +200,7 @@ impl State {
         seq: Seq,
         time: Timestamp,
         event: &Event,
-        mandate: Option<Mandate>,
+        mandate: Option<&Mandate>,
     ) -> Result<Applied, String> {
         match event {
             Event::Genesis { .. } => return Err("genesis is not the first record".to_owned()),

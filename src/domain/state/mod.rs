@@ -1,6 +1,7 @@
 //! State: a pure fold of the journal, on persistent maps. A clone is constant; every decision reads one clone.
 
 mod apply;
+mod causes;
 mod enact;
 mod tables;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
 pub use apply::{Admitted, Applied, ApplyFault};
+pub use causes::{Causes, RevocationCause, Withdrawal};
 pub use tables::{Issued, KeyHolder, Lineage, Proposal, Settings, Token};
 
 /// How many requests are remembered for idempotent retries. The oldest is forgotten first; a client that retries a
@@ -139,6 +141,9 @@ pub struct State {
     /// The clock that officers accepted last, with the time of its record.
     #[n(26)]
     pub clock: Option<AcceptedClock>,
+    /// Why what is taken away was, for revocation lists.
+    #[n(27)]
+    pub causes: Causes,
 }
 
 /// A clock that officers accepted.

@@ -31,6 +31,7 @@ pub(crate) const EMPLOYEE: Relation = Relation::Employee;
 pub(crate) const US: PersonStatus = PersonStatus::UsPerson;
 pub(crate) const FOREIGN: PersonStatus = PersonStatus::ForeignPerson;
 
+#[derive(Clone)]
 pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) gate: GateView,

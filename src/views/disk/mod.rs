@@ -148,6 +148,11 @@ impl CertificateIndex for DiskIndex {
         self.list(|ordinal| layout::entity_key(entity.to_bytes(), ordinal), after, limit)
     }
 
+    fn by_shard(&self, authority: AuthorityKind, shard: u64) -> Result<Vec<CertificateRow>, ViewError> {
+        let (first, last) = super::shard_ordinals(shard);
+        self.store.load().rows(&layout::row_key(authority, first), &layout::row_key(authority, last))
+    }
+
     fn check(&self, stop: &AtomicBool) -> Result<(), ViewError> {
         let _writer = self.writer();
         self.store.load().check(self.origin, stop)

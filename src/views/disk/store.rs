@@ -155,6 +155,15 @@ impl Store {
         row.map(Some).ok_or_else(|| self.suspected("a row is not readable".to_owned()))
     }
 
+    /// The rows under the keys of a range of the rows.
+    pub(super) fn rows(&self, from: &[u8], to: &[u8]) -> Result<Vec<CertificateRow>, ViewError> {
+        let found: Vec<_> =
+            self.guarded(|db| db.range(from..=to).collect::<Result<_, _>>().map_err(failed))?;
+        let rows: Option<Vec<_>> =
+            found.iter().map(|(key, value)| layout::row_from_value(key, value)).collect();
+        rows.ok_or_else(|| self.suspected("a row is not readable".to_owned()))
+    }
+
     /// The row that an index key points to.
     pub(super) fn pointed(&self, key: &[u8]) -> Result<Option<CertificateRow>, ViewError> {
         let pointer = self.guarded(|db| db.get(key).map_err(failed))?;

@@ -64,7 +64,7 @@ const CRATES: &[(&[&str], &[&str])] = &[
         &["pb", "rpc", "envoy", "client", "server", "cli::remote"],
     ),
     (&["prometheus_client"], &["metrics"]),
-    (&["hyper"], &["server"]),
+    (&["hyper", "http_body_util", "httpdate"], &["server"]),
     (&["sled"], &["views::disk"]),
     (&["rcgen", "x509_parser"], &["x509", "ca"]),
     (&["serde", "toml"], &["policy", "config", "cli"]),

@@ -1,3 +1,4 @@
+mod causes;
 mod codec;
 mod cutoffs;
 mod genesis;

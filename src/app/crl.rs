@@ -1,0 +1,385 @@
+//! Revocation lists: what belongs on the list of a shard, and the lists that are signed.
+//!
+//! The enforcement set says who is refused; the index only says which certificates a shard has. A list is made when it is
+//! asked for and what it says has changed, or half of its life is over: one at a time, so that lists never take more than
+//! one core from decisions. No list is older than the record: the index must have read as far as the state that is
+//! judged by.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+
+use super::App;
+use super::error::Error;
+use crate::ca::{Issuer, ListOrder, SignedList};
+use crate::domain::certificate::{AuthorityKind, BLOCK_LEN};
+use crate::domain::enforce::Names;
+use crate::domain::id::{AuthorityId, PrincipalId, Seq};
+use crate::domain::principal::Principal;
+use crate::domain::state::{Issued, RevocationCause, State, Withdrawal};
+use crate::domain::time::Timestamp;
+use crate::views::{CertificateRow, shard_ordinals};
+use crate::x509::{CrlEntry, CrlNumber, ReasonCode};
+
+/// The most lists kept: those of a week at 180,000 certificates a day; 100 MiB if every one of them were revoked.
+const KEPT_MAX: usize = 128;
+/// Requests that may wait for a list to be made; further ones are told to come back.
+const WAITING_MAX: usize = 64;
+/// How long a list waits for the index, which follows the record within a tenth of a second unless it is built anew.
+const INDEX_WAIT: Duration = Duration::from_secs(5);
+/// How often it looks.
+const INDEX_LOOK: Duration = Duration::from_millis(10);
+/// When who finds too many waiting should come back.
+const RETRY_AFTER_MS: u32 = 1_000;
+
+/// A signed list, as it is handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedCrl {
+    /// The list (DER).
+    pub der: Bytes,
+    /// Its number, no other list's.
+    pub number: CrlNumber,
+    /// When it was signed, in whole seconds.
+    pub signed_at: Timestamp,
+    /// Until when it may be used.
+    pub next_update: Timestamp,
+    /// No other list of this shard was signed in the same second: the time names it.
+    pub is_dated: bool,
+}
+
+/// Which list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    authority: AuthorityId,
+    kind: AuthorityKind,
+    shard: u64,
+}
+
+/// The lists of this run.
+pub(super) struct Crls {
+    lifetime_s: u32,
+    /// The last record before this run. None signs a list before the first record of its own, so that the numbers of a
+    /// run are higher than those of the run before, whatever its clock says.
+    recovered: Seq,
+    kept: Mutex<BTreeMap<Place, Kept>>,
+    /// Held by whoever makes a list. State is read under it, so numbers of one shard only rise.
+    maker: tokio::sync::Mutex<Maker>,
+    waiting: tokio::sync::Semaphore,
+}
+
+/// What makes lists.
+struct Maker {
+    /// The last part of the last number.
+    last: u64,
+    /// A list that is no longer kept, or of an earlier run, may have been signed up to here.
+    unknown_until: Timestamp,
+}
+
+impl Maker {
+    /// The last part of the next number: the time, so that a run on an old copy of the record gives no number of the lost
+    /// one again, and more than the last one. A number is spent even if the key does not sign.
+    fn next(&mut self, now: Timestamp) -> u64 {
+        self.last = u64::try_from(now.millis()).unwrap_or_default().max(self.last.saturating_add(1));
+        self.last
+    }
+}
+
+/// A list that is kept.
+struct Kept {
+    list: PublishedCrl,
+    entries: Vec<CrlEntry>,
+    basis: Basis,
+    /// When it was last asked for, in milliseconds of the boot clock.
+    used_ms: u64,
+}
+
+/// What the content of a list depends on, beside the clock.
+struct Basis {
+    feed_seq: Seq,
+    principals: OrdMap<PrincipalId, Arc<Principal>>,
+    certificates: OrdMap<PrincipalId, Issued>,
+}
+
+impl Basis {
+    fn of(state: &State) -> Self {
+        Self {
+            feed_seq: state.feed_seq,
+            principals: state.principals.clone(),
+            certificates: state.system_certificates.clone(),
+        }
+    }
+
+    fn still_holds(&self, state: &State) -> bool {
+        self.feed_seq == state.feed_seq
+            && self.principals.ptr_eq(&state.principals)
+            && self.certificates.ptr_eq(&state.system_certificates)
+    }
+}
+
+impl Crls {
+    pub(super) fn new(lifetime_s: u32, recovered: Seq, now: Timestamp) -> Self {
+        Self {
+            lifetime_s,
+            recovered,
+            kept: Mutex::new(BTreeMap::new()),
+            maker: tokio::sync::Mutex::new(Maker { last: 0, unknown_until: whole(now) }),
+            waiting: tokio::sync::Semaphore::new(WAITING_MAX),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<Place, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The list that is kept, if nothing that it says has changed and it is in the first half of its life.
+    fn fresh(&self, place: Place, state: &State, now: Timestamp, boot_ms: u64) -> Option<PublishedCrl> {
+        let mut kept = self.kept();
+        let row = kept.get_mut(&place)?;
+        row.used_ms = boot_ms;
+        (row.basis.still_holds(state) && self.is_young(&row.list, now)).then(|| row.list.clone())
+    }
+
+    fn is_young(&self, list: &PublishedCrl, now: Timestamp) -> bool {
+        now >= list.signed_at && now < list.signed_at.plus_ms(500 * i64::from(self.lifetime_s))
+    }
+
+    /// The list that is kept, if it is young and says this: it then says so as of this state too.
+    fn confirm(
+        &self,
+        place: Place,
+        entries: &[CrlEntry],
+        state: &State,
+        now: Timestamp,
+    ) -> Option<PublishedCrl> {
+        let mut kept = self.kept();
+        let row = kept.get_mut(&place)?;
+        if row.entries != entries || !self.is_young(&row.list, now) {
+            return None;
+        }
+        row.basis = Basis::of(state);
+        Some(row.list.clone())
+    }
+
+    /// Keeps a list, and says when the one was signed that had to go for it.
+    fn keep(&self, place: Place, row: Kept) -> Option<Timestamp> {
+        let mut kept = self.kept();
+        kept.insert(place, row);
+        if kept.len() <= KEPT_MAX {
+            return None;
+        }
+        let oldest = kept.iter().min_by_key(|(_, row)| row.used_ms).map(|(place, _)| *place)?;
+        kept.remove(&oldest).map(|row| row.list.signed_at)
+    }
+
+    /// When the list of a shard was last signed, if it is kept.
+    fn signed_at(&self, place: Place) -> Option<Timestamp> {
+        self.kept().get(&place).map(|row| row.list.signed_at)
+    }
+}
+
+impl App {
+    /// The list of a shard as of now; none when there is no such authority, or the shard was not announced. A shard has a
+    /// list before its first certificate.
+    ///
+    /// # Errors
+    /// No list may be signed now: nothing may be permitted either, or the index is being built. Too many wait for one.
+    pub async fn crl(
+        self: &Arc<Self>,
+        authority: AuthorityId,
+        shard: u64,
+    ) -> Result<Option<PublishedCrl>, Error> {
+        let state = self.state();
+        let Some(row) = state.authorities.get(&authority) else { return Ok(None) };
+        if shard > last_shard(&state, row.kind) || self.issuer(row.kind).authority().id() != authority {
+            return Ok(None);
+        }
+        self.vouch(&state)?;
+        let place = Place { authority, kind: row.kind, shard };
+        if let Some(list) = self.crls.fresh(place, &state, self.clock.now(), self.clock.boot_ms()) {
+            return Ok(Some(list));
+        }
+        let waiting = self.crls.waiting.try_acquire();
+        let _waiting = waiting.map_err(|_| Error::Limit { retry_after_ms: RETRY_AFTER_MS })?;
+        let mut maker = self.crls.maker.lock().await;
+        self.make(&mut maker, place).await.map(Some)
+    }
+
+    async fn make(self: &Arc<Self>, maker: &mut Maker, place: Place) -> Result<PublishedCrl, Error> {
+        let (state, now, boot_ms) = (self.state(), self.clock.now(), self.clock.boot_ms());
+        self.vouch(&state)?;
+        // Whoever waited for the same list finds it here.
+        if let Some(list) = self.crls.fresh(place, &state, now, boot_ms) {
+            return Ok(list);
+        }
+        self.await_index(&state, place).await?;
+        let (app, as_of) = (Arc::clone(self), Arc::clone(&state));
+        let entries = blocking(move || app.entries(&as_of, place, now)).await?;
+        if let Some(list) = self.crls.confirm(place, &entries, &state, now) {
+            return Ok(list);
+        }
+        let number = CrlNumber::new(state.position.epoch, state.position.seq, maker.next(now))
+            .ok_or_else(|| Error::Internal("the epoch does not fit the number of a CRL".to_owned()))?;
+        let (app, listed) = (Arc::clone(self), entries.clone());
+        let signed = blocking(move || app.sign_list(place, number, listed, now)).await?;
+        let signed_at = whole(now);
+        let list = PublishedCrl {
+            der: Bytes::from(signed.der),
+            number,
+            signed_at,
+            next_update: signed.next_update,
+            is_dated: signed_at > self.crls.signed_at(place).unwrap_or(maker.unknown_until),
+        };
+        let kept = Kept { list: list.clone(), entries, basis: Basis::of(&state), used_ms: boot_ms };
+        if let Some(gone) = self.crls.keep(place, kept) {
+            maker.unknown_until = maker.unknown_until.max(gone);
+        }
+        tracing::info!(
+            crl.number = %number, crl.shard = place.shard, crl.authority = %place.authority, "revocation list signed"
+        );
+        Ok(list)
+    }
+
+    /// No list says that all is well while the service itself permits nothing, or in the name of an earlier run.
+    fn vouch(&self, state: &State) -> Result<(), Error> {
+        match self.state_fault().is_some() || state.position.seq <= self.crls.recovered {
+            true => Err(Error::Unavailable("the record cannot be vouched for now".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    const fn issuer(&self, kind: AuthorityKind) -> &Issuer {
+        match kind {
+            AuthorityKind::Access => &self.access,
+            AuthorityKind::System => &self.system,
+        }
+    }
+
+    fn sign_list(
+        &self,
+        place: Place,
+        number: CrlNumber,
+        entries: Vec<CrlEntry>,
+        now: Timestamp,
+    ) -> Result<SignedList, Error> {
+        let (first, _) = shard_ordinals(place.shard);
+        let address = self.profile.crl_address(&place.authority, first);
+        let address = address.ok_or_else(|| Error::Internal("no CRL base is configured".to_owned()))?;
+        let order = ListOrder { address, number, lifetime_s: self.crls.lifetime_s, entries };
+        Ok(self.issuer(place.kind).sign_list(order, now)?)
+    }
+
+    /// Waits until the index has read as far as this state, if the shard has certificates at all.
+    async fn await_index(&self, state: &State, place: Place) -> Result<(), Error> {
+        if is_unused(state, place) {
+            return Ok(());
+        }
+        let caught_up = async {
+            while self.certificates.applied_seq() < state.position.seq {
+                tokio::time::sleep(INDEX_LOOK).await;
+            }
+        };
+        let behind = |_| Error::Unavailable("the certificate index is behind the record".to_owned());
+        tokio::time::timeout(INDEX_WAIT, caught_up).await.map_err(behind)
+    }
+
+    /// What the list of a shard says as of a state, in the order of ordinals. Blocks.
+    fn entries(&self, state: &State, place: Place, now: Timestamp) -> Result<Vec<CrlEntry>, Error> {
+        if is_unused(state, place) {
+            return Ok(Vec::new());
+        }
+        let rows = self.certificates.by_shard(place.kind, place.shard);
+        let rows = rows.map_err(|e| Error::Unavailable(format!("the certificate index: {e}")))?;
+        // RFC 5280 section 3.3: an entry stays until a list was issued after its certificate expired.
+        let kept_ms = 1_000 * i64::from(self.crls.lifetime_s);
+        let mut entries = Vec::new();
+        for row in rows.iter().filter(|row| row.not_after.plus_ms(kept_ms) >= now) {
+            let listed = match place.kind {
+                AuthorityKind::Access => listed_access(state, place.authority, row),
+                AuthorityKind::System => self.listed_system(state, place.authority, row)?,
+            };
+            entries.extend(listed.map(|(at, reason)| CrlEntry { serial: row.serial, at: whole(at), reason }));
+        }
+        Ok(entries)
+    }
+
+    /// Since when and why a certificate of a principal is refused: it was removed, has another key, or, the server's own,
+    /// was replaced.
+    fn listed_system(
+        &self,
+        state: &State,
+        issuer: AuthorityId,
+        row: &CertificateRow,
+    ) -> Result<Option<(Timestamp, ReasonCode)>, Error> {
+        if state.enforcement.issuers.contains(&issuer) {
+            return Ok(Some(because(state.authority_revoked(issuer), row)));
+        }
+        let (Some(id), Some(hash)) = (&row.principal, row.hash) else { return Ok(None) };
+        let (changed, reason) = match (state.principals.get(id), state.system_certificates.get(id)) {
+            (Some(principal), _) if principal.is_removed => {
+                (principal.revision, ReasonCode::CessationOfOperation)
+            }
+            (Some(principal), _) if principal.key_digest() != row.key => {
+                (principal.revision, ReasonCode::Superseded)
+            }
+            (None, Some(last)) if last.hash != hash => (last.issued, ReasonCode::Superseded),
+            (Some(_) | None, _) => return Ok(None),
+        };
+        let records = self.journal.read(changed, 1)?;
+        let record = records.first().ok_or_else(|| Error::Internal("a record is missing".to_owned()))?;
+        Ok(Some((record.header.time, reason)))
+    }
+}
+
+/// Since when and why an access certificate is refused, whatever the model.
+fn listed_access(
+    state: &State,
+    issuer: AuthorityId,
+    row: &CertificateRow,
+) -> Option<(Timestamp, ReasonCode)> {
+    let (Some(entity), Some(subject), Some(step)) = (row.entity, row.subject, row.step) else { return None };
+    let names = Names { issuer, ordinal: row.ordinal, entity, subject, lineage: step.lineage };
+    match state.withdrawal(&names)? {
+        Withdrawal::Revoked(cause) => Some(because(cause, row)),
+        Withdrawal::Held(cause) => Some((because(cause, row).0, ReasonCode::CertificateHold)),
+    }
+}
+
+/// A cause is forgotten only after its certificates expired; without one, the certificate was never good.
+fn because(cause: Option<RevocationCause>, row: &CertificateRow) -> (Timestamp, ReasonCode) {
+    cause.map_or((row.not_before, ReasonCode::Unspecified), |cause| (cause.at, cause.reason.into()))
+}
+
+/// The last shard that has a list: an empty one is there before the first certificate that names it. Ordinals of access
+/// certificates are announced; those of principals follow one another, so the next shard is always there.
+fn last_shard(state: &State, kind: AuthorityKind) -> u64 {
+    match kind {
+        AuthorityKind::Access => state.enforcement.ceiling.0 / BLOCK_LEN,
+        AuthorityKind::System => state.last_system_ordinal.0 / BLOCK_LEN + 1,
+    }
+}
+
+/// Has no ordinal of the shard been taken?
+const fn is_unused(state: &State, place: Place) -> bool {
+    let last = match place.kind {
+        AuthorityKind::Access => state.last_ordinal,
+        AuthorityKind::System => state.last_system_ordinal,
+    };
+    shard_ordinals(place.shard).0.0 > last.0
+}
+
+/// X.509 has no parts of seconds.
+const fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(at.seconds() * 1_000)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))?
+}
+
+#[cfg(test)]
+mod tests;

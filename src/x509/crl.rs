@@ -1,0 +1,256 @@
+//! Certificate revocation lists (RFC 5280 section 5): written by a template, and read again before the key is touched.
+//!
+//! One list is one shard: a critical issuing distribution point says which, in the words of the CRL distribution point of
+//! its certificates. No delta lists, no indirect lists. Every list has a number, and no number is used twice.
+
+use std::fmt;
+
+use rcgen::{
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope,
+    KeyIdMethod, RevokedCertParams, SerialNumber,
+};
+use x509_parser::prelude::{
+    CertificateRevocationList, DistributionPointName, FromDer, GeneralName, ParsedExtension, X509Extension,
+};
+
+use super::authority::Authority;
+use super::der::{self, SEQUENCE};
+use super::lint::{LintFault, same};
+use super::template::{Draft, Template, TemplateFault, check_validity};
+use crate::domain::certificate::Serial;
+use crate::domain::id::{Epoch, Seq};
+use crate::domain::revocation::RevocationReason;
+use crate::domain::time::Timestamp;
+
+/// The most octets of a number (RFC 5280 section 5.2.3).
+const NUMBER_LEN: usize = 20;
+
+/// The number of a list: epoch, record and signature as one integer, so that it says as of which record the list was signed.
+///
+/// The first octet has no highest bit, so that DER adds none to the 20.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CrlNumber([u8; NUMBER_LEN]);
+
+impl CrlNumber {
+    /// The number of a list as of this record; `signature` rises with each list that is signed. `None` for an epoch of more
+    /// than 31 bits. Every run begins with a record of its own, so numbers rise whatever a run begins to count from.
+    pub fn new(epoch: Epoch, seq: Seq, signature: u64) -> Option<Self> {
+        let epoch = u32::try_from(epoch.0).ok().filter(|epoch| *epoch <= u32::MAX >> 1)?;
+        let mut octets = [0; NUMBER_LEN];
+        let parts = epoch.to_be_bytes().into_iter().chain(seq.0.to_be_bytes()).chain(signature.to_be_bytes());
+        octets.iter_mut().zip(parts).for_each(|(octet, part)| *octet = part);
+        Some(Self(octets))
+    }
+
+    /// The integer, big-endian, with leading zeros.
+    pub const fn as_bytes(&self) -> &[u8; NUMBER_LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Display for CrlNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for CrlNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a certificate is listed (RFC 5280 section 5.3.1), as far as this service has reasons for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasonCode {
+    /// The extension is absent.
+    Unspecified,
+    /// 1.
+    KeyCompromise,
+    /// 2.
+    CaCompromise,
+    /// 3.
+    AffiliationChanged,
+    /// 4.
+    Superseded,
+    /// 5.
+    CessationOfOperation,
+    /// 6: may be released.
+    CertificateHold,
+    /// 9.
+    PrivilegeWithdrawn,
+}
+
+impl ReasonCode {
+    const fn rcgen(self) -> Option<rcgen::RevocationReason> {
+        match self {
+            Self::Unspecified => None,
+            Self::KeyCompromise => Some(rcgen::RevocationReason::KeyCompromise),
+            Self::CaCompromise => Some(rcgen::RevocationReason::CaCompromise),
+            Self::AffiliationChanged => Some(rcgen::RevocationReason::AffiliationChanged),
+            Self::Superseded => Some(rcgen::RevocationReason::Superseded),
+            Self::CessationOfOperation => Some(rcgen::RevocationReason::CessationOfOperation),
+            Self::CertificateHold => Some(rcgen::RevocationReason::CertificateHold),
+            Self::PrivilegeWithdrawn => Some(rcgen::RevocationReason::PrivilegeWithdrawn),
+        }
+    }
+
+    /// The number in the extension.
+    const fn number(self) -> Option<u8> {
+        match self {
+            Self::Unspecified => None,
+            Self::KeyCompromise => Some(1),
+            Self::CaCompromise => Some(2),
+            Self::AffiliationChanged => Some(3),
+            Self::Superseded => Some(4),
+            Self::CessationOfOperation => Some(5),
+            Self::CertificateHold => Some(6),
+            Self::PrivilegeWithdrawn => Some(9),
+        }
+    }
+}
+
+impl From<RevocationReason> for ReasonCode {
+    /// What the record knows more closely is a privilege that was withdrawn.
+    fn from(reason: RevocationReason) -> Self {
+        match reason {
+            RevocationReason::KeyCompromise => Self::KeyCompromise,
+            RevocationReason::CaCompromise => Self::CaCompromise,
+            RevocationReason::AffiliationEnded | RevocationReason::StatusChanged => Self::AffiliationChanged,
+            RevocationReason::Superseded | RevocationReason::IssuedInError => Self::Superseded,
+            RevocationReason::AnnexRemoved
+            | RevocationReason::DeterminationChanged
+            | RevocationReason::StatusMisstated
+            | RevocationReason::LicenseEnded
+            | RevocationReason::ScreeningHit
+            | RevocationReason::SafeguardLapsed
+            | RevocationReason::Misuse
+            | RevocationReason::ReverifyOverdue
+            | RevocationReason::GovernmentOrder => Self::PrivilegeWithdrawn,
+            RevocationReason::Drill => Self::Unspecified,
+        }
+    }
+}
+
+/// A certificate on a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrlEntry {
+    /// Its serial.
+    pub serial: Serial,
+    /// When it was revoked, whole seconds.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: ReasonCode,
+}
+
+/// Everything in a list but its issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlContent {
+    /// Where the list is found: the distribution point of the certificates that it covers.
+    pub address: String,
+    /// Its number.
+    pub number: CrlNumber,
+    /// From when it holds, whole seconds.
+    pub this_update: Timestamp,
+    /// Until when the next one is there, whole seconds.
+    pub next_update: Timestamp,
+    /// What is revoked.
+    pub entries: Vec<CrlEntry>,
+}
+
+impl Template {
+    /// Writes a list.
+    ///
+    /// # Errors
+    /// Dates that are not in order or not in whole seconds.
+    pub fn list(&self, content: &CrlContent) -> Result<Draft, TemplateFault> {
+        check_validity(content.this_update, content.next_update)?;
+        let entry = |entry: &CrlEntry| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(entry.serial.as_bytes()),
+            revocation_time: entry.at.to_offset(),
+            reason_code: entry.reason.rcgen(),
+            invalidity_date: None,
+        };
+        self.list_of(&CertificateRevocationListParams {
+            this_update: content.this_update.to_offset(),
+            next_update: content.next_update.to_offset(),
+            crl_number: SerialNumber::from_slice(content.number.as_bytes()),
+            issuing_distribution_point: Some(CrlIssuingDistributionPoint {
+                distribution_point: CrlDistributionPoint { uris: vec![content.address.clone()] },
+                scope: Some(CrlScope::UserCertsOnly),
+            }),
+            revoked_certs: content.entries.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::PreSpecified(self.authority().key_id().to_vec()),
+        })
+    }
+}
+
+/// Reads a list with another reader than wrote it, and compares it with what was meant; the signature is not looked at.
+///
+/// # Errors
+/// The first part that differs.
+pub fn lint(der: &[u8], authority: &Authority, content: &CrlContent) -> Result<(), LintFault> {
+    let (rest, list) =
+        CertificateRevocationList::from_der(der).map_err(|_| LintFault { what: "encoding" })?;
+    let millis = |at: x509_parser::prelude::ASN1Time| at.timestamp() * 1000;
+    same("trailing bytes", rest.is_empty())?;
+    same("version", list.version() == Some(x509_parser::prelude::X509Version::V2))?;
+    same("issuer", list.issuer().as_raw() == authority.name())?;
+    same("signature algorithms", list.signature_algorithm == list.tbs_cert_list.signature)?;
+    same("thisUpdate", millis(list.last_update()) == content.this_update.millis())?;
+    same("nextUpdate", list.next_update().map(millis) == Some(content.next_update.millis()))?;
+    same("number of entries", list.iter_revoked_certificates().count() == content.entries.len())?;
+    for (read, entry) in list.iter_revoked_certificates().zip(&content.entries) {
+        same("serial", read.raw_serial() == entry.serial.as_bytes())?;
+        same("revocation date", read.revocation_date.timestamp() == entry.at.seconds())?;
+        same("reason", read.reason_code().map(|(_, code)| code.0) == entry.reason.number())?;
+        same("entry extensions", read.extensions().iter().all(|extension| !extension.critical))?;
+    }
+    same("number of extensions", list.extensions().len() == 3)?;
+    list.extensions().iter().try_for_each(|extension| lint_extension(extension, authority, content))
+}
+
+/// The part that is signed and the signature.
+pub fn halves(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut list = der::only(der, SEQUENCE).ok()?.inside();
+    let tbs = list.expect(SEQUENCE).ok()?.raw;
+    list.expect(SEQUENCE).ok()?;
+    let signature = list.any().ok()?.bits().ok()?;
+    list.end().ok()?;
+    Some((tbs, signature))
+}
+
+fn lint_extension(
+    extension: &X509Extension<'_>,
+    authority: &Authority,
+    content: &CrlContent,
+) -> Result<(), LintFault> {
+    match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => same(
+            "authority key identifier",
+            !extension.critical && id.key_identifier.as_ref().is_some_and(|id| id.0 == authority.key_id()),
+        ),
+        ParsedExtension::CRLNumber(number) => {
+            let read = number.to_bytes_be();
+            let zeros = NUMBER_LEN.saturating_sub(read.len());
+            let meant = content.number.as_bytes();
+            let whole = meant.iter().take(zeros).all(|octet| *octet == 0) && meant.ends_with(&read);
+            same("number", !extension.critical && read.len() <= NUMBER_LEN && whole)
+        }
+        ParsedExtension::IssuingDistributionPoint(point) => {
+            let is_own = match &point.distribution_point {
+                Some(DistributionPointName::FullName(names)) => {
+                    matches!(names.as_slice(), [GeneralName::URI(uri)] if *uri == content.address)
+                }
+                Some(DistributionPointName::NameRelativeToCRLIssuer(_)) | None => false,
+            };
+            let other = point.only_contains_ca_certs
+                || point.only_contains_attribute_certs
+                || point.indirect_crl
+                || point.only_some_reasons.is_some();
+            let fits = is_own && point.only_contains_user_certs && !other;
+            same("issuing distribution point", extension.critical && fits)
+        }
+        _ => same("extension", false),
+    }
+}
