@@ -170,7 +170,8 @@ impl App {
         let committed =
             if restricts { self.engine.record(entry, true).await? } else { self.record(entry).await? };
         if restricts {
-            self.metrics().restricted(command.name(), command.scope());
+            let scope = command.restriction().map_or("NONE", |(scope, _)| scope);
+            self.metrics().restricted(command.name(), scope);
         }
         tracing::info!(command = command.name(), seq = committed.position.seq.0, missing, "mandate recorded");
         Ok(Submitted {

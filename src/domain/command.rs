@@ -349,57 +349,34 @@ impl Command {
         }
     }
 
-    /// What kind of thing a restriction reaches, as one word.
-    pub const fn scope(&self) -> &'static str {
+    /// What a restriction that its officers gave a reason for reaches, as one word, and that reason.
+    pub const fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
         match self {
-            Self::Revoke { scope, .. } => match scope {
-                RevocationScope::Certificate(_) => "CERTIFICATE",
-                RevocationScope::Lineage(_) => "LINEAGE",
-                RevocationScope::Subject(_) => "SUBJECT",
-                RevocationScope::Person(_) => "PERSON",
-                RevocationScope::Entity(_) => "ENTITY",
-                RevocationScope::Issuer(_) => "ISSUER",
-            },
-            Self::Stop { scope, .. } => match scope {
-                StopScope::All => "ALL",
-                StopScope::Model(_) => "MODEL",
-                StopScope::Entity(_) => "ENTITY",
-                StopScope::Subject(_) => "SUBJECT",
-                StopScope::Issuer(_) => "ISSUER",
-            },
-            Self::Suspend { target, .. } => match target {
-                SuspensionTarget::Entity(_) => "ENTITY",
-                SuspensionTarget::Subject(_) => "SUBJECT",
-            },
-            Self::Hold { .. } => "CERTIFICATE",
-            Self::RegisterPrincipal(_)
-            | Self::RemovePrincipal(_)
-            | Self::ActivateEntity(_)
-            | Self::RejectEntity(_)
-            | Self::RemoveEntity { .. }
-            | Self::AmendAnnex { .. }
-            | Self::GrantModel { .. }
-            | Self::EndGrant { .. }
-            | Self::RegisterLicense(_)
-            | Self::AdoptPolicy(_)
-            | Self::ReleaseStop(_)
-            | Self::Unsuspend(_)
-            | Self::ReleaseHold(_)
-            | Self::DecideSubject { .. }
-            | Self::RecordScreening { .. }
-            | Self::RecordSafeguards { .. }
-            | Self::AcceptClock(_) => "NONE",
-        }
-    }
-
-    /// Why, if it takes something away and its officers said so.
-    pub const fn reason(&self) -> Option<RevocationReason> {
-        match self {
-            Self::RemoveEntity { reason, .. }
-            | Self::Revoke { reason, .. }
-            | Self::Stop { reason, .. }
-            | Self::Suspend { reason, .. }
-            | Self::Hold { reason, .. } => Some(*reason),
+            Self::RemoveEntity { reason, .. } => Some(("ENTITY", *reason)),
+            Self::Revoke { scope, reason } => {
+                let scope = match scope {
+                    RevocationScope::Certificate(_) => "CERTIFICATE",
+                    RevocationScope::Lineage(_) => "LINEAGE",
+                    RevocationScope::Subject(_) => "SUBJECT",
+                    RevocationScope::Person(_) => "PERSON",
+                    RevocationScope::Entity(_) => "ENTITY",
+                    RevocationScope::Issuer(_) => "ISSUER",
+                };
+                Some((scope, *reason))
+            }
+            Self::Stop { scope, reason } => {
+                let scope = match scope {
+                    StopScope::All => "ALL",
+                    StopScope::Model(_) => "MODEL",
+                    StopScope::Entity(_) => "ENTITY",
+                    StopScope::Subject(_) => "SUBJECT",
+                    StopScope::Issuer(_) => "ISSUER",
+                };
+                Some((scope, *reason))
+            }
+            Self::Suspend { target: SuspensionTarget::Entity(_), reason } => Some(("ENTITY", *reason)),
+            Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
+            Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Feed, Shared};
-use crate::domain::enforce::{BarrierReport, Outlook, OwnPath, Position};
+use crate::domain::enforce::{BarrierReport, Outlook, OwnPath, ParticipantId, Position};
 use crate::domain::id::Seq;
 
 /// The most barriers that sessions are asked about; further ones wait for the acknowledgements that come anyway.
@@ -103,6 +103,13 @@ impl Shared {
         let unsent = self.in_flight.oldest();
         let inner = self.lock();
         let own = OwnPath { published: inner.state.position, unsent };
-        inner.roster.report(at, committed_ms, own, now_ms)
+        let mut outlook = inner.roster.report(at, committed_ms, own, now_ms);
+        // Also one that was removed since may have been paused with a lease.
+        let mut principals = inner.state.principals.values();
+        let is_doubtful = inner.roster.may_miss_paused(now_ms) && principals.any(|p| p.is_pausable);
+        if is_doubtful && !outlook.report.pending.contains(&ParticipantId::EarlierRun) {
+            outlook.report.weak.push(ParticipantId::EarlierRun);
+        }
+        outlook
     }
 }

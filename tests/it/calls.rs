@@ -6,6 +6,7 @@ use std::process::{Command as Process, Stdio};
 use countersign::domain::certificate::{AccessFacts, Certificate, Facts, PrincipalKind};
 use countersign::domain::command::{Command, NewPrincipal};
 use countersign::domain::id::{EntityId, SubjectId};
+use countersign::domain::person::EvidenceKind;
 use countersign::domain::principal::Role;
 use countersign::pb;
 use countersign::pb::attestation_service_client::AttestationServiceClient;
@@ -20,6 +21,24 @@ use crate::world::{Caller, World};
 /// A new key of the default curve.
 pub(crate) fn key() -> ClientKey {
     ClientKey::generate(Curve::P256).unwrap()
+}
+
+/// The application of an entity.
+pub(crate) fn apply(name: &str) -> pb::ApplyEntityRequest {
+    pb::ApplyEntityRequest {
+        name: name.to_owned(),
+        kind: "COMPANY".to_owned(),
+        organisation: "US".to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A listed partner's foreign employee with a certificate.
+pub(crate) async fn enrolled(world: &World) -> (EntityId, SubjectId, Caller) {
+    let entity = world.partner().await;
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let caller = world.enroll(subject).await;
+    (entity, subject, caller)
 }
 
 /// The stable reason of an error.

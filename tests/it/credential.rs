@@ -6,25 +6,18 @@ use std::net::SocketAddr;
 use countersign::domain::certificate::{AccessFacts, EntityFacts, Facts};
 use countersign::domain::command::Command;
 use countersign::domain::entity::EntityClass;
-use countersign::domain::id::{EntityId, Ordinal, SubjectId};
+use countersign::domain::id::{Ordinal, SubjectId};
 use countersign::domain::person::{Assurance, EvidenceKind, Relation};
 use countersign::domain::revocation::{RevocationReason, RevocationScope};
 use countersign::domain::subject::SubjectBody;
 use countersign::pb;
 use tonic::Code;
 
-use crate::calls::{denied, key, openssl, question, refused};
+use crate::calls::{denied, enrolled, key, openssl, question, refused};
 use crate::forge::{Forgery, seconds, with_extensions};
 use crate::world::{Caller, World};
 
 const HOUR_MS: u32 = 3_600_000;
-
-async fn enrolled(world: &World) -> (EntityId, SubjectId, Caller) {
-    let entity = world.partner().await;
-    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
-    let caller = world.enroll(subject).await;
-    (entity, subject, caller)
-}
 
 /// Evaluate and Verify agree that a certificate is refused, and with which code.
 async fn worthless(world: &World, certificate: &[u8], code: &str) {

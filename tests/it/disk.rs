@@ -32,7 +32,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::calls::{denied, key, question as asked, reason, refused};
+use crate::calls::{apply, denied, key, question as asked, reason, refused};
 use crate::gate::{self, STRONG, permits, until};
 use crate::health::{becomes, status};
 use crate::logs;
@@ -62,15 +62,6 @@ fn shrink(world: &World, room: u64) {
     let last = segments(world).pop().unwrap();
     let end = std::fs::read(&last).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
     File::options().write(true).open(last).unwrap().set_len(end as u64 + 1 + room).unwrap();
-}
-
-fn apply(name: &str) -> pb::ApplyEntityRequest {
-    pb::ApplyEntityRequest {
-        name: name.to_owned(),
-        kind: "COMPANY".to_owned(),
-        organisation: "US".to_owned(),
-        ..Default::default()
-    }
 }
 
 /// Records ordinary changes, long ones first, until not even the shortest fits.
@@ -365,8 +356,6 @@ async fn health_is_not_serving_while_a_restriction_is_held() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_not_serving_after_a_failed_sync_until_a_restart() {
-    /// Twice as long as the service takes to look again.
-    const LOOKS: Duration = Duration::from_secs(1);
     let mut world = World::start().await;
     let stranger = world.connect(None).await;
     becomes(&stranger, ServingStatus::Serving).await;
@@ -375,7 +364,8 @@ async fn health_is_not_serving_after_a_failed_sync_until_a_restart() {
     refused(portal.apply_entity(apply("Unknown Inc.")).await, Code::Unavailable, "a sync failed");
     becomes(&stranger, ServingStatus::NotServing).await;
     // The disk works again, but nobody knows what it holds.
-    tokio::time::sleep(LOOKS).await;
+    refused(portal.apply_entity(apply("Unknown Inc.")).await, Code::Unavailable, "a sync failed");
+    assert!(matches!(world.running().app().journal().condition(), Condition::Closed(_)));
     assert_eq!(status(&stranger).await, ServingStatus::NotServing);
     world.close().await;
     world.open().await;
@@ -465,9 +455,12 @@ async fn a_group_commit_is_closed_after_four_mebibytes() {
         (0..24).map(|_| Box::pin(app.submit(&caller, signed.clone(), Mode::Commit))).collect();
     let mut context = Context::from_waker(Waker::noop());
     assert!(proposals[0].as_mut().poll(&mut context).is_pending());
-    while !faults.waits() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let first = async {
+        while !faults.waits() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, first).await.expect("the first is being written");
     for proposal in &mut proposals[1..] {
         assert!(proposal.as_mut().poll(&mut context).is_pending());
     }

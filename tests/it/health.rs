@@ -235,12 +235,7 @@ async fn a_stop_ends_every_call_and_loses_nothing() {
     let calls = tokio::spawn(async move {
         let mut made = Vec::new();
         for round in 0.. {
-            let apply = pb::ApplyEntityRequest {
-                name: format!("applicant {round}"),
-                kind: "COMPANY".to_owned(),
-                organisation: "US".to_owned(),
-                ..Default::default()
-            };
+            let apply = crate::calls::apply(&format!("applicant {round}"));
             match portal.apply_entity(apply).await {
                 Ok(answer) => made.push(answer.into_inner().entity_id),
                 Err(_) => break,

@@ -220,13 +220,7 @@ async fn a_dry_run_checks_everything_and_changes_nothing() {
     };
     RevocationServiceClient::new(world.alice()).stop(request).await.unwrap();
     let mut portal = ProvisioningServiceClient::new(world.alice());
-    let apply = pb::ApplyEntityRequest {
-        name: "Nobody Ltd".to_owned(),
-        kind: "COMPANY".to_owned(),
-        organisation: "US".to_owned(),
-        validate_only: true,
-        ..Default::default()
-    };
+    let apply = pb::ApplyEntityRequest { validate_only: true, ..crate::calls::apply("Nobody Ltd") };
     portal.apply_entity(apply).await.unwrap();
     let person = pb::NominatedPerson { relation: "EMPLOYEE".to_owned(), ..Default::default() };
     let nominate = pb::NominateSubjectRequest {
@@ -358,13 +352,7 @@ async fn a_retried_request_gets_the_answer_of_the_first_time() {
     let mut world = World::start().await;
     let (entity, mandate) = applicant(&world).await;
     let id = |last: char| format!("req_01ARZ3NDEKTSV4RRFFQ69G5FA{last}");
-    let apply = pb::ApplyEntityRequest {
-        name: "Twice Inc.".to_owned(),
-        kind: "COMPANY".to_owned(),
-        organisation: "US".to_owned(),
-        request_id: id('A'),
-        ..Default::default()
-    };
+    let apply = pb::ApplyEntityRequest { request_id: id('A'), ..crate::calls::apply("Twice Inc.") };
     let propose = pb::SubmitMandateRequest {
         mandate: Some(pb::SignedMandate {
             mandate: mandate.clone().into(),
@@ -422,11 +410,8 @@ async fn a_retried_request_gets_the_answer_of_the_first_time() {
 async fn of_many_equal_requests_at_once_one_is_carried_out() {
     let world = World::start().await;
     let apply = pb::ApplyEntityRequest {
-        name: "At Once Inc.".to_owned(),
-        kind: "COMPANY".to_owned(),
-        organisation: "US".to_owned(),
         request_id: "req_01ARZ3NDEKTSV4RRFFQ69G5FAE".to_owned(),
-        ..Default::default()
+        ..crate::calls::apply("At Once Inc.")
     };
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..16 {

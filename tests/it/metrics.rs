@@ -219,12 +219,7 @@ async fn a_disk_under_its_mark_is_seen_with_what_was_not_stored() {
     let mark = 1_u64 << 50;
     world.settings.low_water = mark;
     world.open().await;
-    let request = pb::ApplyEntityRequest {
-        name: "Partner Inc.".to_owned(),
-        kind: "COMPANY".to_owned(),
-        organisation: "US".to_owned(),
-        ..Default::default()
-    };
+    let request = crate::calls::apply("Partner Inc.");
     let applied = ProvisioningServiceClient::new(world.alice()).apply_entity(request).await;
     refused(applied, Code::Unavailable, "only restrictions are recorded");
     let page = page(&world).await;

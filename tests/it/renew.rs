@@ -3,7 +3,7 @@
 
 use countersign::domain::command::Command;
 use countersign::domain::grant::Grant;
-use countersign::domain::id::{EntityId, GrantId, SubjectId};
+use countersign::domain::id::GrantId;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, RevocationScope, SuspensionTarget};
 use countersign::domain::time::Interval;
@@ -11,17 +11,10 @@ use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
 use countersign::pb;
 use tonic::Code;
 
-use crate::calls::{denied, key, refused};
+use crate::calls::{denied, enrolled, key, refused};
 use crate::world::{Caller, World};
 
 const HOUR_MS: u32 = 3_600_000;
-
-async fn enrolled(world: &World) -> (EntityId, SubjectId, Caller) {
-    let entity = world.partner().await;
-    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
-    let caller = world.enroll(subject).await;
-    (entity, subject, caller)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_is_the_next_generation_with_a_new_key() {

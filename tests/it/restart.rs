@@ -175,12 +175,7 @@ async fn closed_for_its_clock(world: &World, caller: &Caller) {
     denied(&world.mythos(&caller.certificate).await, "CLOCK_UNTRUSTED");
     let verified = world.verify(&caller.certificate).await;
     assert_eq!((verified.valid, verified.code.as_str()), (false, "CLOCK_UNTRUSTED"));
-    let apply = pb::ApplyEntityRequest {
-        name: "Late Inc.".to_owned(),
-        kind: "COMPANY".to_owned(),
-        organisation: "US".to_owned(),
-        ..Default::default()
-    };
+    let apply = crate::calls::apply("Late Inc.");
     let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
     refused(portal.apply_entity(apply).await, Code::Unavailable, "the clock is not trusted");
     let channel = world.connect_as(caller).await;
@@ -349,12 +344,7 @@ async fn scenario_28_a_start_on_a_full_disk_is_read_only_and_still_takes_a_stop(
     world.open().await;
     assert!(world.verify(&caller.certificate).await.valid, "what is known is still answered");
     assert!(world.mythos(&caller.certificate).await.permit);
-    let apply = pb::ApplyEntityRequest {
-        name: "No Room Inc.".to_owned(),
-        kind: "COMPANY".to_owned(),
-        organisation: "US".to_owned(),
-        ..Default::default()
-    };
+    let apply = crate::calls::apply("No Room Inc.");
     let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
     let status = portal.apply_entity(apply.clone()).await.unwrap_err();
     assert_eq!(crate::calls::reason(&status), "READ_ONLY");
@@ -412,12 +402,7 @@ async fn a_disk_that_fills_up_stops_changes_and_neither_decisions_nor_restrictio
     assert!(world.mythos(&caller.certificate).await.permit);
     let filler = std::fs::File::create(world.dir.path().join("filler")).unwrap();
     rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, 2 * MARGIN).unwrap();
-    let apply = pb::ApplyEntityRequest {
-        name: "No Room Inc.".to_owned(),
-        kind: "COMPANY".to_owned(),
-        organisation: "US".to_owned(),
-        ..Default::default()
-    };
+    let apply = crate::calls::apply("No Room Inc.");
     let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
     let status = portal.apply_entity(apply.clone()).await.unwrap_err();
     assert_eq!(crate::calls::reason(&status), "READ_ONLY");

@@ -237,6 +237,11 @@ impl Roster {
         });
     }
 
+    /// May a gateway that was paused still hold a lease of an earlier run? Nothing that this run knows says no.
+    pub const fn may_miss_paused(&self, now_ms: u64) -> bool {
+        !self.is_first_run && now_ms < self.started_ms.saturating_add(PAUSED_KEPT_MS)
+    }
+
     /// How a record that was committed at `committed_ms` stands now.
     pub fn report(&self, at: Position, committed_ms: u64, own: OwnPath, now_ms: u64) -> Outlook {
         let barrier = Barrier::new(at, committed_ms, self.lease_ms_max);

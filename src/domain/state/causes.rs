@@ -202,7 +202,9 @@ pub(super) fn reason_of(
         }
         // A listed entity gets certificates that state it.
         (Some(Command::AmendAnnex { .. }), _, _) => RevocationReason::Superseded,
-        (Some(command), _, _) => command.reason().unwrap_or(RevocationReason::StatusChanged),
+        (Some(command), _, _) => {
+            command.restriction().map_or(RevocationReason::StatusChanged, |(_, reason)| reason)
+        }
         // A generation was renewed twice: somebody has a copy of a key.
         (None, _, Event::LineageLocked(_)) => RevocationReason::KeyCompromise,
         (None, _, _) => RevocationReason::AffiliationEnded,

@@ -94,6 +94,22 @@ async fn a_gateway_that_does_not_acknowledge_by_itself_is_asked() {
 }
 
 #[tokio::test]
+async fn after_a_restart_a_gateway_that_may_have_been_paused_is_weak_for_an_hour() {
+    let mut world = settled();
+    let registered = Arc::make_mut(&mut world.state).principals.get_mut(&gateway(1)).unwrap();
+    Arc::make_mut(registered).is_pausable = true;
+    let at = world.lock(1);
+    let report = world.feed.report(at, world.clock.boot_ms());
+    assert_eq!(
+        (report.weak.as_slice(), report.is_enforced()),
+        ([ParticipantId::EarlierRun].as_slice(), false)
+    );
+    world.clock.advance_ms(3_600_000);
+    let at = world.lock(2);
+    assert!(world.feed.report(at, world.clock.boot_ms()).is_enforced(), "no lease lasts that long");
+}
+
+#[tokio::test]
 async fn a_gateway_that_left_is_waited_for_until_its_lease_has_run_out() {
     let mut world = settled();
     drop(leased(&world, 1, STRONG));
