@@ -15,6 +15,7 @@ mod restrict;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod trusted_time;
 mod upkeep;
 mod view;
@@ -31,6 +32,7 @@ pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
 pub use restrict::{Restriction, Wait};
+pub use trust::{Term, TrustSet};
 pub use trusted_time::TrustedTime;
 pub use upkeep::Upkeep;
 
@@ -38,6 +40,7 @@ use self::crl::Crls;
 use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
+use self::trust::TrustSets;
 use crate::ca::{Issuer, Signer};
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
@@ -105,6 +108,7 @@ pub struct App {
     ordinals: Ordinals,
     verified: CertificateCache,
     crls: Crls,
+    trust: TrustSets,
     certificates: Arc<dyn CertificateIndex>,
     boot: BootId,
 }
@@ -194,6 +198,7 @@ impl App {
         };
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
+            trust: TrustSets::default(),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,

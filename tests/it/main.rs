@@ -56,6 +56,8 @@ mod subscribe;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
+mod trust;
+#[cfg(test)]
 mod world;
 
 /// Nothing is skipped silently: what needs failing disks and kill points cannot be tested without them.
