@@ -1,6 +1,7 @@
 //! The service itself, without a transport: the one writer and the workflows that orchestrate. Each request reads the
 //! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
 
+mod admission;
 mod crl;
 mod engine;
 mod enroll;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+pub use admission::Admission;
 pub use crl::PublishedCrl;
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
@@ -61,6 +63,8 @@ use crate::journal::snapshot::SnapshotStore;
 use crate::metrics::Metrics;
 use crate::views::CertificateIndex;
 use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
+
+pub use crate::x509::CrlNumber;
 
 /// The name of the server's own principal.
 pub const SERVER_NAME: &str = "server";
@@ -290,6 +294,11 @@ impl App {
     /// The time, as this service sees it.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A name that no other run of anything has.
+    pub fn new_run(&self) -> BootId {
+        BootId::from_parts(self.clock.now(), self.entropy.bytes16())
     }
 
     /// The clock, for who sends to gateways.
