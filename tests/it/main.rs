@@ -52,6 +52,8 @@ mod renew;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod sds;
+#[cfg(test)]
 mod subscribe;
 #[cfg(test)]
 mod tidy;
