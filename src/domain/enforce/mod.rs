@@ -25,6 +25,6 @@ pub use lease::{CLOCK_OFFSET_MAX_MS, LEASE_DEFAULT_MS, LEASE_MAX_MS, Lease, PING
 pub use ordinals::OrdinalSet;
 pub use pings::Pings;
 pub use roster::{About, Outlook, OwnPath, Roster, RosterFull, SessionKey, SessionStatus};
-pub use set::{EnforcementSet, Names};
+pub use set::{DeterminationCutoffs, EnforcementSet, Names};
 pub(crate) use view::chain;
 pub use view::{CardLookup, GateView, Position, SubjectLookup, View};
