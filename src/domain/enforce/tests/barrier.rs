@@ -21,8 +21,8 @@ fn participant(acked: u64, last_pong_ms: Option<u64>) -> Participant {
 }
 
 fn report(participants: &[(&str, Participant)], is_complete: bool, boot_ms: u64) -> BarrierReport {
-    let participants: BTreeMap<_, _> = participants.iter().map(|(name, p)| (gateway(name), *p)).collect();
-    Barrier::new(AT, COMMITTED_MS, LEASE_MS).report(&participants, is_complete, boot_ms)
+    let participants = participants.iter().map(|(name, participant)| (gateway(name), *participant));
+    Barrier::new(AT, COMMITTED_MS, LEASE_MS).report(participants, is_complete, boot_ms)
 }
 
 #[test]
