@@ -6,6 +6,7 @@
 //! judged by.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use imbl::OrdMap;
 
 use super::App;
 use super::error::Error;
-use crate::ca::{Issuer, ListOrder, SignedList};
+use crate::ca::{Issuer, ListOrder, SignedList, backdated};
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN};
 use crate::domain::enforce::Names;
 use crate::domain::id::{AuthorityId, PrincipalId, Seq};
@@ -64,27 +65,47 @@ pub(super) struct Crls {
     /// The last record before this run. None signs a list before the first record of its own, so that the numbers of a
     /// run are higher than those of the run before, whatever its clock says.
     recovered: Seq,
+    pub(super) numbers: Numbers,
     kept: Mutex<BTreeMap<Place, Kept>>,
     /// Held by whoever makes a list. State is read under it, so numbers of one shard only rise.
     maker: tokio::sync::Mutex<Maker>,
     waiting: tokio::sync::Semaphore,
 }
 
+/// The last part of the last number.
+#[derive(Default)]
+pub(super) struct Numbers(AtomicU64);
+
+impl Numbers {
+    /// The last part of the next number: the time, so that a run on an old copy of the record gives no number of the lost
+    /// one again, and more than the last one. A number is spent even if the key does not sign.
+    fn next(&self, now: Timestamp) -> u64 {
+        let now_ms = u64::try_from(now.millis()).unwrap_or_default();
+        let after = |last: u64| now_ms.max(last.saturating_add(1));
+        let last = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(after(last)));
+        last.map_or(now_ms, after)
+    }
+
+    /// The number of a list that is signed now, as of this state. Whoever signs several lists of one scope reads the
+    /// state in the order in which he numbers them.
+    pub(super) fn number(&self, state: &State, now: Timestamp) -> Result<CrlNumber, Error> {
+        CrlNumber::new(state.position.epoch, state.position.seq, self.next(now))
+            .ok_or_else(|| Error::Internal("the epoch does not fit the number of a CRL".to_owned()))
+    }
+}
+
 /// What makes lists.
 struct Maker {
-    /// The last part of the last number.
-    last: u64,
     /// A list that is no longer kept, or of an earlier run, may have been signed up to here.
     unknown_until: Timestamp,
 }
 
-impl Maker {
-    /// The last part of the next number: the time, so that a run on an old copy of the record gives no number of the lost
-    /// one again, and more than the last one. A number is spent even if the key does not sign.
-    fn next(&mut self, now: Timestamp) -> u64 {
-        self.last = u64::try_from(now.millis()).unwrap_or_default().max(self.last.saturating_add(1));
-        self.last
-    }
+/// A certificate that is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) entry: CrlEntry,
+    /// Its `notAfter`.
+    pub(super) not_after: Timestamp,
 }
 
 /// A list that is kept.
@@ -125,9 +146,20 @@ impl Crls {
             lifetime_s,
             recovered,
             kept: Mutex::new(BTreeMap::new()),
-            maker: tokio::sync::Mutex::new(Maker { last: 0, unknown_until: whole(now) }),
+            numbers: Numbers::default(),
+            maker: tokio::sync::Mutex::new(Maker { unknown_until: whole(now) }),
             waiting: tokio::sync::Semaphore::new(WAITING_MAX),
         }
+    }
+
+    /// How long a list may be used, in milliseconds.
+    pub(super) const fn lifetime_ms(&self) -> i64 {
+        1_000 * self.lifetime_s as i64
+    }
+
+    /// Is a certificate still listed? RFC 5280 section 3.3: until a list was issued after it expired.
+    pub(super) fn is_live(&self, not_after: Timestamp, now: Timestamp) -> bool {
+        not_after.plus_ms(self.lifetime_ms()) >= now
     }
 
     fn kept(&self) -> MutexGuard<'_, BTreeMap<Place, Kept>> {
@@ -143,7 +175,7 @@ impl Crls {
     }
 
     fn is_young(&self, list: &PublishedCrl, now: Timestamp) -> bool {
-        now >= list.signed_at && now < list.signed_at.plus_ms(500 * i64::from(self.lifetime_s))
+        now >= list.signed_at && now < list.signed_at.plus_ms(self.lifetime_ms() / 2)
     }
 
     /// The list that is kept, if it is young and says this: it then says so as of this state too.
@@ -216,12 +248,12 @@ impl App {
         }
         self.await_index(&state, place).await?;
         let (app, as_of) = (Arc::clone(self), Arc::clone(&state));
-        let entries = blocking(move || app.entries(&as_of, place, now)).await?;
+        let listed = blocking(move || app.listed(&as_of, place, now)).await?;
+        let entries: Vec<_> = listed.iter().map(|listed| listed.entry).collect();
         if let Some(list) = self.crls.confirm(place, &entries, &state, now) {
             return Ok(list);
         }
-        let number = CrlNumber::new(state.position.epoch, state.position.seq, maker.next(now))
-            .ok_or_else(|| Error::Internal("the epoch does not fit the number of a CRL".to_owned()))?;
+        let number = self.crls.numbers.number(&state, now)?;
         let (app, listed) = (Arc::clone(self), entries.clone());
         let signed = blocking(move || app.sign_list(place, number, listed, now)).await?;
         let signed_at = whole(now);
@@ -243,7 +275,7 @@ impl App {
     }
 
     /// No list says that all is well while the service itself permits nothing, or in the name of an earlier run.
-    fn vouch(&self, state: &State) -> Result<(), Error> {
+    pub(super) fn vouch(&self, state: &State) -> Result<(), Error> {
         match self.state_fault().is_some() || state.position.seq <= self.crls.recovered {
             true => Err(Error::Unavailable("the record cannot be vouched for now".to_owned())),
             false => Ok(()),
@@ -267,8 +299,16 @@ impl App {
         let (first, _) = shard_ordinals(place.shard);
         let address = self.profile.crl_address(&place.authority, first);
         let address = address.ok_or_else(|| Error::Internal("no CRL base is configured".to_owned()))?;
-        let order = ListOrder { address, number, lifetime_s: self.crls.lifetime_s, entries };
-        Ok(self.issuer(place.kind).sign_list(order, now)?)
+        let this_update = backdated(now);
+        let next_update = whole(now).plus_ms(self.crls.lifetime_ms());
+        let order = ListOrder { address: Some(address), number, this_update, next_update, entries };
+        Ok(self.issuer(place.kind).sign_list(order)?)
+    }
+
+    /// Waits until the index has read every access certificate of this state.
+    pub(super) async fn await_access_index(&self, state: &State) -> Result<(), Error> {
+        let authority = self.access.authority().id();
+        self.await_index(state, Place { authority, kind: AuthorityKind::Access, shard: 0 }).await
     }
 
     /// Waits until the index has read as far as this state, if the shard has certificates at all.
@@ -286,23 +326,32 @@ impl App {
     }
 
     /// What the list of a shard says as of a state, in the order of ordinals. Blocks.
-    fn entries(&self, state: &State, place: Place, now: Timestamp) -> Result<Vec<CrlEntry>, Error> {
+    fn listed(&self, state: &State, place: Place, now: Timestamp) -> Result<Vec<Listed>, Error> {
         if is_unused(state, place) {
             return Ok(Vec::new());
         }
-        let rows = self.certificates.by_shard(place.kind, place.shard);
-        let rows = rows.map_err(|e| Error::Unavailable(format!("the certificate index: {e}")))?;
-        // RFC 5280 section 3.3: an entry stays until a list was issued after its certificate expired.
-        let kept_ms = 1_000 * i64::from(self.crls.lifetime_s);
-        let mut entries = Vec::new();
-        for row in rows.iter().filter(|row| row.not_after.plus_ms(kept_ms) >= now) {
-            let listed = match place.kind {
-                AuthorityKind::Access => listed_access(state, place.authority, row),
-                AuthorityKind::System => self.listed_system(state, place.authority, row)?,
+        let mut listed = Vec::new();
+        for row in self.live_rows(place.kind, place.shard, now)? {
+            let cause = match place.kind {
+                AuthorityKind::Access => listed_access(state, place.authority, &row),
+                AuthorityKind::System => self.listed_system(state, place.authority, &row)?,
             };
-            entries.extend(listed.map(|(at, reason)| CrlEntry { serial: row.serial, at: whole(at), reason }));
+            listed.extend(cause.map(|cause| entry(&row, cause)));
         }
-        Ok(entries)
+        Ok(listed)
+    }
+
+    /// The certificates of a shard that a list may still have to name. Blocks.
+    pub(super) fn live_rows(
+        &self,
+        kind: AuthorityKind,
+        shard: u64,
+        now: Timestamp,
+    ) -> Result<Vec<CertificateRow>, Error> {
+        let rows = self.certificates.by_shard(kind, shard);
+        let mut rows = rows.map_err(|e| Error::Unavailable(format!("the certificate index: {e}")))?;
+        rows.retain(|row| self.crls.is_live(row.not_after, now));
+        Ok(rows)
     }
 
     /// Since when and why a certificate of a principal is refused: it was removed, has another key, or, the server's own,
@@ -333,8 +382,13 @@ impl App {
     }
 }
 
+/// The entry of a certificate.
+pub(super) const fn entry(row: &CertificateRow, (at, reason): (Timestamp, ReasonCode)) -> Listed {
+    Listed { entry: CrlEntry { serial: row.serial, at: whole(at), reason }, not_after: row.not_after }
+}
+
 /// Since when and why an access certificate is refused, whatever the model.
-fn listed_access(
+pub(super) fn listed_access(
     state: &State,
     issuer: AuthorityId,
     row: &CertificateRow,
@@ -379,11 +433,11 @@ const fn is_unused(state: &State, place: Place) -> bool {
 }
 
 /// X.509 has no parts of seconds.
-const fn whole(at: Timestamp) -> Timestamp {
+pub(super) const fn whole(at: Timestamp) -> Timestamp {
     Timestamp::from_millis(at.seconds() * 1_000)
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.to_string()))?

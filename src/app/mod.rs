@@ -1,6 +1,7 @@
 //! The service itself, without a transport: the one writer and the workflows that orchestrate. Each request reads the
 //! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
 
+mod admission;
 mod crl;
 mod engine;
 mod enroll;
@@ -15,6 +16,7 @@ mod restrict;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod trusted_time;
 mod upkeep;
 mod view;
@@ -23,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+pub use admission::Admission;
 pub use crl::PublishedCrl;
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
@@ -31,6 +34,7 @@ pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
 pub use restrict::{Restriction, Wait};
+pub use trust::{Term, TrustSet};
 pub use trusted_time::TrustedTime;
 pub use upkeep::Upkeep;
 
@@ -38,6 +42,7 @@ use self::crl::Crls;
 use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
+use self::trust::TrustSets;
 use crate::ca::{Issuer, Signer};
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
@@ -58,6 +63,8 @@ use crate::journal::snapshot::SnapshotStore;
 use crate::metrics::Metrics;
 use crate::views::CertificateIndex;
 use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
+
+pub use crate::x509::CrlNumber;
 
 /// The name of the server's own principal.
 pub const SERVER_NAME: &str = "server";
@@ -105,6 +112,7 @@ pub struct App {
     ordinals: Ordinals,
     verified: CertificateCache,
     crls: Crls,
+    trust: TrustSets,
     certificates: Arc<dyn CertificateIndex>,
     boot: BootId,
 }
@@ -194,6 +202,7 @@ impl App {
         };
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
+            trust: TrustSets::default(),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,
@@ -285,6 +294,11 @@ impl App {
     /// The time, as this service sees it.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A name that no other run of anything has.
+    pub fn new_run(&self) -> BootId {
+        BootId::from_parts(self.clock.now(), self.entropy.bytes16())
     }
 
     /// The clock, for who sends to gateways.

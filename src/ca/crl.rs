@@ -9,7 +9,7 @@ use crate::x509::TemplateFault;
 use crate::x509::crl::{CrlContent, CrlEntry, CrlNumber, halves, lint};
 use crate::x509::lint::LintFault;
 
-/// The most entries of one list: every certificate of a shard.
+/// The most entries of one list: every certificate of a shard; what a proxy searches in a handshake without noticing.
 pub const ENTRIES_MAX: usize = 10_000;
 
 /// Why a list was not signed.
@@ -24,7 +24,7 @@ pub enum ListFault {
     /// The key did not sign.
     #[error(transparent)]
     Sign(#[from] SignFault),
-    /// More entries than a shard has certificates.
+    /// More entries than one list may have.
     #[error("a list has at most {ENTRIES_MAX} entries")]
     TooMany,
     /// Read again, the list is not the one that was written, or its signature does not verify.
@@ -46,33 +46,34 @@ pub struct SignedList {
 /// What a list says, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListOrder {
-    /// Where it is found.
-    pub address: String,
+    /// Where it is found; none: it covers everything that the authority issues.
+    pub address: Option<String>,
     /// Its number.
     pub number: CrlNumber,
-    /// How long a consumer may use it, in seconds.
-    pub lifetime_s: u32,
+    /// From when it holds, in whole seconds.
+    pub this_update: Timestamp,
+    /// Until when a consumer may use it, in whole seconds.
+    pub next_update: Timestamp,
     /// What is revoked.
     pub entries: Vec<CrlEntry>,
 }
 
+/// From when a list holds that is signed now: `thisUpdate` lies a minute back, for consumers with a slow clock.
+pub const fn backdated(now: Timestamp) -> Timestamp {
+    Timestamp::from_millis((now.seconds() - BACKDATE_S as i64) * 1_000)
+}
+
 impl Issuer {
-    /// Writes, lints and signs a list. `thisUpdate` lies a minute back, for consumers with a slow clock.
+    /// Writes, lints and signs a list.
     ///
     /// # Errors
     /// What is wrong with the list; the key is not touched for a wrong one.
-    pub fn sign_list(&self, order: ListOrder, now: Timestamp) -> Result<SignedList, ListFault> {
+    pub fn sign_list(&self, order: ListOrder) -> Result<SignedList, ListFault> {
         if order.entries.len() > ENTRIES_MAX {
             return Err(ListFault::TooMany);
         }
-        let second = Timestamp::from_millis(now.seconds().saturating_mul(1000));
-        let content = CrlContent {
-            address: order.address,
-            number: order.number,
-            this_update: second.plus_ms(-1000 * i64::from(BACKDATE_S)),
-            next_update: second.plus_ms(1000 * i64::from(order.lifetime_s)),
-            entries: order.entries,
-        };
+        let ListOrder { address, number, this_update, next_update, entries } = order;
+        let content = CrlContent { address, number, this_update, next_update, entries };
         let draft = self.template.list(&content)?;
         lint(draft.der(), self.authority(), &content)?;
         let signature = self.signer.sign(draft.tbs())?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use crl::{ListFault, ListOrder, SignedList};
+pub use crl::{ListFault, ListOrder, SignedList, backdated};
 pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer};
 
 use crate::domain::certificate::Serial;

@@ -1,7 +1,10 @@
-//! Envoy, unmodified: `envoy.service.auth.v3.Authorization` answers every request from the same decision.
+//! Envoy, unmodified: `envoy.service.auth.v3.Authorization` answers every request from the same decision, and
+//! `envoy.service.secret.v3.SecretDiscoveryService` pushes what its handshakes are checked with.
 
 mod authz;
+mod sds;
 #[cfg(test)]
 mod tests;
 
 pub use authz::{Authorization, TrustedHeaders};
+pub use sds::Secrets;

@@ -9,6 +9,7 @@ mod barrier;
 mod image;
 mod inflight;
 mod log;
+mod pushed;
 mod session;
 mod standing;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use crate::env::Clock;
 
 pub use crate::domain::enforce::{About, SessionStatus};
 pub use inflight::{Guard, InFlight};
+pub use pushed::PushedSession;
 pub use session::{Closed, Session, SessionFault};
 pub use standing::Standing;
 

@@ -18,7 +18,7 @@ use super::caller::{Who, admit};
 use super::methods::method;
 use super::parse::Peer;
 use super::status::{status, word};
-use crate::app::{App, Error};
+use crate::app::{Admission, App, Error};
 use crate::feed::Guard;
 use crate::metrics::Stopwatch;
 
@@ -81,6 +81,14 @@ impl Shared {
         let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
         let method = method(path).map_or(NO_METHOD, |method| method.path);
         self.app.metrics().rpc(method, word(code), since);
+    }
+
+    /// For streams that are served outside of this room.
+    fn admission(&self, path: &str, who: &Who, peer: Option<&Peer>) -> Option<Admission> {
+        let (Who::Principal(id), Some(peer), Some(method)) = (who, peer, method(path)) else { return None };
+        let (app, certificate) = (Arc::clone(&self.app), peer.certificate.clone());
+        let ask = move || admit(&app, certificate.as_deref(), method.access).map(drop);
+        Some(Admission::new(id.clone(), peer.address, ask))
     }
 
     fn check(&self, path: &str, peer: Option<&Peer>) -> Result<Who, Error> {
@@ -163,6 +171,9 @@ where
         match self.shared.check(&path, peer.as_ref()) {
             Ok(who) => {
                 let named = who.to_string();
+                if let Some(admission) = self.shared.admission(&path, &who, peer.as_ref()) {
+                    request.extensions_mut().insert(admission);
+                }
                 request.extensions_mut().insert(who);
                 // The clone that was polled ready is the one that is called.
                 let ready = self.service.clone();

@@ -27,7 +27,7 @@ use crate::app::store::{self, StoreError};
 use crate::app::{App, Error, Ingredients, Upkeep};
 use crate::config::KeyFiles;
 use crate::env::{Clock, Entropy};
-use crate::envoy::{Authorization, TrustedHeaders};
+use crate::envoy::{Authorization, Secrets, TrustedHeaders};
 use crate::journal::file::Options;
 use crate::rpc::{self, GatekeeperLayer, Rate};
 use crate::x509::{CrlBase, ServerName};
@@ -263,7 +263,8 @@ pub async fn start(
     let routes = rpc::routes(&app)
         .add_service(health)
         .add_service(reflection)
-        .add_service(Authorization::service(&app, settings.headers));
+        .add_service(Authorization::service(&app, settings.headers))
+        .add_service(Secrets::service(&app));
     let mut server = server().layer(gatekeeper);
     // A server of their own for strangers: the age of a connection is the same for all that a server has.
     let mut of_strangers = server.clone().max_connection_age(strangers.age);

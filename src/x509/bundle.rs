@@ -134,6 +134,15 @@ impl TrustBundle {
 
 /// One certificate as a PEM block (RFC 7468), with line feeds.
 pub fn certificate_pem(der: &[u8]) -> String {
+    block("CERTIFICATE", der)
+}
+
+/// One revocation list, likewise.
+pub fn crl_pem(der: &[u8]) -> String {
+    block("X509 CRL", der)
+}
+
+fn block(tag: &str, der: &[u8]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    pem::encode_config(&pem::Pem::new("CERTIFICATE", der), config)
+    pem::encode_config(&pem::Pem::new(tag, der), config)
 }

@@ -1,7 +1,8 @@
 //! Certificate revocation lists (RFC 5280 section 5): written by a template, and read again before the key is touched.
 //!
-//! One list is one shard: a critical issuing distribution point says which, in the words of the CRL distribution point of
-//! its certificates. No delta lists, no indirect lists. Every list has a number, and no number is used twice.
+//! A list that is fetched is one shard: a critical issuing distribution point says which, in the words of the CRL
+//! distribution point of its certificates. A list that is pushed has none and covers everything that its authority
+//! issues (section 6.3.3). No delta lists, no indirect lists. Every list has a number, and no number is used twice.
 
 use std::fmt;
 
@@ -146,8 +147,8 @@ pub struct CrlEntry {
 /// Everything in a list but its issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrlContent {
-    /// Where the list is found: the distribution point of the certificates that it covers.
-    pub address: String,
+    /// Where the list is found: the distribution point of the certificates that it covers; none: it covers them all.
+    pub address: Option<String>,
     /// Its number.
     pub number: CrlNumber,
     /// From when it holds, whole seconds.
@@ -175,8 +176,8 @@ impl Template {
             this_update: content.this_update.to_offset(),
             next_update: content.next_update.to_offset(),
             crl_number: SerialNumber::from_slice(content.number.as_bytes()),
-            issuing_distribution_point: Some(CrlIssuingDistributionPoint {
-                distribution_point: CrlDistributionPoint { uris: vec![content.address.clone()] },
+            issuing_distribution_point: content.address.as_ref().map(|address| CrlIssuingDistributionPoint {
+                distribution_point: CrlDistributionPoint { uris: vec![address.clone()] },
                 scope: Some(CrlScope::UserCertsOnly),
             }),
             revoked_certs: content.entries.iter().map(entry).collect(),
@@ -206,7 +207,8 @@ pub fn lint(der: &[u8], authority: &Authority, content: &CrlContent) -> Result<(
         same("reason", read.reason_code().map(|(_, code)| code.0) == entry.reason.number())?;
         same("entry extensions", read.extensions().iter().all(|extension| !extension.critical))?;
     }
-    same("number of extensions", list.extensions().len() == 3)?;
+    let extensions = if content.address.is_some() { 3 } else { 2 };
+    same("number of extensions", list.extensions().len() == extensions)?;
     list.extensions().iter().try_for_each(|extension| lint_extension(extension, authority, content))
 }
 
@@ -240,7 +242,7 @@ fn lint_extension(
         ParsedExtension::IssuingDistributionPoint(point) => {
             let is_own = match &point.distribution_point {
                 Some(DistributionPointName::FullName(names)) => {
-                    matches!(names.as_slice(), [GeneralName::URI(uri)] if *uri == content.address)
+                    matches!(names.as_slice(), [GeneralName::URI(uri)] if Some(*uri) == content.address.as_deref())
                 }
                 Some(DistributionPointName::NameRelativeToCRLIssuer(_)) | None => false,
             };

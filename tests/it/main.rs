@@ -52,9 +52,13 @@ mod renew;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod sds;
+#[cfg(test)]
 mod subscribe;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod trust;
 #[cfg(test)]
 mod world;
 

@@ -26,7 +26,15 @@ fn entry(serial: Serial, reason: ReasonCode) -> CrlEntry {
 }
 
 fn list(address: &str, entries: Vec<CrlEntry>) -> ListOrder {
-    ListOrder { address: address.to_owned(), number: number(40_812, 7), lifetime_s: 3600, entries }
+    let (this_update, next_update) =
+        (backdated(NOW), Timestamp::from_millis(NOW.seconds() * 1_000).plus_ms(3_600_000));
+    ListOrder {
+        address: Some(address.to_owned()),
+        number: number(40_812, 7),
+        this_update,
+        next_update,
+        entries,
+    }
 }
 
 fn address(issuer: &Issuer) -> String {
@@ -73,7 +81,7 @@ fn openssl_reads_what_was_meant_and_verifies_it() {
         ];
         let entries: Vec<_> =
             entries.iter().zip(1..).map(|(reason, at)| entry(serial(at), *reason)).collect();
-        let signed = issuer.sign_list(list(&address(&issuer), entries), NOW).unwrap();
+        let signed = issuer.sign_list(list(&address(&issuer), entries)).unwrap();
         assert_eq!(signer.signed.load(Ordering::SeqCst), 1);
         let dir = tempfile::tempdir().unwrap();
         let (der, ca) = (dir.path().join("list.crl"), dir.path().join("ca.pem"));
@@ -153,7 +161,7 @@ fn webpki_agrees() {
     let (issuer, _) = issuer_with(AuthorityKind::Access, Curve::P256, None);
     let order = order();
     let leaf = issuer.sign(issuer.prepare(&order, NOW).unwrap()).unwrap().der;
-    let sign = |address: &str, entries| issuer.sign_list(list(address, entries), NOW).unwrap().der;
+    let sign = |address: &str, entries| issuer.sign_list(list(address, entries)).unwrap().der;
     let own = address(&issuer);
     let reason = ReasonCode::KeyCompromise;
     assert_eq!(webpki_accepts(&issuer, &leaf, &sign(&own, vec![entry(serial(9), reason)])), Ok(()));
@@ -170,7 +178,7 @@ fn openssl_refuses_what_is_listed_and_a_list_of_another_shard() {
     let order = order();
     let serial = order.content.serial;
     let leaf = issuer.sign(issuer.prepare(&order, NOW).unwrap()).unwrap().der;
-    let list = |address: String, entries| issuer.sign_list(list(&address, entries), NOW).unwrap().der;
+    let list = |address: String, entries| issuer.sign_list(list(&address, entries)).unwrap().der;
     let other = super::tests::serial(9);
     let reason = ReasonCode::PrivilegeWithdrawn;
     assert_eq!(accepts(&issuer, &leaf, &list(address(&issuer), vec![])), Ok(()));
@@ -191,10 +199,10 @@ fn a_full_shard_is_signed_and_more_is_refused() {
     let full: Vec<_> = (0..10_000).map(|seed| entry(serial(seed), ReasonCode::PrivilegeWithdrawn)).collect();
     let mut more = full.clone();
     more.push(entry(serial(10_000), ReasonCode::Superseded));
-    let error = issuer.sign_list(list(&address(&issuer), more), NOW).unwrap_err();
+    let error = issuer.sign_list(list(&address(&issuer), more)).unwrap_err();
     assert_eq!(error, ListFault::TooMany);
     assert_eq!(signer.signed.load(Ordering::SeqCst), before, "the key is not touched for a wrong list");
-    let signed = issuer.sign_list(list(&address(&issuer), full), NOW).unwrap();
+    let signed = issuer.sign_list(list(&address(&issuer), full)).unwrap();
     assert!(signed.der.len() > 65_536 && signed.der.len() < 600_000, "{}", signed.der.len());
     let (tbs, signature) = halves(&signed.der).unwrap();
     assert!(issuer.authority().verifies(Curve::P256, tbs, signature));
@@ -204,7 +212,7 @@ fn a_full_shard_is_signed_and_more_is_refused() {
 fn the_lint_finds_each_difference() {
     let (issuer, _) = issuer_with(AuthorityKind::Access, Curve::P256, None);
     let content = CrlContent {
-        address: address(&issuer),
+        address: Some(address(&issuer)),
         number: number(5, 0),
         this_update: Timestamp::from_millis(1_782_561_540_000),
         next_update: Timestamp::from_millis(1_782_565_200_000),
@@ -218,7 +226,10 @@ fn the_lint_finds_each_difference() {
         edit(&mut other);
         lint(draft.der(), issuer.authority(), &other).unwrap_err().what
     };
-    assert_eq!(fault(&|c| c.address.push('x')), "issuing distribution point");
+    assert_eq!(
+        fault(&|c| c.address.iter_mut().for_each(|address| address.push('x'))),
+        "issuing distribution point"
+    );
     assert_eq!(fault(&|c| c.number = number(6, 0)), "number");
     assert_eq!(fault(&|c| c.this_update = c.this_update.plus_ms(1000)), "thisUpdate");
     assert_eq!(fault(&|c| c.next_update = c.next_update.plus_ms(1000)), "nextUpdate");
@@ -244,7 +255,7 @@ fn a_list_that_the_key_did_not_sign_is_not_published() {
     for (answer, expected) in [(Ok(wrong), ListFault::Differs), (Err(SignFault), ListFault::Sign(SignFault))]
     {
         let (issuer, _) = issuer_with(AuthorityKind::Access, Curve::P256, Some(answer));
-        let refused = issuer.sign_list(list(&address(&issuer), vec![]), NOW).unwrap_err();
+        let refused = issuer.sign_list(list(&address(&issuer), vec![])).unwrap_err();
         assert_eq!(refused, expected);
     }
 }

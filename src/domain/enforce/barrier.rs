@@ -33,7 +33,8 @@ impl fmt::Display for ParticipantId {
 pub struct Participant {
     /// Up to which record it has acknowledged that it enforces.
     pub acked: Seq,
-    /// When the last Pong was sent to it, in milliseconds of the server's boot clock; none: it never had a lease.
+    /// When the last Pong was sent to it, or the last trust set for it was signed, in milliseconds of the server's boot
+    /// clock; none: it never had a lease.
     pub last_pong_ms: Option<u64>,
     /// It cannot promise all of enforcement (per request, within 250 ms, streams cut, a clock that never pauses).
     pub is_weak: bool,

@@ -4,6 +4,7 @@
 //! head that was committed when the Ping arrived, and extends the lease only when the gateway has applied that much.
 
 use super::view::Position;
+use crate::domain::time::Timestamp;
 
 /// Length of a lease unless the record says otherwise: 10 s.
 pub const LEASE_DEFAULT_MS: u32 = 10_000;
@@ -13,6 +14,15 @@ pub const LEASE_MAX_MS: u32 = 60_000;
 pub const PING_MS: u32 = 2_500;
 /// How far a gateway's wall clock may be from the server's: 1 s.
 pub const CLOCK_OFFSET_MAX_MS: i64 = 1_000;
+
+/// Until when a list that is signed now may be used (`nextUpdate`), so that whoever checks it by a wall clock that is
+/// near enough to the server's is closed when a lease that is granted now has run out: whole seconds, rounded down, less
+/// what the two clocks may be apart. None: the lease is too short for that.
+pub fn list_until(signed: Timestamp, lease_ms: u32) -> Option<Timestamp> {
+    let lease_ms = i64::from(lease_ms.min(LEASE_MAX_MS));
+    let until = Timestamp::from_millis(signed.plus_ms(lease_ms - CLOCK_OFFSET_MAX_MS).seconds() * 1_000);
+    (until > signed).then_some(until)
+}
 
 /// Why a Pong did not extend the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -51,7 +51,7 @@ words! {
 words! {
     /// Why a gateway cannot promise all of enforcement.
     Weakness {
-        /// Its machine can be paused without its clock noticing.
+        /// Its machine can be paused, or its clock be wrong, without its noticing.
         Pausable = 0, "PAUSABLE";
         /// It decides connections only, and those of the revoked stay open or can be resumed.
         ConnectionsOutlive = 1, "CONNECTIONS_OUTLIVE";
@@ -153,7 +153,7 @@ pub struct Strength {
     pub resumption_off: bool,
     /// Streams of a revoked subject end within this many milliseconds; 0: it has no streams.
     pub stream_cut_ms: u32,
-    /// Its machine can be paused without its clock noticing.
+    /// Its machine can be paused, or its clock be wrong, without its noticing.
     pub pausable: bool,
 }
 

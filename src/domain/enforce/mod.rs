@@ -21,7 +21,7 @@ pub use claim::{Claim, Contradiction, Start, judge, lost_history};
 pub use decide::{Chain, Request, decide};
 pub(crate) use decide::{operators_of, states};
 pub use event::EnforcementEvent;
-pub use lease::{CLOCK_OFFSET_MAX_MS, LEASE_DEFAULT_MS, LEASE_MAX_MS, Lease, PING_MS, PongFault};
+pub use lease::{CLOCK_OFFSET_MAX_MS, LEASE_DEFAULT_MS, LEASE_MAX_MS, Lease, PING_MS, PongFault, list_until};
 pub use ordinals::OrdinalSet;
 pub use pings::Pings;
 pub use roster::{About, Outlook, OwnPath, Roster, RosterFull, SessionKey, SessionStatus};

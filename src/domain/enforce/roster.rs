@@ -94,9 +94,16 @@ struct Row {
     /// Which of the connections of this run is the present one; the others are over.
     connection: u64,
     is_connected: bool,
+    /// It is pushed trust sets and holds no view.
+    is_pushed: bool,
 }
 
 impl Row {
+    /// Does anybody have to wait for it? Who is pushed sets promises nothing before the first leased one.
+    const fn is_participant(&self) -> bool {
+        !self.is_pushed || self.last_pong_ms.is_some()
+    }
+
     fn participant(&self) -> Participant {
         let is_weak = self.about.strength.is_weak();
         Participant { acked: self.acked, last_pong_ms: self.last_pong_ms, is_weak }
@@ -154,12 +161,8 @@ impl Roster {
         holds: Seq,
     ) -> Result<u64, RosterFull> {
         let key = (gateway.clone(), open.boot);
+        self.make_room(&key)?;
         let before = self.rows.get(&key);
-        let own = self.rows.range((gateway.clone(), BootId::from_bytes([0; 16]))..);
-        let own = own.take_while(|((id, _), _)| id == gateway).count();
-        if before.is_none() && (self.rows.len() >= SESSIONS_MAX || own >= SESSIONS_EACH_MAX) {
-            return Err(RosterFull);
-        }
         self.connections += 1;
         let strength = Strength { pausable: open.strength.pausable || is_pausable, ..open.strength };
         let (agent, adapter) = (open.agent.clone(), open.adapter.clone());
@@ -172,9 +175,53 @@ impl Roster {
             versions: open.versions.clone(),
             connection: self.connections,
             is_connected: true,
+            is_pushed: false,
         };
         self.rows.insert(key, row);
         Ok(self.connections)
+    }
+
+    /// Enters a stream that is pushed trust sets, and gives the number of its connection. Each stream is a session of its
+    /// own: whoever connects again may be another machine with the same name, and holds what the first was sent until
+    /// that has run out.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn enter_pushed(&mut self, key: SessionKey, about: About) -> Result<u64, RosterFull> {
+        self.make_room(&key)?;
+        self.connections += 1;
+        let row = Row {
+            acked: Seq(0),
+            last_pong_ms: None,
+            last_nack: None,
+            about,
+            versions: Vec::new(),
+            connection: self.connections,
+            is_connected: true,
+            is_pushed: true,
+        };
+        self.rows.insert(key, row);
+        Ok(self.connections)
+    }
+
+    fn make_room(&self, key: &SessionKey) -> Result<(), RosterFull> {
+        let own = self.rows.range((key.0.clone(), BootId::from_bytes([0; 16]))..);
+        let own = own.take_while(|((id, _), _)| *id == key.0).count();
+        let is_full = self.rows.len() >= SESSIONS_MAX || own >= SESSIONS_EACH_MAX;
+        if is_full && !self.rows.contains_key(key) { Err(RosterFull) } else { Ok(()) }
+    }
+
+    /// A leased trust set that was signed at `signed_ms` and says what the record says up to `as_of` is sent now. False
+    /// when it must not be: a later connection took the place, or the set does not know `changed`, the last record that
+    /// changed something for gateways. A barrier at that record may have counted this one as closed already.
+    pub fn push(
+        &mut self,
+        (key, connection): (&SessionKey, u64),
+        (as_of, signed_ms): (Seq, u64),
+        changed: Seq,
+    ) -> bool {
+        let row = self.row(key, connection).filter(|_| as_of >= changed);
+        row.map(|row| row.last_pong_ms = row.last_pong_ms.max(Some(signed_ms))).is_some()
     }
 
     /// Is this the present connection of its session?
@@ -259,7 +306,8 @@ impl Roster {
         let participant = |((id, boot), row): (&SessionKey, &Row)| {
             (ParticipantId::Gateway(id.clone(), *boot), row.participant())
         };
-        let mut report = barrier.report(self.rows.iter().map(participant), is_complete, now_ms);
+        let participants = self.rows.iter().filter(|(_, row)| row.is_participant());
+        let mut report = barrier.report(participants.map(participant), is_complete, now_ms);
         if own.published >= at && own.unsent.is_none_or(|seq| seq >= at.seq) {
             report.acked.push(ParticipantId::Server);
         } else {

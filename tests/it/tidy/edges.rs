@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("faults", &[]),
     // Beside app: values of the rooms below it that app would only forward.
     ("rpc", &["app", "wire", "pb", "domain", "env", "x509", "journal", "feed", "views", "metrics"]),
-    ("envoy", &["app", "wire", "pb", "domain", "env"]),
+    ("envoy", &["app", "wire", "pb", "domain", "env", "feed"]),
     ("client", &["wire", "x509", "env", "pb", "domain"]),
     (
         "server",

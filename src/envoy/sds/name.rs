@@ -1,0 +1,44 @@
+//! The names of the secrets: what is asked for, and what is listed beside it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::app::Term;
+
+/// Which secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name {
+    pub(super) term: Term,
+    /// Its list names one of the two canaries of the gateway.
+    pub(super) has_canary: bool,
+}
+
+const ACCESS: &str = "countersign-access";
+const UNLEASED: &str = "-unleased";
+const CANARY: &str = "-canary";
+
+/// Not the name of a secret that there could be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UnknownName;
+
+impl FromStr for Name {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let rest = text.strip_prefix(ACCESS).ok_or(UnknownName)?;
+        let (rest, has_canary) = rest.strip_suffix(CANARY).map_or((rest, false), |rest| (rest, true));
+        match rest {
+            "" => Ok(Self { term: Term::Leased, has_canary }),
+            UNLEASED => Ok(Self { term: Term::Unleased, has_canary }),
+            _ => Err(UnknownName),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let term = if self.term == Term::Unleased { UNLEASED } else { "" };
+        let canary = if self.has_canary { CANARY } else { "" };
+        write!(f, "{ACCESS}{term}{canary}")
+    }
+}
