@@ -10,7 +10,9 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
 use super::cache::Cache;
+use super::index::Index;
 use super::link::{Keeper, TICK_MS};
+use super::metrics::Counts;
 use super::published::{Published, Standing};
 use super::replica::{Replica, ReplicaConfig};
 use super::transport::{Identity, Target, TransportFault};
@@ -68,6 +70,8 @@ pub(super) struct Shared {
     pub(super) channel: ArcSwapOption<Channel>,
     pub(super) last_fault: Mutex<String>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) index: Index,
+    pub(super) counts: Counts,
     profile: Profile,
     wants: mpsc::Sender<EntityId>,
 }
@@ -157,6 +161,8 @@ impl Gate {
             channel: ArcSwapOption::empty(),
             last_fault: Mutex::default(),
             clock: Arc::clone(&config.clock),
+            index: Index::default(),
+            counts: Counts::default(),
             profile: config.profile.clone(),
             wants,
         });
@@ -221,6 +227,10 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
+        // Nobody watches any more: what is open is closed, and nothing is opened.
+        let standing = self.shared.published.load();
+        let seq = standing.view.as_ref().map(|view| view.position.seq).unwrap_or_default();
+        self.shared.index.end(seq, Denial::StaleView.as_str());
         self.stop.send_replace(true);
         if let Some(task) = self.task.take() {
             task.abort();
@@ -230,23 +240,26 @@ impl Drop for Gate {
 
 impl Shared {
     pub(super) fn decide(&self, leaf_der: &[u8], request: &Request<'_>) -> GateDecision {
-        let certificate = self.certificate(leaf_der);
-        for _ in 0..ROUNDS_MAX {
-            let standing = self.published.load();
-            let decided = self.decide_on(&standing, certificate.as_ref(), request);
-            // A permit counts as computed here: if the view was replaced meanwhile, and perhaps acknowledged, it is
-            // computed again on the new one.
-            if !decided.is_permit() || Arc::ptr_eq(&standing, &self.published.load()) {
-                return decided;
+        let decided = self.with_certificate(leaf_der, |certificate| {
+            for _ in 0..ROUNDS_MAX {
+                let standing = self.published.load();
+                let decided = self.decide_on(&standing, certificate, request);
+                // A permit counts as computed here: if the view was replaced meanwhile, and perhaps acknowledged, it is
+                // computed again on the new one.
+                if !decided.is_permit() || Arc::ptr_eq(&standing, &self.published.load()) {
+                    return decided;
+                }
             }
-        }
-        GateDecision::closed(Denial::StaleView, Position::default())
+            GateDecision::closed(Denial::StaleView, Position::default())
+        });
+        self.counts.decided(&decided);
+        decided
     }
 
     fn decide_on(
         &self,
         standing: &Standing,
-        certificate: Result<&Arc<Certificate>, &Option<CertificateFault>>,
+        certificate: Result<&Arc<Certificate>, Option<CertificateFault>>,
         request: &Request<'_>,
     ) -> GateDecision {
         let (boot_ms, now) = (self.clock.boot_ms(), self.clock.now());
@@ -263,26 +276,38 @@ impl Shared {
             as_of: view.position,
             good_until_boot_ms,
             good_until: good_until_boot_ms.map(|until| now.plus_ms(left_ms(until))),
-            certificate_fault: certificate.err().copied().flatten(),
+            certificate_fault: certificate.err().flatten(),
             entity: certificate.ok().and_then(|certificate| entity_of(certificate)),
         }
     }
 
-    /// The verified certificate; `Err(None)` when no authorities are known yet.
-    fn certificate(&self, leaf_der: &[u8]) -> Result<Arc<Certificate>, Option<CertificateFault>> {
+    /// Does something with the verified certificate; `Err(None)` when no authorities are known yet. It is lent, not
+    /// given: a count of references would be written by every thread that decides about the same certificate.
+    pub(super) fn with_certificate<R>(
+        &self,
+        leaf_der: &[u8],
+        then: impl FnOnce(Result<&Arc<Certificate>, Option<CertificateFault>>) -> R,
+    ) -> R {
         let trust = self.trust.load();
-        let trust = trust.as_ref().ok_or(None)?;
+        let Some(trust) = trust.as_ref() else { return then(Err(None)) };
         // Before hashing: nobody makes this process hash megabytes.
         if leaf_der.len() > LEAF_LEN_MAX {
-            return Err(Some(CertificateFault::TooLarge));
+            return then(Err(Some(CertificateFault::TooLarge)));
         }
         let hash = Digest::of(leaf_der);
-        if let Some(certificate) = trust.cache.get(&hash) {
-            return Ok(certificate);
+        if let Some(certificate) = trust.cache.shard(&hash).load().get(&hash) {
+            self.counts.known.add();
+            return then(Ok(certificate));
         }
-        let certificate = Arc::new(chain::read(leaf_der, &self.profile, &trust.bundle).map_err(Some)?);
-        trust.cache.put(hash, Arc::clone(&certificate));
-        Ok(certificate)
+        self.counts.read.add();
+        match chain::read(leaf_der, &self.profile, &trust.bundle) {
+            Ok(certificate) => {
+                let certificate = Arc::new(certificate);
+                trust.cache.put(hash, Arc::clone(&certificate));
+                then(Ok(&certificate))
+            }
+            Err(fault) => then(Err(Some(fault))),
+        }
     }
 
     pub(super) fn want(&self, entity: EntityId) {

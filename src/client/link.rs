@@ -15,8 +15,9 @@ use super::cache::Cache;
 use super::gate::{GateConfig, Shared, Trust};
 use super::replica::{Refusal, Replica, Taken};
 use super::transport::channel;
-use crate::domain::enforce::message::{FromGateway, MESSAGE_LEN_MAX, NackCode, ToGateway};
-use crate::domain::id::EntityId;
+use crate::domain::enforce::message::{FromGateway, MESSAGE_LEN_MAX, NackCode, Strength, ToGateway};
+use crate::domain::id::{EntityId, Seq};
+use crate::domain::time::Timestamp;
 use crate::pb;
 use crate::pb::attestation_service_client::AttestationServiceClient;
 use crate::pb::enforcement_service_client::EnforcementServiceClient;
@@ -55,6 +56,10 @@ pub(super) struct Keeper {
     shared: Arc<Shared>,
     wants: mpsc::Receiver<EntityId>,
     stopped: watch::Receiver<bool>,
+    /// What is enforced but for connections that are still closing: acknowledged when they are closed.
+    withheld: Option<Seq>,
+    /// Since when nothing may be permitted.
+    closed_since_ms: Option<u64>,
 }
 
 impl Keeper {
@@ -65,7 +70,7 @@ impl Keeper {
         wants: mpsc::Receiver<EntityId>,
         stopped: watch::Receiver<bool>,
     ) -> Self {
-        Self { config, replica, shared, wants, stopped }
+        Self { config, replica, shared, wants, stopped, withheld: None, closed_since_ms: None }
     }
 
     /// Runs until it is stopped.
@@ -96,7 +101,52 @@ impl Keeper {
     }
 
     fn tick(&mut self) -> Option<FromGateway> {
-        self.replica.tick(self.shared.clock.boot_ms(), self.shared.clock.now())
+        let (boot_ms, now) = (self.shared.clock.boot_ms(), self.shared.clock.now());
+        let ping = self.replica.tick(boot_ms, now);
+        if let Some(view) = self.replica.view() {
+            self.shared.close_ended(view);
+        }
+        self.close_without_lease(boot_ms, now);
+        ping
+    }
+
+    /// Who may not permit may not serve what it permitted before either, beyond the time that its streams are promised to
+    /// end in. A gate that decides every request and has no streams has nothing to close.
+    fn close_without_lease(&mut self, boot_ms: u64, now: Timestamp) {
+        let standing = self.shared.published.load();
+        let Some(fault) = self.shared.published.fault(&standing, boot_ms, now) else {
+            self.closed_since_ms = None;
+            return;
+        };
+        let Strength { per_request, stream_cut_ms, .. } = self.config.strength;
+        let since_ms = *self.closed_since_ms.get_or_insert(boot_ms);
+        let outlives = !per_request || stream_cut_ms > 0;
+        if outlives && boot_ms.saturating_sub(since_ms) >= u64::from(stream_cut_ms) {
+            self.shared.close_all(self.replica.position().seq, fault);
+        }
+    }
+
+    /// Holds an acknowledgement back until the connections that its records closed are closed.
+    fn hold(&mut self, message: FromGateway) -> Option<FromGateway> {
+        match message {
+            FromGateway::Ack { applied, .. }
+                if self.shared.index.closing_at().is_some_and(|at| at <= applied) =>
+            {
+                self.withheld = Some(applied);
+                None
+            }
+            message => Some(message),
+        }
+    }
+
+    /// The acknowledgement of as much as is closed by now.
+    fn released(&mut self) -> Option<FromGateway> {
+        let withheld = self.withheld?;
+        let closed = self.shared.index.closing_at().map_or(withheld, |at| Seq(at.0.saturating_sub(1)));
+        if closed >= withheld {
+            self.withheld = None;
+        }
+        Some(FromGateway::Ack { applied: closed.min(withheld), barrier: None })
     }
 
     /// Awaits something while the lease is kept under watch; none when the gate is shut down.
@@ -129,6 +179,7 @@ impl Keeper {
             Err(why) => return ended(why),
         }
         self.shared.channel.store(Some(Arc::new(connected.clone())));
+        self.withheld = None;
         let (up, waiting) = mpsc::channel(UP_MAX);
         // The channel is new and has room.
         let _ = up.try_send(FromGateway::Open(self.replica.open()).into());
@@ -173,6 +224,7 @@ impl Keeper {
                 },
                 Some(entity) = self.wants.recv() => send.extend(self.replica.want(entity)),
                 _ = ticks.tick() => send.extend(self.tick()),
+                () = self.shared.index.closed.notified() => send.extend(self.released()),
                 _ = refresh.tick() => fetching = Some(Box::pin(fetch_trust(connected.clone()))),
                 fetched = arrived(&mut fetching) => {
                     fetching = None;
@@ -188,7 +240,7 @@ impl Keeper {
             if ended.drain.is_some() {
                 return Some(Ended { why: "the server asked to connect again".to_owned(), ..ended });
             }
-            for message in send {
+            for message in send.into_iter().filter_map(|message| self.hold(message)) {
                 if up.try_send(message.into()).is_err() {
                     return Some(Ended { why: "the server does not read".to_owned(), ..ended });
                 }
@@ -224,6 +276,9 @@ impl Keeper {
             Ok(message) => self.replica.take(message, boot_ms, now),
             Err(error) => Err(self.replica.refuse(NackCode::Undecodable, error.to_string())),
         };
+        if let (Ok(taken), Some(view)) = (&taken, self.replica.view()) {
+            self.shared.close_denied(view, &taken.touched);
+        }
         taken.map_err(End::Refused)
     }
 
@@ -232,7 +287,7 @@ impl Keeper {
         if self.shared.trust.load().as_ref().is_some_and(|trust| trust.digest == digest) {
             return;
         }
-        self.shared.trust.store(Some(Arc::new(Trust { digest, bundle, cache: Cache::new() })));
+        self.shared.trust.store(Some(Arc::new(Trust { digest, bundle, cache: Cache::default() })));
     }
 }
 

@@ -6,18 +6,30 @@
 
 mod ask;
 mod cache;
+mod connections;
 mod gate;
+mod index;
+mod layer;
 mod link;
+mod metrics;
 mod published;
+mod question;
 mod replica;
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod tests;
+mod tls;
 pub mod transport;
 
 pub use ask::{Answer, DecidedBy};
+pub use connections::{Barred, Connection, Connections};
 pub use gate::{Gate, GateConfig, GateDecision, GateStatus};
+pub use index::{Key, Touched};
+pub use layer::{GateBody, GateLayer, GateService, Permit};
+pub use metrics::GateMetrics;
+pub use question::Question;
 pub use replica::{Refusal, Replica, ReplicaConfig, Taken};
+pub use tls::{AcceptFault, GateAcceptor, GateStream, PeerLeaf};
 pub use transport::{ConnectCause, Identity, Target, TransportFault, channel};
 
 pub use published::{Published, Standing};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::index::{Key, Touched};
 use super::published::{Published, Standing, wall_minus_boot_ms};
 use crate::domain::certificate::FORMAT_VERSION;
 use crate::domain::codec::from_bytes;
@@ -52,6 +53,8 @@ pub struct Taken {
     pub drain: Option<(u32, u32)>,
     /// The lease was extended.
     pub has_lease: bool,
+    /// The connections to be looked at before anything is sent.
+    pub touched: Touched,
 }
 
 /// A message that was refused. The lease is gone; the Nack is to be sent and the connection to be ended.
@@ -263,6 +266,7 @@ impl Replica {
         }
         let mut next = GateView::clone(view);
         let mut last = held;
+        let mut touched = Touched::default();
         for record in &delta.records {
             if record.seq <= last || record.seq > delta.to {
                 return Err(undecodable("records are out of order"));
@@ -272,18 +276,20 @@ impl Replica {
             let events: Vec<_> =
                 record.events.iter().map(decode).collect::<Result<_, _>>().map_err(undecodable)?;
             next.apply(record.seq, &events);
+            events.iter().for_each(|event| touched.add_event(event));
         }
         for (entity, bytes) in &delta.cards {
             let card = read_card(*entity, bytes)?;
             // Cards that nobody asked for would make the list grow without bound.
             if self.asked.contains(entity) {
                 next.take_card(*entity, card);
+                touched.add(Key::Entity(*entity));
             }
         }
         next.position.seq = delta.to;
         self.view = Some(Arc::new(next));
         self.publish();
-        Ok(Taken { send: self.ack(None), ..Taken::default() })
+        Ok(Taken { send: self.ack(None), touched, ..Taken::default() })
     }
 
     fn snapshot_begin(&mut self, begin: SnapshotBegin) -> Result<Taken, Refused> {
@@ -339,7 +345,7 @@ impl Replica {
         self.view = Some(Arc::new(GateView { position, digest, enforcement, cards: imbl::OrdMap::new() }));
         self.link = Link::Live(position.epoch);
         self.publish();
-        Ok(Taken { send: self.ack(None), ..Taken::default() })
+        Ok(Taken { send: self.ack(None), touched: Touched::All, ..Taken::default() })
     }
 
     fn pong(&mut self, pong: &Pong, boot_ms: u64, now: Timestamp) -> Result<Taken, Refused> {
@@ -386,6 +392,7 @@ impl Replica {
         self.published.store(Standing {
             view: self.view.clone(),
             lease_until_ms: self.lease.until_ms(),
+            head: self.head.as_ref().map(|(head, _)| head.seq).unwrap_or_default(),
             clock_offset_ms: self.clock_offset_ms,
             wall_minus_boot_ms: self.wall_minus_boot_ms,
         });

@@ -34,6 +34,8 @@ mod gate;
 #[cfg(test)]
 mod gateway_envoy;
 #[cfg(test)]
+mod gateway_rust;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod kill;

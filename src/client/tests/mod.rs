@@ -1,3 +1,5 @@
+mod connections;
+mod layer;
 mod replica;
 mod served;
 mod simulate;
