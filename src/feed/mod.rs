@@ -81,6 +81,9 @@ pub enum OpenFault {
     /// The gateway showed a head that this server signed and does not have: history was lost.
     #[error("history was lost: {0}")]
     RolledBack(String),
+    /// It says that its machine can be paused, and is not registered so: after a restart nobody would know.
+    #[error("{0} says that it can be paused: register it again with `gateway register --pausable`")]
+    NotRegisteredPausable(PrincipalId),
     /// Too many sessions, of all gateways or of this one.
     #[error("there are too many sessions")]
     TooManySessions,

@@ -102,9 +102,12 @@ impl Session {
         let lost = shared.lost_history(committed, &open.signed_head);
         let now_ms = shared.clock.boot_ms();
         let mut inner = shared.lock();
-        let is_gateway = |state: &State| state.principal(&gateway).is_some_and(|p| p.has(Role::Gateway));
-        if !is_gateway(&inner.state) {
+        let principal = inner.state.principal(&gateway).filter(|principal| principal.has(Role::Gateway));
+        let Some(is_pausable) = principal.map(|principal| principal.is_pausable) else {
             return Err(OpenFault::NotAGateway(gateway));
+        };
+        if open.strength.pausable && !is_pausable {
+            return Err(OpenFault::NotRegisteredPausable(gateway));
         }
         if let Some(lost) = lost {
             drop(inner);
@@ -117,7 +120,6 @@ impl Session {
             inner.counts.bad_claims += 1;
             return Err(OpenFault::BadClaim);
         };
-        let is_pausable = inner.state.principal(&gateway).is_some_and(|p| p.is_pausable);
         let holds = if start == Start::Resume { open.position.seq } else { Seq(0) };
         inner.forget(now_ms);
         let connection = inner.roster.enter(&gateway, &open, is_pausable, holds)?;
