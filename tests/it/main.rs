@@ -50,6 +50,8 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod python;
+#[cfg(test)]
 mod renew;
 #[cfg(test)]
 mod restart;
