@@ -1,5 +1,6 @@
 //! The gate: what a program in front of a model holds. Decides at once on what it has, and fails closed.
 
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use tonic::transport::Channel;
 
 use super::cache::Cache;
 use super::index::Index;
+use super::keep::{self, SnapshotFile};
 use super::link::{Keeper, TICK_MS};
 use super::metrics::Counts;
 use super::published::{Published, Standing};
+use super::renew::Renewal;
 use super::replica::{Replica, ReplicaConfig};
 use super::transport::{Identity, Target, TransportFault};
 use crate::domain::certificate::Certificate;
@@ -52,6 +55,15 @@ pub struct GateConfig {
     pub entropy: Arc<dyn Entropy>,
 }
 
+/// What a gate does beside deciding. Nothing of it unless it is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct GateOptions {
+    /// Keeps its view across restarts.
+    pub snapshot: Option<SnapshotFile>,
+    /// Renews its own certificate.
+    pub renewal: Option<Renewal>,
+}
+
 /// A gate with lease was not there in time.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the gate has no lease yet: {0}")]
@@ -72,6 +84,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) index: Index,
     pub(super) counts: Counts,
+    /// When the gate's own certificate ends, in milliseconds; 0: it is not known.
+    pub(super) not_after_ms: AtomicI64,
     profile: Profile,
     wants: mpsc::Sender<EntityId>,
 }
@@ -149,8 +163,15 @@ impl Gate {
     ///
     /// # Errors
     /// The configuration cannot work: identity, bundle or address are not in their form.
-    #[expect(clippy::unused_async, reason = "it spawns: it must be called inside a runtime")]
     pub async fn connect(config: GateConfig) -> Result<Self, TransportFault> {
+        Self::connect_with(config, GateOptions::default()).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn connect_with(config: GateConfig, options: GateOptions) -> Result<Self, TransportFault> {
         config.target.check(Some(&config.identity), &config.clock)?;
         let (wants, wants_waiting) = mpsc::channel(WANTS_WAITING_MAX);
         let (stop, stopped) = watch::channel(false);
@@ -163,6 +184,7 @@ impl Gate {
             clock: Arc::clone(&config.clock),
             index: Index::default(),
             counts: Counts::default(),
+            not_after_ms: AtomicI64::new(0),
             profile: config.profile.clone(),
             wants,
         });
@@ -171,8 +193,11 @@ impl Gate {
             strength: config.strength,
             log_key: config.log_key,
         };
-        let replica = Replica::new(replica, published);
-        let keeper = Keeper::new(config, replica, Arc::clone(&shared), wants_waiting, stopped);
+        let mut replica = Replica::new(replica, published);
+        if let Some(file) = &options.snapshot {
+            resume(&mut replica, file).await;
+        }
+        let keeper = Keeper::new(config, options, replica, Arc::clone(&shared), (wants_waiting, stopped));
         let task = Some(tokio::spawn(keeper.run()));
         Ok(Self { shared, stop, task })
     }
@@ -317,6 +342,24 @@ impl Shared {
 
     pub(super) fn note_fault(&self, fault: String) {
         *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+}
+
+/// Begins with what an earlier run kept, if there is anything that can be used.
+async fn resume(replica: &mut Replica, file: &SnapshotFile) {
+    let path = file.path.clone();
+    let read = tokio::task::spawn_blocking(move || keep::read(&path)).await;
+    let resumed = match read {
+        Ok(Ok(None)) => return,
+        Ok(Ok(Some(kept))) => replica.resume(kept),
+        Ok(Err(fault)) => Err(fault.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match resumed {
+        Ok(()) => tracing::info!(seq = %replica.position().seq, "the gate begins with the view that it kept"),
+        Err(why) => {
+            tracing::warn!(path = %file.path.display(), why, "the kept view is passed over; the gate begins empty");
+        }
     }
 }
 

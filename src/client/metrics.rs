@@ -93,6 +93,8 @@ pub struct GateMetrics {
     pub connections_open: u64,
     /// Connections that were told to close.
     pub connections_closed: u64,
+    /// Until the gate's own certificate ends, in seconds; none: it does not watch it.
+    pub certificate_left_s: Option<i64>,
 }
 
 impl Gate {
@@ -102,6 +104,7 @@ impl Gate {
         let (standing, counts) = (shared.published.load(), &shared.counts);
         let applied_seq = standing.view.as_ref().map_or(0, |view| view.position.seq.0);
         let boot_ms = shared.clock.boot_ms();
+        let not_after_ms = shared.not_after_ms.load(Ordering::Relaxed);
         GateMetrics {
             applied_seq,
             lag: standing.head.0.saturating_sub(applied_seq),
@@ -114,6 +117,8 @@ impl Gate {
             certificates_read: counts.read.sum(),
             connections_open: u64::try_from(shared.index.len()).unwrap_or(u64::MAX),
             connections_closed: shared.index.told(),
+            certificate_left_s: (not_after_ms != 0)
+                .then(|| not_after_ms.saturating_sub(shared.clock.now().millis()) / 1_000),
         }
     }
 }
@@ -146,6 +151,10 @@ impl GateMetrics {
         );
         row("connections_open", "gauge", "Registered connections.", self.connections_open);
         row("connections_closed_total", "counter", "Connections told to close.", self.connections_closed);
+        if let Some(left_s) = self.certificate_left_s {
+            let left_s = u64::try_from(left_s).unwrap_or(0);
+            row("certificate_left_seconds", "gauge", "Until the gate's own certificate ends.", left_s);
+        }
         page
     }
 }

@@ -32,6 +32,8 @@ mod forge;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
+mod gate_renewal;
+#[cfg(test)]
 mod gateway_envoy;
 #[cfg(test)]
 mod gateway_rust;

@@ -1,4 +1,5 @@
 mod connections;
+mod kept;
 mod layer;
 mod replica;
 mod served;
