@@ -191,8 +191,7 @@ impl App {
             last: Mutex::new(None),
             trees: Mutex::default(),
         });
-        let of_feed = Arc::clone(&heads) as Arc<dyn feed::Heads>;
-        let feed = Feed::new(Arc::clone(&clock), of_feed, recovered, boot_ms);
+        let feed = Feed::new(Arc::clone(&clock), Arc::clone(&heads) as _, recovered, boot_ms);
         let parts = Parts {
             journal: Arc::clone(&journal),
             shared: Arc::clone(&shared),

@@ -233,15 +233,15 @@ impl App {
         &self,
         state: &State,
         authority: AuthorityId,
-        mut first_live: u64,
+        from: u64,
         now: Timestamp,
     ) -> Result<(Option<Vec<Listed>>, u64), Error> {
         let last = state.last_ordinal.0 / BLOCK_LEN;
-        let mut listed = Vec::new();
+        let (mut listed, mut first_live) = (Vec::new(), from);
         if state.last_ordinal == Ordinal::default() {
             return Ok((Some(listed), first_live));
         }
-        for shard in first_live..=last {
+        for shard in from..=last {
             let rows = self.live_rows(AuthorityKind::Access, shard, now)?;
             // Ordinals that were taken and have no record yet are less than a block behind.
             if rows.is_empty() && shard == first_live && shard + 1 < last {

@@ -24,6 +24,8 @@ mod envoy;
 #[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
+mod envoy_sds;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod follow;

@@ -288,8 +288,7 @@ impl Line {
         let mut making: Option<Making> = Some(self.begin_making());
         let mut looks = tokio::time::interval(ADMIT_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let pause = sleep(LOOK_INTERVAL);
-        tokio::pin!(pause);
+        let mut pause = LOOK_INTERVAL;
         loop {
             tokio::select! {
                 _ = looks.tick() => self.admitted()?,
@@ -297,15 +296,15 @@ impl Line {
                     let Some(message) = heard? else { return Ok(()) };
                     let (_, type_url, heard) = D::hear(message);
                     self.hear(&type_url, heard)?;
-                    pause.as_mut().reset(tokio::time::Instant::now());
+                    pause = Duration::ZERO;
                 }
                 () = self.session.news(), if making.is_none() => making = Some(self.begin_making()),
-                () = &mut pause, if making.is_none() => making = Some(self.begin_making()),
+                () = sleep(pause), if making.is_none() => making = Some(self.begin_making()),
                 sets = finished(&mut making), if making.is_some() && waiting.is_none() => {
                     making = None;
                     let (made, again) = sets?;
                     waiting = self.take::<D>(made);
-                    pause.as_mut().reset(tokio::time::Instant::now() + again);
+                    pause = again;
                 }
                 place = outbox.reserve(), if waiting.is_some() => {
                     let Ok(place) = place else { return Ok(()) };

@@ -4,6 +4,7 @@
 //! Each test explores one neighbourhood of faults completely. `COUNTERSIGN_MODEL_MORE=1` (or more) adds so many waits,
 //! Pings and connections to each; the last line of a test's output says how many states there were.
 
+mod consumer;
 mod setup;
 mod world;
 
@@ -28,6 +29,7 @@ const BASE: Budget = Budget {
     records: 0,
     restores: 0,
     revocations: 1,
+    signs: 0,
 };
 
 const SAFE: &str = "nothing is permitted without what was called enforced";
@@ -54,6 +56,13 @@ enum Step {
     ServerCrashes,
     ServerStarts,
     Restore,
+    SignSet,
+    PushSet(usize),
+    ConsumerTakes(usize),
+    ServerTakesAnswer(usize),
+    ConnectConsumer(usize),
+    CutConsumer(usize),
+    ServerNoticesConsumer(usize),
 }
 
 impl Setup {
@@ -65,12 +74,14 @@ impl Setup {
             dues: add(budget.dues),
             pings: add(budget.pings),
             connects: add(budget.connects),
+            signs: add(budget.signs),
             ..budget
         };
         Self {
             lease_ms: LEASE_DEFAULT_MS,
             lowered_ms: LEASE_DEFAULT_MS,
             principals: vec!["one"],
+            consumers: 0,
             keeps_views: false,
             drift: 1,
             budget,
@@ -101,6 +112,24 @@ impl Setup {
         }
     }
 
+    fn consumer_steps(&self, world: &World, n: usize, steps: &mut Vec<Step>) {
+        let (consumer, left) = (&world.consumers[n], &world.left);
+        let is_up = world.server.is_some();
+        let set = world.server.as_ref().and_then(|server| server.set);
+        for (is_possible, step) in [
+            (left.connects > 0 && is_up && !consumer.is_connected(), Step::ConnectConsumer(n)),
+            (left.cuts > 0 && consumer.is_connected(), Step::CutConsumer(n)),
+            (is_up && consumer.is_cut(), Step::ServerNoticesConsumer(n)),
+            (is_up && consumer.has_up(), Step::ServerTakesAnswer(n)),
+            (consumer.lacks(set), Step::PushSet(n)),
+            (consumer.has_down(), Step::ConsumerTakes(n)),
+        ] {
+            if is_possible {
+                steps.push(step);
+            }
+        }
+    }
+
     fn take(&self, world: &mut World, step: Step) -> bool {
         match step {
             Step::Wait => world.wait(self),
@@ -123,6 +152,13 @@ impl Setup {
             Step::ServerCrashes => world.crash_server(),
             Step::ServerStarts => world.start_server(self),
             Step::Restore => world.restore(),
+            Step::SignSet => return world.sign_set(self),
+            Step::PushSet(n) => return world.push_set(self, n),
+            Step::ConsumerTakes(n) => world.consumer_takes(n),
+            Step::ServerTakesAnswer(n) => world.server_takes_of_consumer(n),
+            Step::ConnectConsumer(n) => world.connect_consumer(self, n),
+            Step::CutConsumer(n) => world.cut_consumer(n),
+            Step::ServerNoticesConsumer(n) => world.server_notices_consumer(self, n),
         }
         true
     }
@@ -133,8 +169,9 @@ fn spent(left: &mut Budget, step: Step) {
     let counter = match step {
         Step::Wait => &mut left.waits,
         Step::WaitUntilDue => &mut left.dues,
-        Step::Connect(_) => &mut left.connects,
-        Step::Cut(_) => &mut left.cuts,
+        Step::Connect(_) | Step::ConnectConsumer(_) => &mut left.connects,
+        Step::Cut(_) | Step::CutConsumer(_) => &mut left.cuts,
+        Step::SignSet => &mut left.signs,
         Step::Ping(_) => &mut left.pings,
         Step::GateCrashes(_) => &mut left.gateway_crashes,
         Step::AppendRevocation => &mut left.revocations,
@@ -150,6 +187,10 @@ fn spent(left: &mut Budget, step: Step) {
         | Step::GateApplies(_)
         | Step::Publish
         | Step::SendAnswer(_)
+        | Step::PushSet(_)
+        | Step::ConsumerTakes(_)
+        | Step::ServerTakesAnswer(_)
+        | Step::ServerNoticesConsumer(_)
         | Step::ServerStarts => return,
     };
     *counter -= 1;
@@ -171,13 +212,19 @@ impl Model for Setup {
             let rate = |place| if bits & (1_u32 << place) == 0 { slow } else { fast };
             (0..parties).map(rate).collect::<Vec<_>>()
         });
-        clocks.map(|rates| World::new(self, rates[0], &rates[1..])).collect()
+        let sides: &[bool] = if self.consumers > 0 { &[false, true] } else { &[false] };
+        let world =
+            |rates: Vec<u64>| sides.iter().map(move |side| World::new(self, rates[0], &rates[1..], *side));
+        clocks.flat_map(world).collect()
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
         let left = &world.left;
         for n in 0..world.gates.len() {
             self.gate_steps(world, n, steps);
+        }
+        for n in 0..world.consumers.len() {
+            self.consumer_steps(world, n, steps);
         }
         let server = world.server.as_ref();
         let is_up = server.is_some();
@@ -191,6 +238,7 @@ impl Model for Setup {
             (left.server_crashes > 0 && is_up, Step::ServerCrashes),
             (!is_up, Step::ServerStarts),
             (left.restores > 0 && world.can_restore(), Step::Restore),
+            (left.signs > 0 && is_up, Step::SignSet),
         ] {
             if is_possible {
                 steps.push(step);
@@ -215,7 +263,8 @@ impl Model for Setup {
                 world.enforced == Some(EnforcedBy::Acks)
             }),
             Property::sometimes("a lease holds", |_, world: &World| {
-                world.gates.iter().any(|gate| gate.lease.until_ms().is_some())
+                let leased = world.gates.iter().any(|gate| gate.lease.until_ms().is_some());
+                leased || world.consumers.iter().any(|consumer| consumer.set.is_some())
             }),
         ];
         if self.budget.restores > 0 {
@@ -272,6 +321,60 @@ fn restored() -> Setup {
 /// The server's own answers, beside a gateway.
 fn own_path() -> Setup {
     Setup::new(Budget { answers: 2, ..BASE })
+}
+
+/// One consumer of pushed sets, which loses its stream and comes back.
+fn pushed() -> Setup {
+    let budget = Budget { pings: 0, signs: 3, connects: 1, cuts: 1, records: 1, ..BASE };
+    Setup { principals: Vec::new(), consumers: 1, ..Setup::new(budget) }
+}
+
+/// Two consumers with one name.
+fn pushed_twice() -> Setup {
+    let budget = Budget { pings: 0, waits: 0, signs: 2, connects: 1, cuts: 1, ..BASE };
+    Setup { principals: Vec::new(), consumers: 2, ..Setup::new(budget) }
+}
+
+/// A consumer of pushed sets, and a server that comes back and knows nobody.
+fn pushed_restart() -> Setup {
+    let budget = Budget { pings: 0, signs: 3, connects: 1, dues: 3, server_crashes: 1, ..BASE };
+    Setup { principals: Vec::new(), consumers: 1, ..Setup::new(budget) }
+}
+
+/// A consumer of pushed sets beside a gateway.
+fn pushed_beside() -> Setup {
+    Setup { consumers: 1, ..Setup::new(Budget { waits: 0, signs: 2, ..BASE }) }
+}
+
+#[test]
+fn a_consumer_of_pushed_sets() {
+    holds(pushed());
+    holds(pushed_twice());
+}
+
+#[test]
+fn a_consumer_of_pushed_sets_and_a_server_that_restarts() {
+    holds(pushed_restart());
+    holds(Setup { lease_ms: LEASE_MAX_MS, lowered_ms: LEASE_MAX_MS, ..pushed_restart() });
+}
+
+#[test]
+fn a_consumer_of_pushed_sets_beside_a_gateway() {
+    holds(pushed_beside());
+}
+
+#[test]
+fn what_is_broken_about_pushed_sets_is_found() {
+    for (broken, setup) in [
+        (Broken::SetOvertaken, pushed()),
+        (Broken::ListOutlivesLease, pushed()),
+        (Broken::ForgetsWhoLeft, pushed()),
+        (Broken::AckOnReceipt, pushed()),
+        (Broken::StreamTakesRow, pushed_twice()),
+        (Broken::CompleteAtOnce, pushed_restart()),
+    ] {
+        is_found(Setup { broken: Some(broken), ..setup });
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(super) struct Budget {
     pub(super) records: u8,
     pub(super) restores: u8,
     pub(super) revocations: u8,
+    /// Signatures of sets.
+    pub(super) signs: u8,
 }
 
 /// What is broken on purpose, in the glue, to show that the model would find it.
@@ -41,6 +43,12 @@ pub(super) enum Broken {
     ClaimBelieved,
     /// A Pong overtakes records that its Ping came before.
     PongOvertakes,
+    /// A set that was signed before a record is sent after it.
+    SetOvertaken,
+    /// A list runs out when a lease does, by the server's clock, and rounded up.
+    ListOutlivesLease,
+    /// Streams of one name share a row.
+    StreamTakesRow,
 }
 
 /// What is explored.
@@ -51,6 +59,8 @@ pub(super) struct Setup {
     pub(super) lowered_ms: u32,
     /// The principal of each gateway; equal: two sessions of one.
     pub(super) principals: Vec<&'static str>,
+    /// How many are pushed sets.
+    pub(super) consumers: usize,
     /// A gateway that crashes comes back with its last view.
     pub(super) keeps_views: bool,
     /// How far clocks are off at most, in thousandths of their rate.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::consumer::{Consumer, Set};
 use super::setup::{Broken, Budget, Setup};
 use crate::domain::enforce::message::{Open, Strength};
 use crate::domain::enforce::{
@@ -22,7 +23,7 @@ const SERVER_BOOT_MS: u64 = 1_000_000;
 const GATEWAY_BOOT_MS: u64 = 50_000;
 
 /// Kinds of records. With the branch of history they are the byte of a record.
-const REVOCATION: u8 = 1;
+pub(super) const REVOCATION: u8 = 1;
 const LOWERING: u8 = 2;
 const OTHER: u8 = 3;
 
@@ -73,8 +74,10 @@ pub(super) struct Gate {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Server {
-    roster: Roster,
-    published: Position,
+    pub(super) roster: Roster,
+    pub(super) published: Position,
+    /// The set that was signed last.
+    pub(super) set: Option<Set>,
     /// From here on it knows the digests of its records.
     base: Seq,
     /// The caller of the revocation waits; since when.
@@ -85,16 +88,17 @@ pub(super) struct Server {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct World {
-    now_us: u64,
+    pub(super) now_us: u64,
     server_rate: u64,
     /// The record: one byte each, whose digest and tree hash is what it is.
-    journal: Vec<u8>,
+    pub(super) journal: Vec<u8>,
     branch: u8,
     /// The revocation, and the byte of its record.
     revoked: Option<(Position, u8)>,
     pub(super) enforced: Option<EnforcedBy>,
     pub(super) server: Option<Server>,
     pub(super) gates: Vec<Gate>,
+    pub(super) consumers: Vec<Consumer>,
     pub(super) left: Budget,
 }
 
@@ -106,7 +110,7 @@ const STRENGTH: Strength = Strength {
     pausable: false,
 };
 
-const fn at(len: usize) -> Position {
+pub(super) const fn at(len: usize) -> Position {
     Position { epoch: Epoch(1), seq: Seq(len as u64) }
 }
 
@@ -165,7 +169,7 @@ impl Link {
 
 impl World {
     /// Everybody is connected and current; nobody has a lease.
-    pub(super) fn new(setup: &Setup, server_rate: u64, rates: &[u64]) -> Self {
+    pub(super) fn new(setup: &Setup, server_rate: u64, rates: &[u64], is_ahead: bool) -> Self {
         let mut roster = Roster::new(SERVER_BOOT_MS, setup.lease_ms);
         roster.begin_first_run();
         let gate = |rate: &u64| Gate {
@@ -180,6 +184,7 @@ impl World {
         let server = Server {
             roster,
             published: at(1),
+            set: None,
             base: Seq(1),
             waits_since_ms: None,
             answers: BTreeMap::new(),
@@ -194,6 +199,7 @@ impl World {
             enforced: None,
             server: Some(server),
             gates: rates.iter().map(gate).collect(),
+            consumers: vec![Consumer::new(is_ahead); setup.consumers],
             left: setup.budget,
         };
         let view = world.claim(at(1));
@@ -201,10 +207,13 @@ impl World {
             world.gates[n].view = Some(view);
             world.connect(setup, n);
         }
+        for n in 0..setup.consumers {
+            world.connect_consumer(setup, n);
+        }
         world
     }
 
-    fn server_ms(&self) -> u64 {
+    pub(super) fn server_ms(&self) -> u64 {
         SERVER_BOOT_MS + self.now_us * self.server_rate / 1_000_000
     }
 
@@ -213,7 +222,7 @@ impl World {
     }
 
     /// What the record says up to a position, as digest or tree hash.
-    fn claim(&self, position: Position) -> Claim {
+    pub(super) fn claim(&self, position: Position) -> Claim {
         let mut digest = [0; 32];
         let len = usize::try_from(position.seq.0).unwrap();
         digest[..len].copy_from_slice(&self.journal[..len]);
@@ -227,7 +236,7 @@ impl World {
     }
 
     /// The lease that the record says up to a position.
-    fn lease_ms(&self, setup: &Setup, position: Position) -> u32 {
+    pub(super) fn lease_ms(&self, setup: &Setup, position: Position) -> u32 {
         let len = usize::try_from(position.seq.0).unwrap();
         let is_lowered = self.journal[..len].iter().any(|byte| byte % 4 == LOWERING);
         if is_lowered { setup.lowered_ms } else { setup.lease_ms }
@@ -246,6 +255,7 @@ impl World {
         let (Some(revoked), Some(_)) = (self.revoked, self.enforced) else { return true };
         let answers = self.server.iter().flat_map(|server| server.answers.keys());
         !self.gates.iter().any(|gate| self.permits_without(gate, revoked))
+            && !self.consumers.iter().any(|consumer| self.lets_in_without(consumer, revoked))
             && answers.into_iter().all(|seq| *seq >= revoked.0.seq)
     }
 
@@ -460,6 +470,7 @@ impl World {
                 server.waits_since_ms.get_or_insert(now_ms);
             }
         }
+        (0..self.consumers.len()).for_each(|n| self.confirm(n));
     }
 
     pub(super) fn has_unpublished(&self) -> bool {
@@ -508,6 +519,7 @@ impl World {
                 link.up.clear();
             }
         }
+        self.consumers.iter_mut().for_each(Consumer::orphan);
     }
 
     /// A new run, which knows the record and nobody. The caller of the revocation asks again.
@@ -522,6 +534,7 @@ impl World {
         self.server = Some(Server {
             roster,
             published: self.head(),
+            set: None,
             base: self.head().seq,
             waits_since_ms: self.revoked.map(|_| now_ms),
             answers: BTreeMap::new(),
@@ -546,7 +559,7 @@ impl World {
 }
 
 /// A run of a gateway.
-fn boot(n: usize, run: u8) -> BootId {
+pub(super) fn boot(n: usize, run: u8) -> BootId {
     let mut bytes = [run; 16];
     bytes[0] = u8::try_from(n).unwrap();
     BootId::from_bytes(bytes)
