@@ -34,6 +34,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("issue_cpu", issue::issue_cpu),
     ("revoke_ack", revoke::revoke_ack),
     ("gate_known", gate::gate_known),
+    ("gate_known_2", gate::gate_known_2),
     ("gate_new", gate::gate_new),
     ("entity_revoke", revoke::entity_revoke),
 ];

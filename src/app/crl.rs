@@ -394,7 +394,15 @@ pub(super) fn listed_access(
     row: &CertificateRow,
 ) -> Option<(Timestamp, ReasonCode)> {
     let (Some(entity), Some(subject), Some(step)) = (row.entity, row.subject, row.step) else { return None };
-    let names = Names { issuer, ordinal: row.ordinal, entity, subject, lineage: step.lineage };
+    let names = Names {
+        issuer,
+        ordinal: row.ordinal,
+        entity,
+        subject,
+        lineage: step.lineage,
+        determination: row.determination.as_ref(),
+        annex_revision: row.annex_revision,
+    };
     match state.withdrawal(&names)? {
         Withdrawal::Revoked(cause) => Some(because(cause, row)),
         Withdrawal::Held(cause) => Some((because(cause, row).0, ReasonCode::CertificateHold)),

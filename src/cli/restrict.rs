@@ -7,7 +7,9 @@ use super::mandate::{Check, Commit, Wait, carry_out};
 use super::remote::answer;
 use super::{Context, Failure, Outcome};
 use crate::domain::command::Command;
-use crate::domain::id::{AuthorityId, EntityId, LineageId, ModelId, Ordinal, PersonId, SubjectId};
+use crate::domain::id::{
+    AuthorityId, DeterminationId, EntityId, LineageId, ModelId, Ordinal, PersonId, SubjectId,
+};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope};
 use crate::pb;
 
@@ -71,6 +73,20 @@ pub(super) enum RevokeVerb {
         #[command(flatten)]
         how: How,
     },
+    /// Every certificate issued so far that states a determination, or one revision of its annex.
+    #[command(after_help = "Examples:\n  \
+                            countersign revoke determination 2026-06-26-lift --reason DETERMINATION_CHANGED --wait --commit\n  \
+                            countersign revoke determination 2026-06-26-lift --annex-revision 3 \
+                            --reason ISSUED_IN_ERROR --wait --commit")]
+    Determination {
+        /// The determination, as `cert show` prints it.
+        determination: DeterminationId,
+        /// Only certificates that state this revision of its annex.
+        #[arg(long, value_name = "NUMBER")]
+        annex_revision: Option<u32>,
+        #[command(flatten)]
+        how: How,
+    },
     /// One certificate.
     #[command(
         after_help = "Example:\n  countersign revoke certificate 40812 --reason KEY_COMPROMISE --wait --commit"
@@ -103,6 +119,12 @@ pub(super) async fn revoke(verb: RevokeVerb, context: &Context<'_>) -> Result<Ou
         RevokeVerb::Subject { subject, how } => (RevocationScope::Subject(subject), how),
         RevokeVerb::Lineage { lineage, how } => (RevocationScope::Lineage(lineage), how),
         RevokeVerb::Issuer { authority, how } => (RevocationScope::Issuer(authority), how),
+        RevokeVerb::Determination { determination, annex_revision: None, how } => {
+            (RevocationScope::Determination(determination), how)
+        }
+        RevokeVerb::Determination { determination, annex_revision: Some(revision), how } => {
+            (RevocationScope::AnnexRevision(determination, revision), how)
+        }
         RevokeVerb::Certificate { ordinal, how } => (RevocationScope::Certificate(ordinal), how),
     };
     carry_out(context, Command::Revoke { scope, reason: how.reason }, how.commit, how.wait).await
@@ -191,7 +213,7 @@ async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
     let seq = now.as_of.unwrap_or_default().seq;
     let text = format!(
         "stopped      {}\nsuspended    {}\nheld         {}\nrevoked      {} certificates, {} lineages\n\
-         cut off      {} subjects, {} entities\nissuers      {}\nas of record {seq}",
+         cut off      {} subjects, {} entities, {} determinations or revisions of their annex\nissuers      {}\nas of record {seq}",
         or_none(&now.stops),
         or_none(&now.suspensions),
         or_none(&held),
@@ -199,12 +221,14 @@ async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
         now.revoked_lineages,
         now.subject_cutoffs,
         now.entity_cutoffs,
+        now.determination_cutoffs,
         or_none(&now.revoked_issuers),
     );
     let value = json!({
         "stops": now.stops, "suspensions": now.suspensions, "held_ordinals": now.held_ordinals,
         "revoked_certificates": now.revoked_certificates, "revoked_lineages": now.revoked_lineages,
         "subject_cutoffs": now.subject_cutoffs, "entity_cutoffs": now.entity_cutoffs,
+        "determination_cutoffs": now.determination_cutoffs,
         "revoked_issuers": now.revoked_issuers, "as_of": seq,
     });
     context.output.print(&value, &text);

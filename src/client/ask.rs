@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::gate::{Gate, GateDecision};
+use super::gate::{Gate, GateDecision, Shared};
 use crate::domain::decision::Denial;
 use crate::domain::enforce::{Position, Request};
 use crate::pb::attestation_service_client::AttestationServiceClient;
@@ -91,10 +91,17 @@ impl Answer {
 impl Gate {
     /// Decides, and asks the server where it must. Denied when the server does not answer within two seconds.
     pub async fn decide_or_ask(&self, leaf_der: &[u8], request: &Request<'_>) -> Answer {
+        self.shared.decide_or_ask(leaf_der, request).await
+    }
+}
+
+impl Shared {
+    pub(super) async fn decide_or_ask(&self, leaf_der: &[u8], request: &Request<'_>) -> Answer {
         let decided = self.decide(leaf_der, request);
         if !decided.decision.ask_server {
             return decided.into();
         }
+        self.counts.asked.add();
         if let Some(entity) = decided.entity {
             self.want(entity);
         }
@@ -121,7 +128,7 @@ impl Gate {
             if !now.is_permit() && !now.decision.ask_server {
                 return Some(now.into());
             }
-            let standing = self.shared.published.load();
+            let standing = self.published.load();
             let held = standing.view.as_ref().map(|view| view.position).unwrap_or_default();
             if as_of.epoch == held.epoch && as_of >= held {
                 return Some(Answer::of_server(decision, standing.lease_until_ms));
@@ -132,7 +139,7 @@ impl Gate {
     }
 
     async fn evaluate(&self, question: EvaluateRequest) -> Option<pb::Decision> {
-        let channel = self.shared.channel.load_full()?;
+        let channel = self.channel.load_full()?;
         let mut client = AttestationServiceClient::new(channel.as_ref().clone());
         let answer = client.evaluate(question).await.ok()?;
         answer.into_inner().decision

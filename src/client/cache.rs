@@ -1,53 +1,73 @@
 //! Certificates that were verified before, by the hash of their bytes. Only what can never change is kept: time, lease,
 //! stops and revocation are looked at on every call.
+//!
+//! Readers take no lock and write to no memory that another thread reads: a shard is a persistent map behind an atomic
+//! pointer, and who adds a certificate replaces it.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use imbl::HashMap;
 
 use crate::domain::certificate::Certificate;
 use crate::domain::id::Digest;
 
 /// The most certificates that are kept: 100,000, some 60 MiB.
 const CERTIFICATES_MAX: usize = 100_000;
-/// Locks, so that threads that decide at once rarely meet.
+/// Shards, so that threads that add at once rarely meet.
 const SHARDS: usize = 16;
 /// A shard has two halves of this size; when the young one is full it becomes the old one, and the old one goes.
 const HALF_MAX: usize = CERTIFICATES_MAX / SHARDS / 2;
 
-#[derive(Debug, Default)]
-struct Shard {
+/// The certificates of a shard at one moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
     young: HashMap<Digest, Arc<Certificate>>,
     old: HashMap<Digest, Arc<Certificate>>,
 }
 
+impl Kept {
+    pub(super) fn get(&self, hash: &Digest) -> Option<&Arc<Certificate>> {
+        self.young.get(hash).or_else(|| self.old.get(hash))
+    }
+}
+
+/// What is kept now, and the lock of who replaces it.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    kept: ArcSwap<Kept>,
+    adding: Mutex<()>,
+}
+
+impl Shard {
+    pub(super) fn load(&self) -> Guard<Arc<Kept>> {
+        self.kept.load()
+    }
+}
+
 /// Verified certificates under one state of trust. Another state of trust gets a new cache.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Cache {
-    shards: Vec<Mutex<Shard>>,
+    shards: [Shard; SHARDS],
 }
 
 impl Cache {
-    pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
-    }
-
-    fn shard(&self, hash: &Digest) -> Option<&Mutex<Shard>> {
+    pub(super) fn shard(&self, hash: &Digest) -> &Shard {
         let [first, ..] = hash.0;
-        self.shards.get(usize::from(first) % SHARDS)
-    }
-
-    pub(super) fn get(&self, hash: &Digest) -> Option<Arc<Certificate>> {
-        let shard = self.shard(hash)?.lock().unwrap_or_else(PoisonError::into_inner);
-        shard.young.get(hash).or_else(|| shard.old.get(hash)).cloned()
+        let [zeroth, ..] = &self.shards;
+        self.shards.get(usize::from(first) % SHARDS).unwrap_or(zeroth)
     }
 
     pub(super) fn put(&self, hash: Digest, certificate: Arc<Certificate>) {
-        let Some(shard) = self.shard(&hash) else { return };
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if shard.young.len() >= HALF_MAX {
-            shard.old = std::mem::take(&mut shard.young);
+        let shard = self.shard(&hash);
+        let _adding = shard.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        // Maps share what they have in common: this copies a few nodes, not a map.
+        let mut kept = Kept::clone(&shard.kept.load());
+        if kept.young.len() >= HALF_MAX {
+            kept.old = std::mem::take(&mut kept.young);
         }
-        shard.young.insert(hash, certificate);
+        kept.young.insert(hash, certificate);
+        shard.kept.store(Arc::new(kept));
     }
 }
 
@@ -73,14 +93,15 @@ mod tests {
                 principal: "g".parse().unwrap(),
             }),
         });
-        let cache = Cache::new();
+        let cache = Cache::default();
         let hash = |n: usize| Digest::of(&n.to_be_bytes());
+        let holds = |n: usize| cache.shard(&hash(n)).load().get(&hash(n)).is_some();
         for n in 0..2 * CERTIFICATES_MAX {
             cache.put(hash(n), Arc::clone(&certificate));
         }
-        let kept = (0..2 * CERTIFICATES_MAX).filter(|n| cache.get(&hash(*n)).is_some()).count();
+        let kept = (0..2 * CERTIFICATES_MAX).filter(|n| holds(*n)).count();
         assert!((CERTIFICATES_MAX / 3..=CERTIFICATES_MAX).contains(&kept), "{kept}");
-        assert!(cache.get(&hash(2 * CERTIFICATES_MAX - 1)).is_some());
-        assert!(cache.get(&hash(0)).is_none());
+        assert!(holds(2 * CERTIFICATES_MAX - 1));
+        assert!(!holds(0));
     }
 }

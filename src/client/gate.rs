@@ -1,5 +1,6 @@
 //! The gate: what a program in front of a model holds. Decides at once on what it has, and fails closed.
 
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +11,12 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
 use super::cache::Cache;
+use super::index::Index;
+use super::keep::{self, SnapshotFile};
 use super::link::{Keeper, TICK_MS};
+use super::metrics::Counts;
 use super::published::{Published, Standing};
+use super::renew::Renewal;
 use super::replica::{Replica, ReplicaConfig};
 use super::transport::{Identity, Target, TransportFault};
 use crate::domain::certificate::Certificate;
@@ -50,6 +55,15 @@ pub struct GateConfig {
     pub entropy: Arc<dyn Entropy>,
 }
 
+/// What a gate does beside deciding. Nothing of it unless it is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct GateOptions {
+    /// Keeps its view across restarts.
+    pub snapshot: Option<SnapshotFile>,
+    /// Renews its own certificate.
+    pub renewal: Option<Renewal>,
+}
+
 /// A gate with lease was not there in time.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the gate has no lease yet: {0}")]
@@ -68,6 +82,10 @@ pub(super) struct Shared {
     pub(super) channel: ArcSwapOption<Channel>,
     pub(super) last_fault: Mutex<String>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) index: Index,
+    pub(super) counts: Counts,
+    /// When the gate's own certificate ends, in milliseconds; 0: it is not known.
+    pub(super) not_after_ms: AtomicI64,
     profile: Profile,
     wants: mpsc::Sender<EntityId>,
 }
@@ -145,8 +163,15 @@ impl Gate {
     ///
     /// # Errors
     /// The configuration cannot work: identity, bundle or address are not in their form.
-    #[expect(clippy::unused_async, reason = "it spawns: it must be called inside a runtime")]
     pub async fn connect(config: GateConfig) -> Result<Self, TransportFault> {
+        Self::connect_with(config, GateOptions::default()).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn connect_with(config: GateConfig, options: GateOptions) -> Result<Self, TransportFault> {
         config.target.check(Some(&config.identity), &config.clock)?;
         let (wants, wants_waiting) = mpsc::channel(WANTS_WAITING_MAX);
         let (stop, stopped) = watch::channel(false);
@@ -157,6 +182,9 @@ impl Gate {
             channel: ArcSwapOption::empty(),
             last_fault: Mutex::default(),
             clock: Arc::clone(&config.clock),
+            index: Index::default(),
+            counts: Counts::default(),
+            not_after_ms: AtomicI64::new(0),
             profile: config.profile.clone(),
             wants,
         });
@@ -165,8 +193,11 @@ impl Gate {
             strength: config.strength,
             log_key: config.log_key,
         };
-        let replica = Replica::new(replica, published);
-        let keeper = Keeper::new(config, replica, Arc::clone(&shared), wants_waiting, stopped);
+        let mut replica = Replica::new(replica, published);
+        if let Some(file) = &options.snapshot {
+            resume(&mut replica, file).await;
+        }
+        let keeper = Keeper::new(config, options, replica, Arc::clone(&shared), (wants_waiting, stopped));
         let task = Some(tokio::spawn(keeper.run()));
         Ok(Self { shared, stop, task })
     }
@@ -221,6 +252,10 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
+        // Nobody watches any more: what is open is closed, and nothing is opened.
+        let standing = self.shared.published.load();
+        let seq = standing.view.as_ref().map(|view| view.position.seq).unwrap_or_default();
+        self.shared.index.end(seq, Denial::StaleView.as_str());
         self.stop.send_replace(true);
         if let Some(task) = self.task.take() {
             task.abort();
@@ -230,23 +265,26 @@ impl Drop for Gate {
 
 impl Shared {
     pub(super) fn decide(&self, leaf_der: &[u8], request: &Request<'_>) -> GateDecision {
-        let certificate = self.certificate(leaf_der);
-        for _ in 0..ROUNDS_MAX {
-            let standing = self.published.load();
-            let decided = self.decide_on(&standing, certificate.as_ref(), request);
-            // A permit counts as computed here: if the view was replaced meanwhile, and perhaps acknowledged, it is
-            // computed again on the new one.
-            if !decided.is_permit() || Arc::ptr_eq(&standing, &self.published.load()) {
-                return decided;
+        let decided = self.with_certificate(leaf_der, |certificate| {
+            for _ in 0..ROUNDS_MAX {
+                let standing = self.published.load();
+                let decided = self.decide_on(&standing, certificate, request);
+                // A permit counts as computed here: if the view was replaced meanwhile, and perhaps acknowledged, it is
+                // computed again on the new one.
+                if !decided.is_permit() || Arc::ptr_eq(&standing, &self.published.load()) {
+                    return decided;
+                }
             }
-        }
-        GateDecision::closed(Denial::StaleView, Position::default())
+            GateDecision::closed(Denial::StaleView, Position::default())
+        });
+        self.counts.decided(&decided);
+        decided
     }
 
     fn decide_on(
         &self,
         standing: &Standing,
-        certificate: Result<&Arc<Certificate>, &Option<CertificateFault>>,
+        certificate: Result<&Arc<Certificate>, Option<CertificateFault>>,
         request: &Request<'_>,
     ) -> GateDecision {
         let (boot_ms, now) = (self.clock.boot_ms(), self.clock.now());
@@ -263,26 +301,38 @@ impl Shared {
             as_of: view.position,
             good_until_boot_ms,
             good_until: good_until_boot_ms.map(|until| now.plus_ms(left_ms(until))),
-            certificate_fault: certificate.err().copied().flatten(),
+            certificate_fault: certificate.err().flatten(),
             entity: certificate.ok().and_then(|certificate| entity_of(certificate)),
         }
     }
 
-    /// The verified certificate; `Err(None)` when no authorities are known yet.
-    fn certificate(&self, leaf_der: &[u8]) -> Result<Arc<Certificate>, Option<CertificateFault>> {
+    /// Does something with the verified certificate; `Err(None)` when no authorities are known yet. It is lent, not
+    /// given: a count of references would be written by every thread that decides about the same certificate.
+    pub(super) fn with_certificate<R>(
+        &self,
+        leaf_der: &[u8],
+        then: impl FnOnce(Result<&Arc<Certificate>, Option<CertificateFault>>) -> R,
+    ) -> R {
         let trust = self.trust.load();
-        let trust = trust.as_ref().ok_or(None)?;
+        let Some(trust) = trust.as_ref() else { return then(Err(None)) };
         // Before hashing: nobody makes this process hash megabytes.
         if leaf_der.len() > LEAF_LEN_MAX {
-            return Err(Some(CertificateFault::TooLarge));
+            return then(Err(Some(CertificateFault::TooLarge)));
         }
         let hash = Digest::of(leaf_der);
-        if let Some(certificate) = trust.cache.get(&hash) {
-            return Ok(certificate);
+        if let Some(certificate) = trust.cache.shard(&hash).load().get(&hash) {
+            self.counts.known.add();
+            return then(Ok(certificate));
         }
-        let certificate = Arc::new(chain::read(leaf_der, &self.profile, &trust.bundle).map_err(Some)?);
-        trust.cache.put(hash, Arc::clone(&certificate));
-        Ok(certificate)
+        self.counts.read.add();
+        match chain::read(leaf_der, &self.profile, &trust.bundle) {
+            Ok(certificate) => {
+                let certificate = Arc::new(certificate);
+                trust.cache.put(hash, Arc::clone(&certificate));
+                then(Ok(&certificate))
+            }
+            Err(fault) => then(Err(Some(fault))),
+        }
     }
 
     pub(super) fn want(&self, entity: EntityId) {
@@ -292,6 +342,24 @@ impl Shared {
 
     pub(super) fn note_fault(&self, fault: String) {
         *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+}
+
+/// Begins with what an earlier run kept, if there is anything that can be used.
+async fn resume(replica: &mut Replica, file: &SnapshotFile) {
+    let path = file.path.clone();
+    let read = tokio::task::spawn_blocking(move || keep::read(&path)).await;
+    let resumed = match read {
+        Ok(Ok(None)) => return,
+        Ok(Ok(Some(kept))) => replica.resume(kept),
+        Ok(Err(fault)) => Err(fault.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match resumed {
+        Ok(()) => tracing::info!(seq = %replica.position().seq, "the gate begins with the view that it kept"),
+        Err(why) => {
+            tracing::warn!(path = %file.path.display(), why, "the kept view is passed over; the gate begins empty");
+        }
     }
 }
 

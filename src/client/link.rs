@@ -1,22 +1,26 @@
 //! The task that keeps a gate's subscription: connects, pings, applies, acknowledges, and begins again after a while.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::cache::Cache;
-use super::gate::{GateConfig, Shared, Trust};
+use super::gate::{GateConfig, GateOptions, Shared, Trust};
+use super::keep::Saver;
+use super::renew::Renewer;
 use super::replica::{Refusal, Replica, Taken};
-use super::transport::channel;
-use crate::domain::enforce::message::{FromGateway, MESSAGE_LEN_MAX, NackCode, ToGateway};
-use crate::domain::id::EntityId;
+use super::transport::{Identity, channel};
+use crate::domain::enforce::message::{FromGateway, MESSAGE_LEN_MAX, NackCode, Strength, ToGateway};
+use crate::domain::id::{EntityId, Seq};
+use crate::domain::time::Timestamp;
 use crate::pb;
 use crate::pb::attestation_service_client::AttestationServiceClient;
 use crate::pb::enforcement_service_client::EnforcementServiceClient;
@@ -38,7 +42,11 @@ const UP_MAX: usize = 256;
 /// How long the end of a refused stream is waited for, so that the refusal is not cut off.
 const FAREWELL_MS: u64 = 1_000;
 
-type Fetch = Pin<Box<dyn Future<Output = Result<TrustBundle, String>> + Send>>;
+/// What is done beside the stream.
+enum Chore {
+    Trust(Result<TrustBundle, String>),
+    Renewal(Result<Identity, String>),
+}
 
 /// How a connection ended.
 #[derive(Debug, Default)]
@@ -46,6 +54,8 @@ struct Ended {
     why: String,
     had_lease: bool,
     drain: Option<(u32, u32)>,
+    /// To begin at once with a new certificate.
+    is_renewed: bool,
 }
 
 /// What the task owns.
@@ -55,27 +65,57 @@ pub(super) struct Keeper {
     shared: Arc<Shared>,
     wants: mpsc::Receiver<EntityId>,
     stopped: watch::Receiver<bool>,
+    /// What is enforced but for connections that are still closing: acknowledged when they are closed.
+    withheld: Option<Seq>,
+    /// Since when nothing may be permitted.
+    closed_since_ms: Option<u64>,
+    saver: Option<Saver>,
+    renewer: Option<Renewer>,
 }
 
 impl Keeper {
-    pub(super) const fn new(
+    pub(super) fn new(
         config: GateConfig,
+        options: GateOptions,
         replica: Replica,
         shared: Arc<Shared>,
-        wants: mpsc::Receiver<EntityId>,
-        stopped: watch::Receiver<bool>,
+        (wants, stopped): (mpsc::Receiver<EntityId>, watch::Receiver<bool>),
     ) -> Self {
-        Self { config, replica, shared, wants, stopped }
+        let own = (&config.identity, &config.profile);
+        let renewer = options.renewal.and_then(|renewal| Renewer::new(renewal, own, &config.entropy));
+        let saver = options.snapshot.map(Saver::new);
+        let (withheld, closed_since_ms) = (None, None);
+        let keeper =
+            Self { config, replica, shared, wants, stopped, withheld, closed_since_ms, saver, renewer };
+        keeper.note_end();
+        keeper
+    }
+
+    /// Shows when the gate's own certificate ends.
+    fn note_end(&self) {
+        let end_ms = self.renewer.as_ref().map_or(0, |renewer| renewer.not_after().millis());
+        self.shared.not_after_ms.store(end_ms, Ordering::Relaxed);
     }
 
     /// Runs until it is stopped.
     pub(super) async fn run(mut self) {
+        self.connections().await;
+        if let Some(saver) = self.saver.take() {
+            saver.finish(self.replica.kept()).await;
+        }
+    }
+
+    async fn connections(&mut self) {
         let mut pause_ms = PAUSE_MIN_MS;
         loop {
             let ended = self.connection().await;
             self.replica.close();
-            self.shared.channel.store(None);
             let Some(ended) = ended else { return };
+            if ended.is_renewed {
+                // The lease goes on, and questions over the old connection too.
+                continue;
+            }
+            self.shared.channel.store(None);
             tracing::warn!(why = %ended.why, "the subscription ended");
             self.shared.note_fault(ended.why);
             pause_ms = if ended.had_lease { PAUSE_MIN_MS } else { (pause_ms * 2).min(PAUSE_MAX_MS) };
@@ -96,7 +136,52 @@ impl Keeper {
     }
 
     fn tick(&mut self) -> Option<FromGateway> {
-        self.replica.tick(self.shared.clock.boot_ms(), self.shared.clock.now())
+        let (boot_ms, now) = (self.shared.clock.boot_ms(), self.shared.clock.now());
+        let ping = self.replica.tick(boot_ms, now);
+        if let Some(view) = self.replica.view() {
+            self.shared.close_ended(view);
+        }
+        self.close_without_lease(boot_ms, now);
+        ping
+    }
+
+    /// Who may not permit may not serve what it permitted before either, beyond the time that its streams are promised to
+    /// end in. A gate that decides every request and has no streams has nothing to close.
+    fn close_without_lease(&mut self, boot_ms: u64, now: Timestamp) {
+        let standing = self.shared.published.load();
+        let Some(fault) = self.shared.published.fault(&standing, boot_ms, now) else {
+            self.closed_since_ms = None;
+            return;
+        };
+        let Strength { per_request, stream_cut_ms, .. } = self.config.strength;
+        let since_ms = *self.closed_since_ms.get_or_insert(boot_ms);
+        let outlives = !per_request || stream_cut_ms > 0;
+        if outlives && boot_ms.saturating_sub(since_ms) >= u64::from(stream_cut_ms) {
+            self.shared.close_all(self.replica.position().seq, fault);
+        }
+    }
+
+    /// Holds an acknowledgement back until the connections that its records closed are closed.
+    fn hold(&mut self, message: FromGateway) -> Option<FromGateway> {
+        match message {
+            FromGateway::Ack { applied, .. }
+                if self.shared.index.closing_at().is_some_and(|at| at <= applied) =>
+            {
+                self.withheld = Some(applied);
+                None
+            }
+            message => Some(message),
+        }
+    }
+
+    /// The acknowledgement of as much as is closed by now.
+    fn released(&mut self) -> Option<FromGateway> {
+        let withheld = self.withheld?;
+        let closed = self.shared.index.closing_at().map_or(withheld, |at| Seq(at.0.saturating_sub(1)));
+        if closed >= withheld {
+            self.withheld = None;
+        }
+        Some(FromGateway::Ack { applied: closed.min(withheld), barrier: None })
     }
 
     /// Awaits something while the lease is kept under watch; none when the gate is shut down.
@@ -129,6 +214,7 @@ impl Keeper {
             Err(why) => return ended(why),
         }
         self.shared.channel.store(Some(Arc::new(connected.clone())));
+        self.withheld = None;
         let (up, waiting) = mpsc::channel(UP_MAX);
         // The channel is new and has room.
         let _ = up.try_send(FromGateway::Open(self.replica.open()).into());
@@ -140,7 +226,12 @@ impl Keeper {
         };
         let down = match self.with_ticks(subscribing).await? {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return ended(status.to_string()),
+            Ok(Err(status)) => {
+                if status.code() == tonic::Code::FailedPrecondition && self.replica.drop_kept() {
+                    tracing::error!(%status, "the server does not know the view that was kept; it is dropped");
+                }
+                return ended(status.to_string());
+            }
             Err(_) => return ended("the server did not accept the stream in time".to_owned()),
         };
         self.stream(connected, up, down).await
@@ -157,7 +248,7 @@ impl Keeper {
         let mut ticks = ticks();
         let mut refresh = interval(Duration::from_millis(TRUST_REFRESH_MS));
         refresh.reset();
-        let mut fetching: Option<Fetch> = None;
+        let mut chores = JoinSet::new();
         loop {
             let (mut send, mut refused) = (Vec::new(), None);
             tokio::select! {
@@ -172,23 +263,27 @@ impl Keeper {
                     Err(End::Refused(refusal)) => refused = Some(refusal),
                 },
                 Some(entity) = self.wants.recv() => send.extend(self.replica.want(entity)),
-                _ = ticks.tick() => send.extend(self.tick()),
-                _ = refresh.tick() => fetching = Some(Box::pin(fetch_trust(connected.clone()))),
-                fetched = arrived(&mut fetching) => {
-                    fetching = None;
-                    match fetched {
-                        Ok(bundle) => self.trust(bundle),
-                        Err(why) => tracing::warn!(why, "the authorities could not be fetched again"),
-                    }
+                _ = ticks.tick() => {
+                    send.extend(self.tick());
+                    self.renew(&connected, &mut chores);
                 }
+                () = self.shared.index.closed.notified() => send.extend(self.released()),
+                _ = refresh.tick() => {
+                    let fetched = fetch_trust(connected.clone());
+                    chores.spawn(async move { Chore::Trust(fetched.await) });
+                }
+                Some(chore) = chores.join_next() => ended.is_renewed = self.did(chore),
             }
             if let Some(refusal) = refused {
                 return self.farewell(refusal, up, down).await.map(|why| Ended { why, ..ended });
             }
+            if ended.is_renewed {
+                return Some(Ended { why: "its certificate was renewed".to_owned(), ..ended });
+            }
             if ended.drain.is_some() {
                 return Some(Ended { why: "the server asked to connect again".to_owned(), ..ended });
             }
-            for message in send {
+            for message in send.into_iter().filter_map(|message| self.hold(message)) {
                 if up.try_send(message.into()).is_err() {
                     return Some(Ended { why: "the server does not read".to_owned(), ..ended });
                 }
@@ -224,7 +319,53 @@ impl Keeper {
             Ok(message) => self.replica.take(message, boot_ms, now),
             Err(error) => Err(self.replica.refuse(NackCode::Undecodable, error.to_string())),
         };
+        if let (Ok(taken), Some(view)) = (&taken, self.replica.view()) {
+            self.shared.close_denied(view, &taken.touched);
+            if let Some(saver) = self.saver.as_mut().filter(|saver| taken.has_lease && saver.is_due(boot_ms))
+                && let Some(kept) = self.replica.kept()
+            {
+                saver.save(kept, boot_ms);
+            }
+        }
         taken.map_err(End::Refused)
+    }
+
+    /// Asks for a new certificate when it is time.
+    fn renew(&mut self, connected: &Channel, chores: &mut JoinSet<Chore>) {
+        let (boot_ms, now) = (self.shared.clock.boot_ms(), self.shared.clock.now());
+        let Some(renewer) = self.renewer.as_mut().filter(|renewer| renewer.is_due(boot_ms, now)) else {
+            return;
+        };
+        let GateConfig { identity, profile, .. } = self.config.clone();
+        let asked = renewer.ask(connected.clone(), identity, profile, boot_ms);
+        chores.spawn(async move { Chore::Renewal(asked.await) });
+    }
+
+    /// Takes what was done beside the stream. True: there is a new certificate to connect with.
+    fn did(&mut self, chore: Result<Chore, JoinError>) -> bool {
+        let Self { config, renewer, .. } = self;
+        match chore {
+            Ok(Chore::Trust(Ok(bundle))) => self.trust(bundle),
+            Ok(Chore::Trust(Err(why))) => tracing::warn!(why, "the authorities could not be fetched again"),
+            Ok(Chore::Renewal(Ok(identity))) => {
+                config.identity = identity;
+                if let Some(renewer) = renewer {
+                    renewer.renewed(&config.identity, &config.profile, &config.entropy);
+                }
+                self.note_end();
+                tracing::info!("the gate's certificate was renewed");
+                return true;
+            }
+            Ok(Chore::Renewal(Err(why))) => {
+                tracing::error!(why, "the gate's certificate could not be renewed");
+                if let Some(renewer) = renewer {
+                    renewer.failed(&config.clock, &config.entropy);
+                }
+                self.shared.note_fault(why);
+            }
+            Err(error) => tracing::error!(%error, "what was done beside the stream failed"),
+        }
+        false
     }
 
     fn trust(&self, bundle: TrustBundle) {
@@ -232,7 +373,7 @@ impl Keeper {
         if self.shared.trust.load().as_ref().is_some_and(|trust| trust.digest == digest) {
             return;
         }
-        self.shared.trust.store(Some(Arc::new(Trust { digest, bundle, cache: Cache::new() })));
+        self.shared.trust.store(Some(Arc::new(Trust { digest, bundle, cache: Cache::default() })));
     }
 }
 
@@ -250,13 +391,6 @@ fn ticks() -> tokio::time::Interval {
     let mut ticks = interval(Duration::from_millis(TICK_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-async fn arrived(fetching: &mut Option<Fetch>) -> Result<TrustBundle, String> {
-    match fetching {
-        Some(fetch) => fetch.await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn fetch_trust(channel: Channel) -> Result<TrustBundle, String> {

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use crate::domain::decision::StateFault;
 use crate::domain::enforce::{CLOCK_OFFSET_MAX_MS, GateView, PING_MS};
+use crate::domain::id::Seq;
 use crate::domain::time::Timestamp;
 
 /// A view and for how long it may be permitted on.
@@ -16,6 +17,8 @@ pub struct Standing {
     pub view: Option<Arc<GateView>>,
     /// When the lease ends, on the gateway's boot clock; none: there is none.
     pub lease_until_ms: Option<u64>,
+    /// The last record that the server signed a head of.
+    pub head: Seq,
     /// How far the wall clock was from the server's at the last Pong.
     pub clock_offset_ms: i64,
     /// Wall clock minus boot clock at the last Pong: shows a step since.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::index::{Key, Touched};
+use super::keep::Kept;
 use super::published::{Published, Standing, wall_minus_boot_ms};
 use crate::domain::certificate::FORMAT_VERSION;
 use crate::domain::codec::from_bytes;
@@ -29,6 +31,8 @@ const PING_MIN_MS: u32 = 100;
 const AGENT: &str = concat!("countersign-client/", env!("CARGO_PKG_VERSION"));
 /// How it is joined to its gateway: linked into it.
 const ADAPTER: &str = "library";
+/// Cards asked for between an Open and its Welcome: they must fit into what may wait for the transport.
+const UNSENT_MAX: usize = 128;
 /// Sent Pings whose wall time is remembered; as many as the lease remembers.
 const PINGS_MAX: usize = 8;
 
@@ -52,6 +56,8 @@ pub struct Taken {
     pub drain: Option<(u32, u32)>,
     /// The lease was extended.
     pub has_lease: bool,
+    /// The connections to be looked at before anything is sent.
+    pub touched: Touched,
 }
 
 /// A message that was refused. The lease is gone; the Nack is to be sent and the connection to be ended.
@@ -85,6 +91,8 @@ pub struct Replica {
     published: Arc<Published>,
     view: Option<Arc<GateView>>,
     asked: BTreeSet<EntityId>,
+    /// Asked for after the last Open and not sent yet.
+    unsent: Vec<EntityId>,
     head: Option<(SignedHead, Bytes)>,
     lease: Lease,
     clock_offset_ms: i64,
@@ -94,6 +102,8 @@ pub struct Replica {
     last_ping_ms: Option<u64>,
     last_tick_ms: Option<u64>,
     ping_walls: VecDeque<(u64, Timestamp)>,
+    /// What is held was kept by an earlier run, and no server has confirmed it yet.
+    is_kept: bool,
 }
 
 type Refused = (NackCode, String);
@@ -118,6 +128,7 @@ impl Replica {
             published,
             view: None,
             asked: BTreeSet::new(),
+            unsent: Vec::new(),
             head: None,
             lease: Lease::default(),
             clock_offset_ms: 0,
@@ -127,7 +138,53 @@ impl Replica {
             last_ping_ms: None,
             last_tick_ms: None,
             ping_walls: VecDeque::new(),
+            is_kept: false,
         }
+    }
+
+    /// Takes what an earlier run kept. There is no lease: nothing is permitted on it before the first Pong.
+    ///
+    /// # Errors
+    /// It is not of the service whose log key this is, or its head does not cover it.
+    pub(super) fn resume(&mut self, kept: Kept) -> Result<(), String> {
+        let head: SignedHead = from_bytes(&kept.signed_head).map_err(|error| error.to_string())?;
+        head.verify(&self.config.log_key).map_err(|error| error.to_string())?;
+        if head.epoch != kept.position.epoch || head.seq < kept.position.seq {
+            return Err("its head does not cover it".to_owned());
+        }
+        let Kept { position, digest, signed_head, enforcement, asked } = kept;
+        self.head = Some((head, Bytes::from(Vec::from(signed_head))));
+        let enforcement = Arc::new(enforcement);
+        self.view = Some(Arc::new(GateView { position, digest, enforcement, cards: imbl::OrdMap::new() }));
+        self.asked = asked.into_iter().take(WANTS_MAX).collect();
+        self.is_kept = true;
+        self.publish();
+        Ok(())
+    }
+
+    /// What is to be kept. Only what a signed head covers: so a server that lost some of it is behind that head as well,
+    /// and is refused.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        let (view, (head, bytes)) = (self.view.as_ref()?, self.head.as_ref()?);
+        let is_covered = head.epoch == view.position.epoch && head.seq >= view.position.seq;
+        is_covered.then(|| Kept {
+            position: view.position,
+            digest: view.digest,
+            signed_head: bytes.to_vec().into(),
+            enforcement: EnforcementSet::clone(&view.enforcement),
+            asked: self.asked.iter().copied().collect(),
+        })
+    }
+
+    /// The server says that what is held was never so. What an earlier run kept is dropped, and the head is not: a server
+    /// that is behind it stays refused. True if there was something to drop.
+    pub(super) fn drop_kept(&mut self) -> bool {
+        if self.is_kept {
+            (self.view, self.is_kept) = (None, false);
+            self.publish();
+            return true;
+        }
+        false
     }
 
     /// What is held.
@@ -139,6 +196,7 @@ impl Replica {
     pub fn open(&mut self) -> Open {
         self.link = Link::Opening;
         self.last_ping_ms = None;
+        self.unsent.clear();
         let revision = |entity: &EntityId| {
             let held = self.view.as_ref().and_then(|view| view.cards.get(entity)).and_then(Option::as_ref);
             HeldCard { entity: *entity, revision: held.map_or(Seq(0), |card| card.revision) }
@@ -162,12 +220,19 @@ impl Replica {
     }
 
     /// Asks for a card. Gives the message to send, unless it was asked for before or the list is full; without a
-    /// connection the next Open carries it.
+    /// connection the next Open carries it, and before the Welcome it is sent with what the Welcome leads to.
     pub fn want(&mut self, entity: EntityId) -> Option<FromGateway> {
-        if self.asked.len() >= WANTS_MAX || !self.asked.insert(entity) {
+        let is_opening = matches!(self.link, Link::Opening);
+        // What does not fit is asked for by the next decision about it.
+        let is_full = self.asked.len() >= WANTS_MAX || (is_opening && self.unsent.len() >= UNSENT_MAX);
+        if is_full || !self.asked.insert(entity) {
             return None;
         }
-        (!matches!(self.link, Link::Opening)).then_some(FromGateway::Want(entity))
+        if is_opening {
+            self.unsent.push(entity);
+            return None;
+        }
+        Some(FromGateway::Want(entity))
     }
 
     /// To be called several times in each ping interval. Gives the Ping to send, when one is due. A stall of more than
@@ -244,13 +309,16 @@ impl Replica {
                 welcome.head.seq, welcome.head.epoch, held.seq, held.epoch
             )));
         }
+        self.is_kept = false;
         self.ping_ms = welcome.ping_ms.clamp(PING_MIN_MS, PING_MS);
         self.link = match self.view.is_some() && held.epoch == welcome.head.epoch {
             true => Link::Live(welcome.head.epoch),
             false => Link::Empty(welcome.head.epoch),
         };
         // What it holds it enforces: a resumed session with nothing new would otherwise never say so.
-        Ok(Taken { send: self.ack(None), ..Taken::default() })
+        let mut send = self.ack(None);
+        send.extend(self.unsent.drain(..).map(FromGateway::Want));
+        Ok(Taken { send, ..Taken::default() })
     }
 
     fn delta(&mut self, delta: &Delta) -> Result<Taken, Refused> {
@@ -263,6 +331,7 @@ impl Replica {
         }
         let mut next = GateView::clone(view);
         let mut last = held;
+        let mut touched = Touched::default();
         for record in &delta.records {
             if record.seq <= last || record.seq > delta.to {
                 return Err(undecodable("records are out of order"));
@@ -272,18 +341,20 @@ impl Replica {
             let events: Vec<_> =
                 record.events.iter().map(decode).collect::<Result<_, _>>().map_err(undecodable)?;
             next.apply(record.seq, &events);
+            events.iter().for_each(|event| touched.add_event(event));
         }
         for (entity, bytes) in &delta.cards {
             let card = read_card(*entity, bytes)?;
             // Cards that nobody asked for would make the list grow without bound.
             if self.asked.contains(entity) {
                 next.take_card(*entity, card);
+                touched.add(Key::Entity(*entity));
             }
         }
         next.position.seq = delta.to;
         self.view = Some(Arc::new(next));
         self.publish();
-        Ok(Taken { send: self.ack(None), ..Taken::default() })
+        Ok(Taken { send: self.ack(None), touched, ..Taken::default() })
     }
 
     fn snapshot_begin(&mut self, begin: SnapshotBegin) -> Result<Taken, Refused> {
@@ -339,7 +410,7 @@ impl Replica {
         self.view = Some(Arc::new(GateView { position, digest, enforcement, cards: imbl::OrdMap::new() }));
         self.link = Link::Live(position.epoch);
         self.publish();
-        Ok(Taken { send: self.ack(None), ..Taken::default() })
+        Ok(Taken { send: self.ack(None), touched: Touched::All, ..Taken::default() })
     }
 
     fn pong(&mut self, pong: &Pong, boot_ms: u64, now: Timestamp) -> Result<Taken, Refused> {
@@ -386,6 +457,7 @@ impl Replica {
         self.published.store(Standing {
             view: self.view.clone(),
             lease_until_ms: self.lease.until_ms(),
+            head: self.head.as_ref().map(|(head, _)| head.seq).unwrap_or_default(),
             clock_offset_ms: self.clock_offset_ms,
             wall_minus_boot_ms: self.wall_minus_boot_ms,
         });

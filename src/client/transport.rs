@@ -97,6 +97,14 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| TransportFault::Identity)?;
         Ok(Self { chain, key })
     }
+
+    pub(super) const fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        Self { chain, key }
+    }
+
+    pub(super) fn parts(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.chain.clone(), self.key.clone_key())
+    }
 }
 
 impl Clone for Identity {
@@ -268,7 +276,7 @@ fn builder(provider: Arc<CryptoProvider>, clock: &Arc<dyn Clock>) -> Result<Buil
 }
 
 /// Our clock, for the validity of the server's certificate.
-struct TlsTime(Arc<dyn Clock>);
+pub(super) struct TlsTime(pub(super) Arc<dyn Clock>);
 
 impl fmt::Debug for TlsTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

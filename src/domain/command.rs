@@ -339,7 +339,9 @@ impl Command {
                 RevocationScope::Certificate(_)
                 | RevocationScope::Lineage(_)
                 | RevocationScope::Person(_)
-                | RevocationScope::Issuer(_) => Vec::new(),
+                | RevocationScope::Issuer(_)
+                | RevocationScope::Determination(_) => Vec::new(),
+                RevocationScope::AnnexRevision(id, _) => vec![ObjectRef::Annex(id.clone())],
             },
             Self::Stop { scope, .. } | Self::ReleaseStop(scope) => vec![ObjectRef::Stop(scope.clone())],
             Self::Suspend { target, .. } | Self::Unsuspend(target) => vec![ObjectRef::Suspension(*target)],
@@ -361,6 +363,8 @@ impl Command {
                     RevocationScope::Person(_) => "PERSON",
                     RevocationScope::Entity(_) => "ENTITY",
                     RevocationScope::Issuer(_) => "ISSUER",
+                    RevocationScope::Determination(_) => "DETERMINATION",
+                    RevocationScope::AnnexRevision(..) => "ANNEX_REVISION",
                 };
                 Some((scope, *reason))
             }

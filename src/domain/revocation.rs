@@ -4,7 +4,7 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 
-use super::id::{AuthorityId, EntityId, LineageId, ModelId, Ordinal, PersonId, SubjectId};
+use super::id::{AuthorityId, DeterminationId, EntityId, LineageId, ModelId, Ordinal, PersonId, SubjectId};
 use super::word::words;
 
 words! {
@@ -46,7 +46,7 @@ words! {
 }
 
 /// What a revocation reaches. Each is one record and one event, however many certificates it cuts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum RevocationScope {
     /// One access certificate.
     #[n(0)]
@@ -66,6 +66,12 @@ pub enum RevocationScope {
     /// Every certificate of an issuing authority.
     #[n(5)]
     Issuer(#[n(0)] AuthorityId),
+    /// Every certificate issued so far that states a determination (attribute .1.5).
+    #[n(6)]
+    Determination(#[n(0)] DeterminationId),
+    /// Those of them that state one revision of its annex (attribute .1.4).
+    #[n(7)]
+    AnnexRevision(#[n(0)] DeterminationId, #[n(1)] u32),
 }
 
 impl fmt::Display for RevocationScope {
@@ -77,6 +83,8 @@ impl fmt::Display for RevocationScope {
             Self::Person(id) => write!(f, "person {id}"),
             Self::Entity(id) => write!(f, "entity {id}"),
             Self::Issuer(id) => write!(f, "issuer {id}"),
+            Self::Determination(id) => write!(f, "determination {id}"),
+            Self::AnnexRevision(id, revision) => write!(f, "annex revision {revision} of {id}"),
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::{Feed, Shared};
 use crate::domain::enforce::{BarrierReport, Outlook, OwnPath, ParticipantId, Position};
 use crate::domain::id::Seq;
@@ -51,6 +53,17 @@ impl Drop for Waiting {
     }
 }
 
+/// Waits for acknowledgements, until nobody is known to be missing.
+async fn acknowledged(acks: &mut watch::Receiver<u64>, is_missing: impl Fn() -> bool) {
+    loop {
+        // The sender lives in `shared`, so the channel is never closed.
+        let _ = acks.changed().await;
+        if !is_missing() {
+            return;
+        }
+    }
+}
+
 impl Feed {
     /// Waits until a record that was committed at `committed_boot_ms` is enforced: everybody acknowledged or is provably
     /// closed, or commit + longest lease + drift has passed. After `deadline_ms` from now, or when the service stops, the
@@ -77,11 +90,20 @@ impl Feed {
             if report.enforced_by.is_some() || is_due || now_ms >= bound_at_ms {
                 return report;
             }
+            // One of those who are missing: until it is not, nobody else's acknowledgement ends the wait. The middle one,
+            // so that the looks are few whether they acknowledge in order or not.
+            let laggard = report.pending.get(report.pending.len() / 2);
+            let is_missing = || {
+                let now_ms = shared.clock.boot_ms();
+                let is_due = self.is_draining() || deadline_at_ms.is_some_and(|deadline| now_ms >= deadline);
+                let awaits = |id| shared.lock().roster.awaits(id, at, committed_boot_ms, now_ms);
+                !is_due && laggard.is_some_and(awaits)
+            };
             let wake_at_ms = look_again_ms.min(deadline_at_ms.unwrap_or(u64::MAX));
             let sleep_ms = wake_at_ms.saturating_sub(now_ms).clamp(1, SLEEP_MAX_MS);
-            // The sender lives in `shared`, so the channel is never closed; a timer is only a reason to look.
+            // A timer is only a reason to look.
             tokio::select! {
-                _ = acks.changed() => {}
+                () = acknowledged(&mut acks, is_missing) => {}
                 () = &mut ask, if !is_asked => {
                     waiting.ask(at.seq);
                     is_asked = true;

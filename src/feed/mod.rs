@@ -43,6 +43,9 @@ use log::Log;
 /// Cards that all sessions together may ask for: two million, a few hundred MiB of bookkeeping.
 const WANTS_TOTAL_MAX: usize = 2_000_000;
 
+/// How often sessions that are over are looked for: it looks at all of them, and ten thousand may open in a second.
+const FORGET_INTERVAL_MS: u64 = 1_000;
+
 /// What the feed asks of the journal and the log key.
 pub trait Heads: Send + Sync + 'static {
     /// The committed head, read now: called after a Ping arrived, and its answer is what the Pong carries.
@@ -78,6 +81,9 @@ pub enum OpenFault {
     /// The gateway showed a head that this server signed and does not have: history was lost.
     #[error("history was lost: {0}")]
     RolledBack(String),
+    /// It says that its machine can be paused, and is not registered so: after a restart nobody would know.
+    #[error("{0} says that it can be paused: register it again with `gateway register --pausable`")]
+    NotRegisteredPausable(PrincipalId),
     /// Too many sessions, of all gateways or of this one.
     #[error("there are too many sessions")]
     TooManySessions,
@@ -121,6 +127,8 @@ struct Shared {
     wants: AtomicUsize,
     /// Wakes sessions: something to send may be there.
     news: watch::Sender<u64>,
+    /// Wakes sessions that hold a Ping: records were published, whether they concern gateways or not.
+    moved: watch::Sender<u64>,
     /// Wakes barriers: somebody may have acknowledged. Held by `in_flight` as well.
     acks: Arc<watch::Sender<u64>>,
 }
@@ -133,6 +141,8 @@ struct Inner {
     /// How many wait for a barrier, asked about or not.
     waiting: usize,
     next_barrier: u64,
+    /// When sessions whose leases have run out are next forgotten.
+    forget_at_ms: u64,
     may_grant: bool,
     closed: Option<String>,
     /// Records and state did not fit together: no lease until a restart.
@@ -149,7 +159,10 @@ impl Inner {
     }
 
     fn forget(&mut self, now_ms: u64) {
-        self.roster.forget(now_ms, self.waiting == 0);
+        if now_ms >= self.forget_at_ms {
+            self.forget_at_ms = now_ms + FORGET_INTERVAL_MS;
+            self.roster.forget(now_ms, self.waiting == 0);
+        }
     }
 }
 
@@ -170,6 +183,7 @@ impl Feed {
             barriers: BTreeMap::new(),
             waiting: 0,
             next_barrier: 1,
+            forget_at_ms: 0,
             may_grant: false,
             closed: None,
             is_broken: false,
@@ -186,6 +200,7 @@ impl Feed {
             image: Mutex::new(None),
             wants: AtomicUsize::new(0),
             news: watch::Sender::new(0),
+            moved: watch::Sender::new(0),
             acks,
         };
         Self { shared: Arc::new(shared) }
@@ -195,8 +210,11 @@ impl Feed {
     /// already what new decisions read. Never waits for a subscriber.
     pub fn publish(&self, state: Arc<State>, records: Vec<PublishedRecord>) {
         let at_ms = self.shared.clock.boot_ms();
+        let is_news = records.iter().any(|record| !record.events.is_empty() || !record.cards.is_empty());
         let mut inner = self.shared.lock();
         let fits = inner.log.push(&state, records, at_ms);
+        // Of a gateway that is removed the session has to end.
+        let is_news = is_news || !fits || !state.principals.ptr_eq(&inner.state.principals);
         if !fits {
             // Gateways would acknowledge something else than what was decided: better nobody gets a lease.
             tracing::error!(
@@ -209,7 +227,13 @@ impl Feed {
         inner.state = state;
         inner.forget(at_ms);
         drop(inner);
-        self.shared.wake();
+        // Issuance publishes hundreds of records a second that no gateway is told of: they wake nobody who has no Ping.
+        if is_news {
+            self.shared.wake();
+        } else {
+            self.shared.wake_barriers();
+        }
+        count(&self.shared.moved);
     }
 
     /// From now on leases may be granted: the process has durably appended its own start.
@@ -299,6 +323,11 @@ impl Feed {
     }
 }
 
+/// Wakes whoever waits.
+fn count(wakes: &watch::Sender<u64>) {
+    wakes.send_modify(|count| *count = count.wrapping_add(1));
+}
+
 impl Shared {
     /// What a gateway's signed head proves that this server had and lost. One that we did not sign proves nothing.
     fn lost_history(&self, committed: Position, signed_head: &[u8]) -> Option<String> {
@@ -324,12 +353,12 @@ impl Shared {
     }
 
     fn wake(&self) {
-        self.news.send_modify(|count| *count = count.wrapping_add(1));
+        count(&self.news);
         self.wake_barriers();
     }
 
     fn wake_barriers(&self) {
-        self.acks.send_modify(|count| *count = count.wrapping_add(1));
+        count(&self.acks);
     }
 
     /// Takes room for cards to be asked for; false when there is none.

@@ -72,6 +72,7 @@ enum Want {
 pub struct Session {
     shared: Arc<Shared>,
     news: watch::Receiver<u64>,
+    moved: watch::Receiver<u64>,
     key: SessionKey,
     connection: u64,
     /// Sent up to here.
@@ -95,15 +96,18 @@ pub struct Session {
 impl Session {
     pub(super) fn open(shared: Arc<Shared>, gateway: PrincipalId, open: Open) -> Result<Self, OpenFault> {
         // Registered for news first, so that nothing published from here on is missed.
-        let news = shared.news.subscribe();
+        let (news, moved) = (shared.news.subscribe(), shared.moved.subscribe());
         let committed = shared.heads.committed_head();
         let signed_head = shared.heads.signed_head();
         let lost = shared.lost_history(committed, &open.signed_head);
         let now_ms = shared.clock.boot_ms();
         let mut inner = shared.lock();
-        let is_gateway = |state: &State| state.principal(&gateway).is_some_and(|p| p.has(Role::Gateway));
-        if !is_gateway(&inner.state) {
+        let principal = inner.state.principal(&gateway).filter(|principal| principal.has(Role::Gateway));
+        let Some(is_pausable) = principal.map(|principal| principal.is_pausable) else {
             return Err(OpenFault::NotAGateway(gateway));
+        };
+        if open.strength.pausable && !is_pausable {
+            return Err(OpenFault::NotRegisteredPausable(gateway));
         }
         if let Some(lost) = lost {
             drop(inner);
@@ -116,7 +120,6 @@ impl Session {
             inner.counts.bad_claims += 1;
             return Err(OpenFault::BadClaim);
         };
-        let is_pausable = inner.state.principal(&gateway).is_some_and(|p| p.is_pausable);
         let holds = if start == Start::Resume { open.position.seq } else { Seq(0) };
         inner.forget(now_ms);
         let connection = inner.roster.enter(&gateway, &open, is_pausable, holds)?;
@@ -134,6 +137,7 @@ impl Session {
         drop(inner);
         let mut session = Self {
             news,
+            moved,
             key: (gateway, open.boot),
             connection,
             cursor,
@@ -243,11 +247,15 @@ impl Session {
     pub async fn next(&mut self) -> Result<ToGateway, Closed> {
         loop {
             self.news.borrow_and_update();
+            self.moved.borrow_and_update();
             if let Some(message) = self.poll()? {
                 return Ok(message);
             }
-            // The sender lives in `shared`, so the channel is never closed.
-            let _ = self.news.changed().await;
+            // The senders live in `shared`, so the channels are never closed.
+            tokio::select! {
+                _ = self.news.changed() => {}
+                _ = self.moved.changed(), if !self.pings.is_empty() => {}
+            }
         }
     }
 

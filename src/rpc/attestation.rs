@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::parse::{invalid, optional, or_default, page_len, position, required, subject};
+use super::parse::{invalid, optional, or_default, page_len, position, principal, required, subject};
 use super::{show, status::status};
 use crate::app::{App, Error};
 use crate::domain::certificate::{AuthorityKind, Serial};
@@ -93,6 +93,19 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         let principal = required("principal", &message.principal)?;
         let issued = self.app.issue_principal(&principal, &message.csr).await.map_err(|e| self.refuse(e))?;
         Ok(Response::new(pb::IssuePrincipalCertificateResponse {
+            certificate: issued.certificate.into(),
+            position: Some(show::position(issued.position)),
+        }))
+    }
+
+    async fn renew_principal_certificate(
+        &self,
+        request: Request<pb::RenewPrincipalCertificateRequest>,
+    ) -> Result<Response<pb::RenewPrincipalCertificateResponse>, Status> {
+        let principal = principal(&request)?;
+        let csr = request.into_inner().csr;
+        let issued = self.app.issue_principal(&principal, &csr).await.map_err(|e| self.refuse(e))?;
+        Ok(Response::new(pb::RenewPrincipalCertificateResponse {
             certificate: issued.certificate.into(),
             position: Some(show::position(issued.position)),
         }))

@@ -121,7 +121,9 @@ fn parse(message: pb::SubscribeRequest) -> Result<FromGateway, Status> {
 fn refuse(fault: OpenFault) -> Status {
     match fault {
         OpenFault::NotAGateway(_) => status(Error::Denied(fault.to_string())),
-        OpenFault::BadClaim => status(Error::WrongState(fault.to_string())),
+        OpenFault::BadClaim | OpenFault::NotRegisteredPausable(_) => {
+            status(Error::WrongState(fault.to_string()))
+        }
         OpenFault::RolledBack(_) => status(Error::Unavailable(fault.to_string())),
         OpenFault::TooManySessions => status(Error::Limit { retry_after_ms: 1_000 }),
     }

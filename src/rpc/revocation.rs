@@ -10,7 +10,7 @@ use super::parse::{caller, mandate, mode, required, wait};
 use super::watch::{self, Look, Watches};
 use super::{show, status::status};
 use crate::app::App;
-use crate::domain::enforce::{LEASE_MAX_MS, Position};
+use crate::domain::enforce::{DeterminationCutoffs, LEASE_MAX_MS, Position};
 use crate::domain::id::RequestId;
 use crate::feed::Standing;
 use crate::pb;
@@ -136,6 +136,7 @@ impl pb::revocation_service_server::RevocationService for Revocation {
             subject_cutoffs: set.subjects.len() as u64,
             entity_cutoffs: set.entities.len() as u64,
             revoked_issuers: set.issuers.iter().map(ToString::to_string).collect(),
+            determination_cutoffs: set.determinations.values().map(DeterminationCutoffs::count).sum(),
             as_of: Some(show::position(state.position)),
         }))
     }

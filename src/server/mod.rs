@@ -32,8 +32,9 @@ use crate::journal::file::Options;
 use crate::rpc::{self, GatekeeperLayer, Rate};
 use crate::x509::{CrlBase, ServerName};
 
-/// Connections open at once: four times the largest fleet that one server was measured with.
-pub const CONNECTIONS_MAX: usize = 16_384;
+/// Connections open at once: twice the largest fleet that one server was measured with, for a gateway may connect again
+/// before its last connection is known to be gone.
+pub const CONNECTIONS_MAX: usize = 20_480;
 /// How long one answer may take: the longest lease bound and some seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Streams on one connection: a proxy's worth of concurrent checks.

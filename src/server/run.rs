@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 
 use super::{CONNECTIONS_MAX, ServerError, Settings, StrangerLife, start};
@@ -11,6 +12,9 @@ use crate::env::{SystemClock, SystemEntropy};
 use crate::envoy::TrustedHeaders;
 use crate::rpc::Rate;
 use crate::x509::ServerName;
+
+/// File descriptors of everything but connections: journal, index, listeners, timers.
+const FILES: usize = 512;
 
 /// A value of the configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -62,6 +66,7 @@ impl TryFrom<Config> for Settings {
 /// Why it does not start.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
     let settings = Settings::try_from(config)?;
+    raise_descriptors(settings.connections_max);
     let running = start(settings, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?;
     if running.app().profile().arc().is_documentation() {
         tracing::warn!(
@@ -73,4 +78,23 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tracing::info!("stopping");
     running.stop().await;
     Ok(())
+}
+
+/// Takes as many file descriptors as the system lets this process have: shells and service managers commonly begin with
+/// 1,024, and each connection is one.
+fn raise_descriptors(connections_max: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let raised = setrlimit(Resource::Nofile, limit);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let wanted = (connections_max + FILES) as u64;
+    if limit < wanted {
+        let error = raised.err().map(|error| error.to_string());
+        tracing::warn!(
+            limit,
+            wanted,
+            error,
+            "fewer connections than could be: raise the limit of open files"
+        );
+    }
 }

@@ -55,10 +55,11 @@ impl History {
     fn intend(&mut self, number: u64) -> (AuthorityKind, Ordinal) {
         let intent = intent(number);
         let key = (intent.authority, intent.ordinal);
-        let (entity, subject, principal, step) = match intent.facts.clone() {
-            Facts::Access(facts) => (Some(facts.entity.entity), Some(facts.subject), None, Some(facts.step)),
-            Facts::System(facts) => (None, None, Some(facts.principal), None),
+        let (access, principal) = match intent.facts.clone() {
+            Facts::Access(facts) => (Some(facts), None),
+            Facts::System(facts) => (None, Some(facts.principal)),
         };
+        let access = access.as_ref();
         let (authority, ordinal) = key;
         let Intent { serial, key: public, not_before, not_after, .. } = intent;
         let intended = self.push(Event::IssuanceIntended(Box::new(intent)));
@@ -68,14 +69,16 @@ impl History {
             serial,
             hash: None,
             key: public,
-            entity,
-            subject,
+            entity: access.map(|facts| facts.entity.entity),
+            subject: access.map(|facts| facts.subject),
             principal,
-            step,
+            step: access.map(|facts| facts.step),
             not_before,
             not_after,
             intended,
             issued: None,
+            determination: access.and_then(|facts| facts.entity.determination.clone()),
+            annex_revision: access.and_then(|facts| facts.entity.annex_revision),
         };
         self.rows.insert(key, row);
         key
@@ -141,14 +144,14 @@ fn intent(number: u64) -> Intent {
         };
         (AuthorityKind::System, Ordinal(number / 5), Facts::System(facts))
     } else {
-        let class = EntityClass::Provider;
+        let class = EntityClass::AnnexA;
         let facts = AccessFacts {
             subject: subject(number % 9),
             entity: EntityFacts {
                 entity: entity(number % 3),
                 class,
-                annex_revision: None,
-                determination: None,
+                annex_revision: Some(3),
+                determination: Some("2026-06-26-lift".parse().unwrap()),
             },
             person: None,
             models: vec!["mythos-5".parse().unwrap()],

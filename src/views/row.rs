@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use crate::domain::certificate::{AuthorityKind, Facts, LineageStep, Serial};
 use crate::domain::event::Intent;
-use crate::domain::id::{Digest, EntityId, Ordinal, PrincipalId, Seq, SubjectId};
+use crate::domain::id::{DeterminationId, Digest, EntityId, Ordinal, PrincipalId, Seq, SubjectId};
 use crate::domain::time::Timestamp;
 
 /// A certificate that was intended, and perhaps issued.
@@ -49,6 +49,12 @@ pub struct CertificateRow {
     /// The record of its issuance; none: it was never signed, or not yet.
     #[n(12)]
     pub issued: Option<Seq>,
+    /// The determination that it states.
+    #[n(13)]
+    pub determination: Option<DeterminationId>,
+    /// The revision of its annex that it states.
+    #[n(14)]
+    pub annex_revision: Option<u32>,
 }
 
 impl CertificateRow {
@@ -71,6 +77,8 @@ impl CertificateRow {
             not_after: intent.not_after,
             intended: seq,
             issued: None,
+            determination: access.and_then(|facts| facts.entity.determination.clone()),
+            annex_revision: access.and_then(|facts| facts.entity.annex_revision),
         }
     }
 }

@@ -37,6 +37,12 @@ impl ClientKey {
         Self::new(pair)
     }
 
+    /// Reads a key from PKCS#8 DER.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, ClientKeyFault> {
+        let pair = rcgen::KeyPair::try_from(der).map_err(|_| ClientKeyFault { action: "read" })?;
+        Self::new(pair)
+    }
+
     /// The private key as PKCS#8 PEM, for a file of mode 0600.
     pub fn to_pem(&self) -> String {
         self.pair.serialize_pem()

@@ -57,7 +57,7 @@ impl Served {
     }
 
     /// Ends the server, changes what is on the desk, and serves again.
-    fn restart_after(&mut self, change: impl FnOnce(&Desk)) {
+    pub(crate) fn restart_after(&mut self, change: impl FnOnce(&Desk)) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         change(&self.desk);
@@ -76,7 +76,7 @@ impl Served {
     }
 
     /// Redeems a token, given on standard input, for an identity in this folder.
-    fn enroll(&self, token: &str, out: &str) -> Ended {
+    pub(crate) fn enroll(&self, token: &str, out: &str) -> Ended {
         let enroll = ["enroll", "--token", "-", "--system-bundle", "data/trust/system.pem", "--out", out];
         let mut command = self.desk.command(&[&enroll[..], &["--server", &self.url]].concat());
         let mut child =

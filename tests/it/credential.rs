@@ -431,6 +431,18 @@ async fn each_scope_of_revocation_reaches_what_it_names_and_no_more() {
     revoke(RevocationScope::Entity(entity)).await;
     worthless(&world, &colleague.certificate, "CREDENTIAL_REVOKED").await;
     // A cut-off reaches what was issued before it, not what is issued after.
+    let fourth = world.enroll(subject).await;
+    assert!(world.mythos(&fourth.certificate).await.permit);
+    let other = world.partner().await;
+    let elsewhere = world.enroll(world.person(other, "EMPLOYEE", EvidenceKind::NoUsStatus).await).await;
+    let stated = world.facts(&elsewhere.certificate).entity;
+    let (lift, revision) = (stated.determination.unwrap(), stated.annex_revision.unwrap());
+    assert_ne!(world.facts(&fourth.certificate).entity.annex_revision, Some(revision));
+    revoke(RevocationScope::AnnexRevision(lift.clone(), revision)).await;
+    worthless(&world, &elsewhere.certificate, "CREDENTIAL_REVOKED").await;
+    assert!(world.mythos(&fourth.certificate).await.permit);
+    revoke(RevocationScope::Determination(lift)).await;
+    worthless(&world, &fourth.certificate, "CREDENTIAL_REVOKED").await;
     assert!(world.mythos(&world.enroll(subject).await.certificate).await.permit);
     let never = Ordinal(world.running().app().state().last_ordinal.0 + 1);
     let scope = RevocationScope::Certificate(never);

@@ -219,6 +219,18 @@ async fn a_revoked_entity_has_all_its_certificates_listed_until_they_expired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_annex_revision_has_the_certificates_listed_that_state_it() {
+    let world = World::start().await;
+    let (_, first) = world.member(world.partner().await).await;
+    let (_, second) = world.member(world.partner().await).await;
+    let stated = world.facts(&second.certificate).entity;
+    let scope = RevocationScope::AnnexRevision(stated.determination.unwrap(), stated.annex_revision.unwrap());
+    world.take(Command::Revoke { scope, reason: REASON }).await;
+    let list = world.access_crl().await;
+    assert!(world.is_revoked(&second.certificate, &list) && !world.is_revoked(&first.certificate, &list));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_released_is_a_hold_and_a_release_removes_it() {
     let world = World::start().await;
     let entity = world.partner().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::client::Gate;
-use countersign::domain::command::{Command, NewPrincipal};
+use countersign::domain::command::Command;
 use countersign::domain::enforce::message::Strength;
 use countersign::env::Clock as _;
 use countersign::pb;
@@ -32,7 +32,7 @@ async fn list(world: &World) -> Vec<pb::GatewaySession> {
 }
 
 async fn connect(world: &World, name: &str, strength: Strength) -> Gate {
-    let caller = world.gateway(name).await;
+    let caller = world.gateway_on(name, strength.pausable).await;
     gate::connect(world, (&caller, world.running().address()), strength, &world.clock).await
 }
 
@@ -136,19 +136,7 @@ async fn one_gateway_is_shown_with_its_registration_and_the_end_of_its_certifica
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_registered_as_pausable_is_weak_whatever_it_says() {
     let world = World::start().await;
-    let key = crate::calls::key();
-    let principal = NewPrincipal {
-        id: "gw-1".parse().unwrap(),
-        kind: countersign::domain::certificate::PrincipalKind::Gateway,
-        roles: vec![countersign::domain::principal::Role::Gateway],
-        entity: None,
-        key: key.public_key().spki().to_vec(),
-        is_pausable: true,
-    };
-    world.enact(Command::RegisterPrincipal(principal)).await.unwrap();
-    let app = world.running().app();
-    let issued = app.issue_principal(&"gw-1".parse().unwrap(), &key.request().unwrap()).await.unwrap();
-    let caller = crate::world::Caller { key, certificate: issued.certificate };
+    let caller = world.gateway_on("gw-1", true).await;
     let _gate = gate::connect(&world, (&caller, world.running().address()), STRONG, &world.clock).await;
     let rows = list(&world).await;
     assert_eq!((rows[0].weak, &rows[0].weak_because), (true, &vec!["PAUSABLE".to_owned()]));

@@ -34,7 +34,11 @@ mod forge;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
+mod gate_renewal;
+#[cfg(test)]
 mod gateway_envoy;
+#[cfg(test)]
+mod gateway_rust;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
@@ -49,6 +53,8 @@ mod metrics;
 mod partition;
 #[cfg(test)]
 mod path;
+#[cfg(test)]
+mod python;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]

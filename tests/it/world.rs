@@ -382,6 +382,11 @@ impl World {
 
     /// Registers a gateway and gives it its certificate.
     pub(crate) async fn gateway(&self, name: &str) -> Caller {
+        self.gateway_on(name, false).await
+    }
+
+    /// The same on a machine that can be paused, or not.
+    pub(crate) async fn gateway_on(&self, name: &str, is_pausable: bool) -> Caller {
         let key = ClientKey::generate(Curve::P256).unwrap();
         let principal = NewPrincipal {
             id: name.parse().unwrap(),
@@ -389,7 +394,7 @@ impl World {
             roles: vec![Role::Gateway],
             entity: None,
             key: key.public_key().spki().to_vec(),
-            is_pausable: false,
+            is_pausable,
         };
         self.enact(Command::RegisterPrincipal(principal)).await.unwrap();
         let mut client = pb::attestation_service_client::AttestationServiceClient::new(self.alice());

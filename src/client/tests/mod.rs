@@ -1,3 +1,6 @@
+mod connections;
+mod kept;
+mod layer;
 mod replica;
 mod served;
 mod simulate;

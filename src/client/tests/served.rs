@@ -40,7 +40,7 @@ fn profile() -> Profile {
     Profile::new("example.org".parse().unwrap(), crate::x509::Arc::default(), Some(base))
 }
 
-fn issuer(kind: AuthorityKind) -> Issuer {
+pub(super) fn issuer(kind: AuthorityKind) -> Issuer {
     let dir = tempfile::tempdir().unwrap();
     let signer = FileSigner::create(&dir.path().join("key"), SignatureAlgorithm::Ecdsa(Curve::P256)).unwrap();
     let new = NewAuthority {
@@ -53,7 +53,12 @@ fn issuer(kind: AuthorityKind) -> Issuer {
     Issuer::new(authority, profile(), Arc::new(signer)).unwrap()
 }
 
-fn leaf(issuer: &Issuer, facts: Facts, ordinal: u64, names: Vec<ServerName>) -> (Vec<u8>, ClientKey) {
+pub(super) fn leaf(
+    issuer: &Issuer,
+    facts: Facts,
+    ordinal: u64,
+    names: Vec<ServerName>,
+) -> (Vec<u8>, ClientKey) {
     let key = ClientKey::generate(Curve::P256).unwrap();
     let content = Content {
         serial: Serial::from_random([9; 16]),
@@ -220,14 +225,14 @@ impl<const ENFORCEMENT: bool> Service<http::Request<tonic::body::Body>> for Fake
     }
 }
 
-struct Server {
+pub(super) struct Server {
     address: String,
     answers: Arc<AtomicBool>,
-    task: JoinHandle<()>,
+    pub(super) task: JoinHandle<()>,
 }
 
 /// Serves the feed with a leaf of this role and these names.
-async fn serve(world: &World, system: &Issuer, access: &Issuer) -> Server {
+pub(super) async fn serve(world: &World, system: &Issuer, access: &Issuer) -> Server {
     let names = vec![ServerName::dns("localhost").unwrap(), ServerName::Ip("127.0.0.1".parse().unwrap())];
     let (der, key) = leaf(system, role(PrincipalKind::Server, "server-1"), 1, names);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -270,7 +275,7 @@ impl rustls::time_provider::TimeProvider for FixedTime {
     }
 }
 
-fn config(world: &World, server: &Server, system: &Issuer) -> GateConfig {
+pub(super) fn config(world: &World, server: &Server, system: &Issuer) -> GateConfig {
     GateConfig {
         target: Target {
             address: server.address.clone(),
@@ -287,7 +292,7 @@ fn config(world: &World, server: &Server, system: &Issuer) -> GateConfig {
 }
 
 /// Until something is so, with a deadline: there is a foreign runtime in between.
-async fn eventually(mut is_so: impl FnMut() -> bool) {
+pub(super) async fn eventually(mut is_so: impl FnMut() -> bool) {
     let until = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,7 +1,6 @@
 //! The barrier: when is a record enforced everywhere? Commit + longest lease + drift closes every gateway, known or
 //! unknown, with no bookkeeping; acknowledgements only let the call return earlier (design section 4).
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::lease::LEASE_MAX_MS;
@@ -109,22 +108,24 @@ impl Barrier {
     /// until sessions of the run before cannot have a lease any more.
     pub fn report(
         &self,
-        participants: &BTreeMap<ParticipantId, Participant>,
+        participants: impl IntoIterator<Item = (ParticipantId, Participant)>,
         is_complete: bool,
         boot_ms: u64,
     ) -> BarrierReport {
         let mut report = BarrierReport::default();
         let bound_passed = boot_ms >= self.bound_at_ms();
         for (id, participant) in participants {
-            let list = if participant.acked >= self.at.seq {
-                if participant.is_weak { &mut report.weak } else { &mut report.acked }
-            } else if bound_passed || self.lease_has_run_out(participant, boot_ms) {
-                // A clock that may have paused cannot prove that its lease has run out.
-                if participant.is_weak { &mut report.weak } else { &mut report.lease_expired }
-            } else {
+            let list = if self.awaits(&participant, boot_ms) {
                 &mut report.pending
+            } else if participant.is_weak {
+                // Also without an acknowledgement: a clock that may have paused cannot prove that its lease has run out.
+                &mut report.weak
+            } else if participant.acked >= self.at.seq {
+                &mut report.acked
+            } else {
+                &mut report.lease_expired
             };
-            list.push(id.clone());
+            list.push(id);
         }
         if !is_complete && !bound_passed {
             report.pending.push(ParticipantId::EarlierRun);
@@ -139,7 +140,11 @@ impl Barrier {
         report
     }
 
-    fn lease_has_run_out(&self, participant: &Participant, boot_ms: u64) -> bool {
-        participant.last_pong_ms.is_none_or(|sent| boot_ms >= sent.saturating_add(bound_ms(self.lease_ms)))
+    /// Has this participant neither acknowledged it nor is provably closed?
+    pub fn awaits(&self, participant: &Participant, boot_ms: u64) -> bool {
+        let holds_lease = |sent: u64| boot_ms < sent.saturating_add(bound_ms(self.lease_ms));
+        participant.acked < self.at.seq
+            && boot_ms < self.bound_at_ms()
+            && participant.last_pong_ms.is_some_and(holds_lease)
     }
 }

@@ -201,7 +201,7 @@ const fn nobody<'a>(
 }
 
 /// RFC 5280 section 4.1.2.5: both ends of the validity are inside it.
-fn validity_fault(certificate: &Certificate, now: Now) -> Option<CredentialFault> {
+pub(crate) fn validity_fault(certificate: &Certificate, now: Now) -> Option<CredentialFault> {
     if !now.widened_since(certificate.not_before) {
         Some(CredentialFault::NotYetValid)
     } else if now.narrowed_since(certificate.not_after.plus_ms(1)) {

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::domain::bundle::Bundle;
 use crate::domain::codec::shared;
-use crate::domain::id::{AuthorityId, EntityId, LineageId, Ordinal, SubjectId};
+use crate::domain::id::{AuthorityId, DeterminationId, EntityId, LineageId, Ordinal, SubjectId};
 use crate::domain::revocation::{StopScope, SuspensionTarget};
 
 /// One change of what gateways enforce.
@@ -70,4 +70,17 @@ pub enum EnforcementEvent {
         #[cbor(with = "shared")]
         Arc<Bundle>,
     ),
+    /// Certificates that state a determination up to an ordinal are revoked.
+    #[n(13)]
+    DeterminationCut {
+        /// Which.
+        #[n(0)]
+        determination: DeterminationId,
+        /// Only those that state this revision of its annex.
+        #[n(1)]
+        annex_revision: Option<u32>,
+        /// Up to and including.
+        #[n(2)]
+        cutoff: Ordinal,
+    },
 }

@@ -10,8 +10,9 @@ use super::view::Position;
 use crate::domain::id::{BootId, PrincipalId, Seq};
 use crate::domain::time::Timestamp;
 
-/// The most sessions, present and left: 10,000, above any fleet this server is built for.
-const SESSIONS_MAX: usize = 10_000;
+/// The most sessions, present and left: a fleet of 10,000 gateways, the largest that was measured, and as many runs of
+/// before that may still hold a lease when all of them start again.
+const SESSIONS_MAX: usize = 20_000;
 /// The most sessions of one gateway principal: a deployment that shares one name, and its restarts.
 const SESSIONS_EACH_MAX: usize = 256;
 /// How long a gateway that may have been paused is remembered after it left: its lease may end an hour late.
@@ -103,6 +104,11 @@ impl Row {
     /// Does anybody have to wait for it? Who is pushed sets promises nothing before the first leased one.
     const fn is_participant(&self) -> bool {
         !self.is_pushed || self.last_pong_ms.is_some()
+    }
+
+    fn participant(&self) -> Participant {
+        let is_weak = self.about.strength.is_weak();
+        Participant { acked: self.acked, last_pong_ms: self.last_pong_ms, is_weak }
     }
 }
 
@@ -201,7 +207,8 @@ impl Roster {
     }
 
     fn make_room(&self, key: &SessionKey) -> Result<(), RosterFull> {
-        let own = self.rows.keys().filter(|(id, _)| *id == key.0).count();
+        let own = self.rows.range((key.0.clone(), BootId::from_bytes([0; 16]))..);
+        let own = own.take_while(|((id, _), _)| *id == key.0).count();
         let is_full = self.rows.len() >= SESSIONS_MAX || own >= SESSIONS_EACH_MAX;
         if is_full && !self.rows.contains_key(key) { Err(RosterFull) } else { Ok(()) }
     }
@@ -298,7 +305,11 @@ impl Roster {
         let barrier = Barrier::new(at, committed_ms, self.lease_ms_max);
         let complete_at_ms = self.started_ms.saturating_add(self.bound_ms());
         let is_complete = self.is_first_run || now_ms >= complete_at_ms;
-        let mut report = barrier.report(&self.participants(), is_complete, now_ms);
+        let participant = |((id, boot), row): (&SessionKey, &Row)| {
+            (ParticipantId::Gateway(id.clone(), *boot), row.participant())
+        };
+        let participants = self.rows.iter().filter(|(_, row)| row.is_participant());
+        let mut report = barrier.report(participants.map(participant), is_complete, now_ms);
         if own.published >= at && own.unsent.is_none_or(|seq| seq >= at.seq) {
             report.acked.push(ParticipantId::Server);
         } else {
@@ -312,13 +323,13 @@ impl Roster {
         Outlook { report, bound_at_ms, look_again_ms: ends.fold(bound_at_ms, u64::min) }
     }
 
-    fn participants(&self) -> BTreeMap<ParticipantId, Participant> {
-        let participant = |((id, boot), row): (&SessionKey, &Row)| {
-            let Row { acked, last_pong_ms, ref about, .. } = *row;
-            let is_weak = about.strength.is_weak();
-            (ParticipantId::Gateway(id.clone(), *boot), Participant { acked, last_pong_ms, is_weak })
-        };
-        self.rows.iter().filter(|(_, row)| row.is_participant()).map(participant).collect()
+    /// Is this gateway still missing from the barrier of a record that was committed at `committed_ms`? Then the report
+    /// has not changed for the better: with thousands of gateways most looks at it can be spared.
+    pub fn awaits(&self, id: &ParticipantId, at: Position, committed_ms: u64, now_ms: u64) -> bool {
+        let ParticipantId::Gateway(gateway, boot) = id else { return false };
+        let row = self.rows.get(&(gateway.clone(), *boot));
+        let barrier = Barrier::new(at, committed_ms, self.lease_ms_max);
+        row.is_some_and(|row| barrier.awaits(&row.participant(), now_ms))
     }
 
     /// When the next lease of a session that has not acknowledged a record runs out for certain.

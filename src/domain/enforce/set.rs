@@ -10,10 +10,10 @@ use super::event::EnforcementEvent;
 use super::lease::LEASE_DEFAULT_MS;
 use super::ordinals::OrdinalSet;
 use crate::domain::bundle::Bundle;
-use crate::domain::certificate::{AccessFacts, Certificate};
+use crate::domain::certificate::{AccessFacts, Certificate, EntityFacts};
 use crate::domain::codec::{map, set, shared};
 use crate::domain::decision::CredentialFault;
-use crate::domain::id::{AuthorityId, EntityId, LineageId, ModelId, Ordinal, SubjectId};
+use crate::domain::id::{AuthorityId, DeterminationId, EntityId, LineageId, ModelId, Ordinal, SubjectId};
 use crate::domain::revocation::{StopScope, SuspensionTarget};
 
 /// What every gateway holds, the same at every gateway.
@@ -59,11 +59,40 @@ pub struct EnforcementSet {
     /// How long a lease is, in milliseconds.
     #[n(10)]
     pub lease_ms: u32,
+    /// Cut-offs by determination.
+    #[n(11)]
+    #[cbor(with = "map")]
+    pub determinations: OrdMap<DeterminationId, DeterminationCutoffs>,
+}
+
+/// The cut-offs of certificates that state a determination.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct DeterminationCutoffs {
+    /// Whatever the revision of its annex; 0: none.
+    #[n(0)]
+    pub all: Ordinal,
+    /// By revision of its annex.
+    #[n(1)]
+    #[cbor(with = "map")]
+    pub revisions: OrdMap<u32, Ordinal>,
+}
+
+impl DeterminationCutoffs {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        u64::from(self.all != Ordinal::default()) + self.revisions.len() as u64
+    }
+
+    /// The cut-off of certificates that state this revision.
+    pub fn of(&self, annex_revision: Option<u32>) -> Ordinal {
+        let revision = annex_revision.and_then(|revision| self.revisions.get(&revision));
+        self.all.max(revision.copied().unwrap_or_default())
+    }
 }
 
 /// What an access certificate is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Names {
+pub struct Names<'a> {
     /// The authority.
     pub issuer: AuthorityId,
     /// Its number.
@@ -74,17 +103,23 @@ pub struct Names {
     pub subject: SubjectId,
     /// Its chain of renewals.
     pub lineage: LineageId,
+    /// The determination that it states.
+    pub determination: Option<&'a DeterminationId>,
+    /// The revision of its annex that it states.
+    pub annex_revision: Option<u32>,
 }
 
-impl Names {
+impl<'a> Names<'a> {
     /// Those of a certificate.
-    pub const fn of(certificate: &Certificate, facts: &AccessFacts) -> Self {
+    pub const fn of(certificate: &Certificate, facts: &'a AccessFacts) -> Self {
         Self {
             issuer: certificate.issuer,
             ordinal: certificate.ordinal,
             entity: facts.entity.entity,
             subject: facts.subject,
             lineage: facts.step.lineage,
+            determination: facts.entity.determination.as_ref(),
+            annex_revision: facts.entity.annex_revision,
         }
     }
 }
@@ -104,6 +139,7 @@ impl EnforcementSet {
             stops: OrdSet::new(),
             suspended: OrdSet::new(),
             lease_ms: LEASE_DEFAULT_MS,
+            determinations: OrdMap::new(),
         }
     }
 
@@ -116,6 +152,13 @@ impl EnforcementSet {
                 subjects.iter().for_each(|subject| raise(&mut self.subjects, *subject, *cutoff));
             }
             EnforcementEvent::EntityCut { entity, cutoff } => raise(&mut self.entities, *entity, *cutoff),
+            EnforcementEvent::DeterminationCut { determination, annex_revision, cutoff } => {
+                let cutoffs = self.determinations.entry(determination.clone()).or_default();
+                match annex_revision {
+                    None => cutoffs.all = cutoffs.all.max(*cutoff),
+                    Some(revision) => raise(&mut cutoffs.revisions, *revision, *cutoff),
+                }
+            }
             EnforcementEvent::IssuerRevoked(authority) => drop(self.issuers.insert(*authority)),
             EnforcementEvent::Stopped(scope) => drop(self.stops.insert(scope.clone())),
             EnforcementEvent::StopReleased(scope) => drop(self.stops.remove(scope)),
@@ -138,19 +181,14 @@ impl EnforcementSet {
     }
 
     /// The same for a certificate that is known by its row.
-    pub fn fault_of(&self, names: &Names) -> Option<CredentialFault> {
-        let Names { issuer, ordinal, entity, subject, lineage } = names;
-        let ordinal = *ordinal;
-        let cut = |cutoff: Option<&Ordinal>| cutoff.is_some_and(|cutoff| ordinal <= *cutoff);
+    pub fn fault_of(&self, names: &Names<'_>) -> Option<CredentialFault> {
+        let Names { issuer, ordinal, entity, subject, lineage, determination, annex_revision } = *names;
+        let cutoff = self.highest_cutoff(entity, subject, determination.map(|id| (id, annex_revision)));
         if ordinal > self.ceiling || ordinal == Ordinal::default() {
             Some(CredentialFault::NotIssued)
-        } else if self.issuers.contains(issuer)
-            || cut(self.entities.get(entity))
-            || cut(self.subjects.get(subject))
-            || self.revoked.contains(ordinal)
-        {
+        } else if self.issuers.contains(&issuer) || ordinal <= cutoff || self.revoked.contains(ordinal) {
             Some(CredentialFault::Revoked)
-        } else if self.locked.contains(lineage) {
+        } else if self.locked.contains(&lineage) {
             Some(CredentialFault::LineageLocked)
         } else if self.held.contains(ordinal) {
             Some(CredentialFault::Held)
@@ -178,7 +216,7 @@ impl EnforcementSet {
     }
 
     /// Does a stop reach every access with this certificate, whatever the model?
-    pub fn is_barred(&self, names: &Names) -> bool {
+    pub fn is_barred(&self, names: &Names<'_>) -> bool {
         let scopes = [
             StopScope::All,
             StopScope::Entity(names.entity),
@@ -195,10 +233,24 @@ impl EnforcementSet {
                 || self.suspended.contains(&SuspensionTarget::Subject(subject)))
     }
 
-    /// The cut-off that a new certificate of this subject must lie above.
-    pub fn cutoff(&self, entity: EntityId, subject: SubjectId) -> Ordinal {
+    /// The cut-off that a new certificate with these facts must lie above.
+    pub fn cutoff(&self, facts: &AccessFacts) -> Ordinal {
+        let EntityFacts { entity, annex_revision, ref determination, .. } = facts.entity;
+        let determination = determination.as_ref().map(|id| (id, annex_revision));
+        self.highest_cutoff(entity, facts.subject, determination)
+    }
+
+    fn highest_cutoff(
+        &self,
+        entity: EntityId,
+        subject: SubjectId,
+        determination: Option<(&DeterminationId, Option<u32>)>,
+    ) -> Ordinal {
         let entity = self.entities.get(&entity).copied().unwrap_or_default();
-        entity.max(self.subjects.get(&subject).copied().unwrap_or_default())
+        let subject = self.subjects.get(&subject).copied().unwrap_or_default();
+        let cutoffs =
+            determination.and_then(|(id, revision)| Some(self.determinations.get(id)?.of(revision)));
+        entity.max(subject).max(cutoffs.unwrap_or_default())
     }
 }
 

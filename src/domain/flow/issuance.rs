@@ -318,7 +318,7 @@ pub(super) fn admit_intent(state: &State, intent: &Intent, now: Timestamp) -> Re
                 return Err(Reject::Conflict("this ordinal is not open for issuance yet".to_owned()));
             }
             let taken = intent.ordinal <= state.last_ordinal && !state.gaps.contains(&intent.ordinal);
-            if taken || intent.ordinal <= state.enforcement.cutoff(facts.entity.entity, facts.subject) {
+            if taken || intent.ordinal <= state.enforcement.cutoff(facts) {
                 return Err(Reject::Conflict("this ordinal was overtaken".to_owned()));
             }
             admit_access(state, intent, facts, now)
@@ -425,7 +425,7 @@ pub(super) fn admit_completion(
     match &intent.facts {
         Facts::System(facts) => check_principal(state, intent, facts),
         Facts::Access(facts) => {
-            let cut = ordinal <= state.enforcement.cutoff(facts.entity.entity, facts.subject);
+            let cut = ordinal <= state.enforcement.cutoff(facts);
             if cut || state.enforcement.revoked.contains(ordinal) {
                 return Err(Reject::Conflict("it was revoked before it was issued".to_owned()));
             }

@@ -11,7 +11,7 @@ use crate::domain::command::Command;
 use crate::domain::decision::CredentialFault;
 use crate::domain::enforce::{EnforcementEvent, Names};
 use crate::domain::event::Event;
-use crate::domain::id::{AuthorityId, EntityId, LineageId, Ordinal, SubjectId};
+use crate::domain::id::{AuthorityId, DeterminationId, EntityId, LineageId, Ordinal, SubjectId};
 use crate::domain::revocation::{RevocationReason, StopScope, SuspensionTarget};
 use crate::domain::time::Timestamp;
 
@@ -59,6 +59,8 @@ enum Taken {
     Suspended(#[n(0)] SuspensionTarget),
     #[n(7)]
     Stopped(#[n(0)] StopScope),
+    #[n(8)]
+    Determination(#[n(0)] DeterminationId, #[n(1)] Option<u32>, #[n(2)] Ordinal),
 }
 
 impl Taken {
@@ -69,6 +71,7 @@ impl Taken {
             | Self::Lineage(_)
             | Self::Subject(..)
             | Self::Entity(..)
+            | Self::Determination(..)
             | Self::Held(_) => true,
             Self::Issuer(_) | Self::Suspended(_) | Self::Stopped(_) => false,
         }
@@ -105,6 +108,9 @@ impl Causes {
             EnforcementEvent::EntityCut { entity, cutoff } => {
                 self.take(Taken::Entity(*entity, *cutoff), cause);
             }
+            EnforcementEvent::DeterminationCut { determination, annex_revision, cutoff } => {
+                self.take(Taken::Determination(determination.clone(), *annex_revision, *cutoff), cause);
+            }
             EnforcementEvent::IssuerRevoked(authority) => self.take(Taken::Issuer(*authority), cause),
             EnforcementEvent::Held(ordinal) => self.take(Taken::Held(*ordinal), cause),
             EnforcementEvent::HoldReleased(ordinal) => drop(self.rows.remove(&Taken::Held(*ordinal))),
@@ -137,21 +143,27 @@ impl Causes {
         }
     }
 
-    pub(super) fn revoked(&self, names: &Names) -> Option<RevocationCause> {
-        let Names { issuer, ordinal, entity, subject, lineage } = *names;
+    pub(super) fn revoked(&self, names: &Names<'_>) -> Option<RevocationCause> {
+        let Names { issuer, ordinal, entity, subject, lineage, .. } = *names;
         let last = Ordinal(u64::MAX);
         let first = |from, to| self.rows.range(from..=to).next().map(|(_, cause)| cause);
+        let determination = |revision| {
+            let taken = |ordinal| Some(Taken::Determination(names.determination?.clone(), revision, ordinal));
+            first(taken(ordinal)?, taken(last)?)
+        };
         let causes = [
             self.rows.get(&Taken::Certificate(ordinal)),
             self.rows.get(&Taken::Lineage(lineage)),
             first(Taken::Subject(subject, ordinal), Taken::Subject(subject, last)),
             first(Taken::Entity(entity, ordinal), Taken::Entity(entity, last)),
             self.rows.get(&Taken::Issuer(issuer)),
+            determination(None),
+            names.annex_revision.and_then(|revision| determination(Some(revision))),
         ];
         causes.into_iter().flatten().min_by_key(|cause| cause.at).copied()
     }
 
-    pub(super) fn held(&self, names: &Names) -> Option<RevocationCause> {
+    pub(super) fn held(&self, names: &Names<'_>) -> Option<RevocationCause> {
         let taken = [
             Taken::Held(names.ordinal),
             Taken::Suspended(SuspensionTarget::Entity(names.entity)),
@@ -168,7 +180,7 @@ impl Causes {
 impl State {
     /// Is every access with this certificate refused, whatever the model, and why? For consumers who have nothing but a
     /// revocation list, a suspension and a stop that reach all of it are a hold.
-    pub fn withdrawal(&self, names: &Names) -> Option<Withdrawal> {
+    pub fn withdrawal(&self, names: &Names<'_>) -> Option<Withdrawal> {
         let set = &self.enforcement;
         match set.fault_of(names) {
             Some(CredentialFault::Revoked | CredentialFault::LineageLocked) => {

@@ -147,6 +147,16 @@ impl State {
                 EnforcementEvent::SubjectsCut { subjects, cutoff }
             }
             RevocationScope::Entity(entity) => self.cut_entity(*entity),
+            RevocationScope::Determination(determination) => EnforcementEvent::DeterminationCut {
+                determination: determination.clone(),
+                annex_revision: None,
+                cutoff,
+            },
+            RevocationScope::AnnexRevision(determination, revision) => EnforcementEvent::DeterminationCut {
+                determination: determination.clone(),
+                annex_revision: Some(*revision),
+                cutoff,
+            },
             RevocationScope::Issuer(authority) => {
                 self.revoke_authority(*authority);
                 EnforcementEvent::IssuerRevoked(*authority)

@@ -182,7 +182,9 @@ fn refuse(fault: &OpenFault) -> Status {
     match fault {
         OpenFault::NotAGateway(_) => Status::permission_denied(fault.to_string()),
         OpenFault::TooManySessions => Status::resource_exhausted(fault.to_string()),
-        OpenFault::BadClaim | OpenFault::RolledBack(_) => Status::unavailable(fault.to_string()),
+        OpenFault::BadClaim | OpenFault::RolledBack(_) | OpenFault::NotRegisteredPausable(_) => {
+            Status::unavailable(fault.to_string())
+        }
     }
 }
 

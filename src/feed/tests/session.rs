@@ -296,6 +296,12 @@ fn only_registered_gateways_have_sessions() {
     let mut world = World::new();
     let stranger = world.feed.open("stranger".parse().unwrap(), world.open(1));
     assert!(matches!(stranger.err(), Some(OpenFault::NotAGateway(_))));
+    let open = world.open(2);
+    let paused = Open { strength: Strength { pausable: true, ..open.strength }, ..open };
+    let unknown = world.feed.open(gateway(2), paused.clone());
+    assert_eq!(unknown.err(), Some(OpenFault::NotRegisteredPausable(gateway(2))));
+    world.register_pausable(2);
+    assert!(world.feed.open(gateway(2), paused).is_ok());
     let mut session = live(&world, 1);
     Arc::make_mut(Arc::make_mut(&mut world.state).principals.get_mut(&gateway(1)).unwrap()).is_removed = true;
     world.silent();

@@ -167,6 +167,13 @@ impl World {
         self.commit(Vec::new(), &[])
     }
 
+    /// A gateway is now registered as one that can be paused.
+    pub(crate) fn register_pausable(&mut self, n: u8) {
+        let registered = Arc::make_mut(&mut self.state).principals.get_mut(&gateway(n)).unwrap();
+        Arc::make_mut(registered).is_pausable = true;
+        self.silent();
+    }
+
     pub(crate) fn open(&self, n: u8) -> Open {
         Open {
             boot: boot(n),

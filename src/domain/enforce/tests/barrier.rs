@@ -1,7 +1,5 @@
 //! The barrier: what counts as enforced, and who is in which list.
 
-use std::collections::BTreeMap;
-
 use crate::domain::enforce::{
     Barrier, BarrierReport, EnforcedBy, LEASE_MAX_MS, Participant, ParticipantId, Position, bound_ms,
 };
@@ -21,8 +19,8 @@ fn participant(acked: u64, last_pong_ms: Option<u64>) -> Participant {
 }
 
 fn report(participants: &[(&str, Participant)], is_complete: bool, boot_ms: u64) -> BarrierReport {
-    let participants: BTreeMap<_, _> = participants.iter().map(|(name, p)| (gateway(name), *p)).collect();
-    Barrier::new(AT, COMMITTED_MS, LEASE_MS).report(&participants, is_complete, boot_ms)
+    let participants = participants.iter().map(|(name, participant)| (gateway(name), *participant));
+    Barrier::new(AT, COMMITTED_MS, LEASE_MS).report(participants, is_complete, boot_ms)
 }
 
 #[test]

@@ -186,11 +186,14 @@ impl Run {
     }
 
     fn revocation(&self, entity: EntityId, subject: SubjectId, c: u8) -> Command {
-        let scope = match c % 5 {
+        let lift = || LIFT.parse().unwrap();
+        let scope = match c % 7 {
             0 => RevocationScope::Certificate(Ordinal(u64::from(c % 16))),
             1 => RevocationScope::Subject(subject),
             2 => RevocationScope::Person(PersonId::from_bytes([c % 4; 16])),
             3 => RevocationScope::Entity(entity),
+            4 => RevocationScope::Determination(lift()),
+            5 => RevocationScope::AnnexRevision(lift(), u32::from(c % 4)),
             _ => RevocationScope::Lineage(
                 self.world.state.lineages.keys().nth(usize::from(c) % 8).copied().unwrap_or(LINEAGE),
             ),

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::domain::certificate::{AccessFacts, EntityFacts, LineageStep};
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::Command;
 use crate::domain::decision::CredentialFault;
 use crate::domain::enforce::{
     CardLookup, EnforcementEvent, EnforcementSet, GateView, OrdinalSet, SubjectLookup, View,
 };
-use crate::domain::entity::EntityCard;
+use crate::domain::entity::{EntityCard, EntityClass};
 use crate::domain::id::{EntityId, LineageId, Ordinal, Seq, SubjectId};
 use crate::domain::revocation::{RevocationReason, StopScope, SuspensionTarget};
 use crate::domain::tests::fixtures::*;
@@ -79,9 +80,51 @@ fn cutoffs_and_the_ceiling_never_go_down() {
         assert_eq!(set.entities[&ENTITY], Ordinal(highest));
         assert_eq!(set.subjects[&SUBJECT], Ordinal(highest + 1));
         assert_eq!(set.ceiling, Ordinal(highest * 100));
-        assert_eq!(set.cutoff(ENTITY, SUBJECT), Ordinal(highest + 1), "the higher of the two");
+        assert_eq!(
+            set.cutoff(&stating(ENTITY, SUBJECT, None)),
+            Ordinal(highest + 1),
+            "the higher of the two"
+        );
     }
-    assert_eq!(set.cutoff(EntityId::from_bytes([0; 16]), SubjectId::from_bytes([0; 16])), Ordinal(0));
+    let nobody = (EntityId::from_bytes([0; 16]), SubjectId::from_bytes([0; 16]));
+    assert_eq!(set.cutoff(&stating(nobody.0, nobody.1, None)), Ordinal(0));
+}
+
+fn stating(entity: EntityId, subject: SubjectId, cited: Option<(&str, u32)>) -> AccessFacts {
+    let lineage = LineageId::from_bytes([4; 16]);
+    AccessFacts {
+        subject,
+        entity: EntityFacts {
+            entity,
+            class: EntityClass::AnnexA,
+            annex_revision: cited.map(|(_, revision)| revision),
+            determination: cited.map(|(id, _)| id.parse().unwrap()),
+        },
+        person: None,
+        models: Vec::new(),
+        step: LineageStep { lineage, generation: 1 },
+    }
+}
+
+#[test]
+fn a_determination_is_cut_off_whole_or_by_the_revision_of_its_annex() {
+    let mut set = EnforcementSet::new(Arc::new(sample()));
+    let cut = |id: &str, annex_revision, cutoff| EnforcementEvent::DeterminationCut {
+        determination: id.parse().unwrap(),
+        annex_revision,
+        cutoff: Ordinal(cutoff),
+    };
+    let cutoff = |set: &EnforcementSet, cited| set.cutoff(&stating(ENTITY, SUBJECT, cited)).0;
+    set.apply(&cut("lift", Some(2), 50));
+    assert_eq!(cutoff(&set, Some(("lift", 2))), 50);
+    assert_eq!(cutoff(&set, Some(("lift", 1))), 0);
+    set.apply(&cut("lift", None, 20));
+    assert_eq!([1, 2].map(|revision| cutoff(&set, Some(("lift", revision)))), [20, 50]);
+    set.apply(&cut("lift", Some(2), 10));
+    set.apply(&cut("lift", None, 5));
+    assert_eq!([1, 2].map(|revision| cutoff(&set, Some(("lift", revision)))), [20, 50], "never down");
+    assert_eq!([cutoff(&set, Some(("another", 2))), cutoff(&set, None)], [0, 0]);
+    assert_eq!(set.determinations.values().map(|cutoffs| cutoffs.count()).sum::<u64>(), 2);
 }
 
 #[test]

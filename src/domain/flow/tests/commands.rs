@@ -291,6 +291,11 @@ fn what_is_revoked_suspended_or_held_is_on_record() {
     assert_eq!(revoke(RevocationScope::Subject(SubjectId::from_bytes([1; 16]))), "subject");
     assert_eq!(revoke(RevocationScope::Person(PersonId::from_bytes([1; 16]))), "person");
     assert_eq!(revoke(RevocationScope::Entity(NOBODY)), "entity");
+    assert_eq!(revoke(RevocationScope::Determination("no-such-act".parse().unwrap())), "determination");
+    for revision in [0, 2] {
+        let scope = RevocationScope::AnnexRevision(LIFT.parse().unwrap(), revision);
+        assert_eq!(revoke(scope), "annex revision", "the last one is 1");
+    }
     assert_eq!(missing(Command::Hold { ordinal: Ordinal(1), reason: REASON }), "certificate");
     assert_eq!(missing(Command::ReleaseHold(Ordinal(1))), "hold");
     let target = SuspensionTarget::Entity(NOBODY);
@@ -314,7 +319,7 @@ fn a_hold_is_the_reversible_one() {
     world.go(Command::ReleaseHold(certificate.ordinal));
     assert!(world.decide(&certificate, &request).is_permit());
     let scope = RevocationScope::Certificate(certificate.ordinal);
-    world.go(Command::Revoke { scope, reason: REASON });
+    world.go(Command::Revoke { scope: scope.clone(), reason: REASON });
     let again = world.try_go(Command::Revoke { scope, reason: REASON });
     assert_eq!(again, Err(Reject::Exists("revocation")));
 }

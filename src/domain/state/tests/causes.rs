@@ -11,7 +11,7 @@ use crate::domain::tests::world::*;
 
 const REASON: RevocationReason = RevocationReason::Misuse;
 
-fn names(certificate: &Certificate) -> Names {
+fn names(certificate: &Certificate) -> Names<'_> {
     let Facts::Access(facts) = &certificate.facts else { panic!("an access certificate") };
     Names::of(certificate, facts)
 }
@@ -29,7 +29,8 @@ fn each_scope_is_a_revocation_with_its_reason_and_time() {
     let (mut world, member) = World::with_member();
     let person = world.person(member, FOREIGN, EMPLOYEE);
     let certificate = world.enroll(person).unwrap();
-    let Names { issuer, ordinal, lineage, .. } = names(&certificate);
+    let Names { issuer, ordinal, lineage, determination, annex_revision, .. } = names(&certificate);
+    let (determination, annex_revision) = (determination.unwrap(), annex_revision.unwrap());
     let base = world;
     for scope in [
         RevocationScope::Certificate(ordinal),
@@ -37,15 +38,17 @@ fn each_scope_is_a_revocation_with_its_reason_and_time() {
         RevocationScope::Subject(person),
         RevocationScope::Entity(member),
         RevocationScope::Issuer(issuer),
+        RevocationScope::Determination(determination.clone()),
+        RevocationScope::AnnexRevision(determination.clone(), annex_revision),
     ] {
         let mut world = base.clone();
         assert_eq!(withdrawal(&world, &certificate), None);
-        world.go(Command::Revoke { scope, reason: REASON });
+        world.go(Command::Revoke { scope: scope.clone(), reason: REASON });
         let revoked = Some(Withdrawal::Revoked(cause(&world, REASON)));
         assert_eq!(withdrawal(&world, &certificate), revoked, "{scope}");
         // What is revoked is not revoked again.
         world.now = world.now.plus_ms(60_000);
-        let again = world.try_go(Command::Revoke { scope, reason: RevocationReason::Drill });
+        let again = world.try_go(Command::Revoke { scope: scope.clone(), reason: RevocationReason::Drill });
         assert_eq!(withdrawal(&world, &certificate), revoked, "{scope}: {again:?}");
     }
 }
@@ -56,7 +59,7 @@ fn a_later_cut_does_not_move_the_date_of_an_earlier_one() {
     let person = world.person(member, FOREIGN, EMPLOYEE);
     let first = world.enroll(person).unwrap();
     let scope = RevocationScope::Subject(person);
-    world.go(Command::Revoke { scope, reason: REASON });
+    world.go(Command::Revoke { scope: scope.clone(), reason: REASON });
     let revoked = Some(Withdrawal::Revoked(cause(&world, REASON)));
     let second = world.enroll(person).unwrap();
     assert_eq!(withdrawal(&world, &second), None);
@@ -130,6 +133,8 @@ fn old_causes_are_forgotten_and_what_can_be_released_is_not() {
         entity: EntityId::from_bytes([1; 16]),
         subject: crate::domain::id::SubjectId::from_bytes([3; 16]),
         lineage: LineageId::from_bytes([4; 16]),
+        determination: None,
+        annex_revision: None,
     };
     assert_eq!(causes.held(&names(1)), Some(at(0)));
     assert_eq!(causes.revoked(&names(1)), None);

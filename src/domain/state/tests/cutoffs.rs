@@ -221,6 +221,10 @@ fn each_scope_of_revocation_reaches_its_own_and_nobody_else() {
     assert_eq!(reached(RevocationScope::Person(person)), [true, true, true, false]);
     assert_eq!(reached(RevocationScope::Entity(member)), [true, true, false, true]);
     assert_eq!(reached(RevocationScope::Issuer(ACCESS_CA)), [true, true, true, true]);
+    let lift = || LIFT.parse().unwrap();
+    assert_eq!(reached(RevocationScope::Determination(lift())), [true, true, true, true]);
+    assert_eq!(reached(RevocationScope::AnnexRevision(lift(), 1)), [true, true, false, true]);
+    assert_eq!(reached(RevocationScope::AnnexRevision(lift(), 2)), [false, false, true, false]);
 }
 
 #[test]

@@ -76,6 +76,8 @@ fn restricting() -> Vec<Command> {
         revoke(RevocationScope::Person(PersonId::from_bytes([4; 16]))),
         revoke(RevocationScope::Entity(ENTITY)),
         revoke(RevocationScope::Issuer(AuthorityId::from_bytes([5; 16]))),
+        revoke(RevocationScope::Determination(determination(LIFT))),
+        revoke(RevocationScope::AnnexRevision(determination(LIFT), 3)),
         Command::Stop { scope: StopScope::Model(model("mythos-5")), reason: REASON },
         Command::Suspend { target: SuspensionTarget::Entity(ENTITY), reason: REASON },
         Command::Hold { ordinal: Ordinal(7), reason: REASON },
@@ -127,6 +129,8 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         REVOKE 1 820a8282038150040404040404040404040404040404040d
         REVOKE 1 820a8282048150010101010101010101010101010101010d
         REVOKE 1 820a8282058150050505050505050505050505050505050d
+        REVOKE 1 820a828206816f323032362d30362d32362d6c6966740d
+        REVOKE 1 820a828207826f323032362d30362d32362d6c696674030d
         STOP 1 820b82820181686d7974686f732d350d
         SUSPEND 1 820d8282008150010101010101010101010101010101010d
         HOLD 1 820f82070d

@@ -5,7 +5,7 @@ use crate::domain::codec::to_bytes;
 use crate::domain::enforce::{EnforcementEvent, chain};
 use crate::domain::id::{AuthorityId, Digest, EntityId, LineageId, Ordinal, Seq, SubjectId};
 use crate::domain::revocation::{StopScope, SuspensionTarget};
-use crate::domain::tests::fixtures::{model, sample};
+use crate::domain::tests::fixtures::{LIFT, model, sample};
 
 const ENTITY: EntityId = EntityId::from_bytes([1; 16]);
 const SUBJECT: SubjectId = SubjectId::from_bytes([2; 16]);
@@ -36,6 +36,16 @@ fn every_event_of_the_feed_keeps_its_encoding() {
         EnforcementEvent::HoldReleased(small),
         EnforcementEvent::CeilingRaised(large),
         EnforcementEvent::PolicyAdopted(Arc::new(sample())),
+        EnforcementEvent::DeterminationCut {
+            determination: LIFT.parse().unwrap(),
+            annex_revision: None,
+            cutoff: small,
+        },
+        EnforcementEvent::DeterminationCut {
+            determination: LIFT.parse().unwrap(),
+            annex_revision: Some(3),
+            cutoff: large,
+        },
     ];
     let stops = stops.into_iter().map(EnforcementEvent::Stopped);
     let lines: Vec<_> = events.into_iter().chain(stops).map(|event| spelled(&event)).collect();
@@ -55,6 +65,8 @@ fn every_event_of_the_feed_keeps_its_encoding() {
         820a8107
         820b811b0000010000000000
         sha256 a549ace7cc41ae2f2c5ec5492b0eaf54704071cdd9fca54e64b23e6eb2a674c2
+        820d836f323032362d30362d32362d6c696674f607
+        820d836f323032362d30362d32362d6c696674031b0000010000000000
         820581820080
         820581820181686d7974686f732d35
         8205818202815001010101010101010101010101010101

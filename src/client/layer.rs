@@ -1,0 +1,231 @@
+//! A tower layer in front of a model's service: decides each request, answers what is denied, and cuts the answer of what
+//! is denied while it is under way.
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use http_body::{Body, Frame, SizeHint};
+use tonic::codegen::http::{
+    HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
+};
+use tower::{Layer, Service};
+
+use super::ask::Answer;
+use super::connections::{Barred, Connection, Connections};
+use super::gate::{Gate, Shared};
+use super::question::Question;
+use super::tls::PeerLeaf;
+use crate::domain::decision::Denial;
+use crate::domain::enforce::Position;
+
+/// The code of a denial: the same header that the service sends through Envoy.
+const CODE_HEADER: HeaderName = HeaderName::from_static("x-countersign-code");
+const GRPC: &str = "application/grpc";
+/// Status codes of gRPC.
+const GRPC_PERMISSION_DENIED: HeaderValue = HeaderValue::from_static("7");
+const GRPC_UNAVAILABLE: HeaderValue = HeaderValue::from_static("14");
+
+type Code = Cow<'static, str>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a request was permitted on: an extension of requests that pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permit {
+    /// The state of the world that was judged.
+    pub as_of: Position,
+    /// When it ends at the latest, on this machine's boot clock, in milliseconds. The layer cuts the answer by itself.
+    pub good_until_boot_ms: Option<u64>,
+}
+
+/// Decides requests. `question` says what a request asks, from its route and from what a trusted edge added, never from
+/// what only the client says; none: it is denied as a request for no model.
+///
+/// The certificate is the extension [`PeerLeaf`] of the request, or that of [`GateService::of_peer`].
+#[derive(Clone)]
+pub struct GateLayer<F> {
+    gate: Decider,
+    question: F,
+}
+
+/// The part of a gate that decides. Cheap to clone; the gate itself keeps the subscription.
+#[derive(Clone)]
+struct Decider {
+    shared: Arc<Shared>,
+    connections: Connections,
+}
+
+impl<F> GateLayer<F> {
+    /// A layer that decides with this gate, which must be kept: when it is dropped everything is denied.
+    pub fn new(gate: &Gate, question: F) -> Self {
+        let (shared, connections) = (Arc::clone(&gate.shared), gate.connections());
+        Self { gate: Decider { shared, connections }, question }
+    }
+}
+
+impl<S, F: Clone> Layer<S> for GateLayer<F> {
+    type Service = GateService<S, F>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GateService { inner, gate: self.gate.clone(), question: self.question.clone(), peer: None }
+    }
+}
+
+/// A service behind a [`GateLayer`].
+#[derive(Clone)]
+pub struct GateService<S, F> {
+    inner: S,
+    gate: Decider,
+    question: F,
+    peer: Option<PeerLeaf>,
+}
+
+impl<S, F> GateService<S, F> {
+    /// The same service for the requests of one connection.
+    #[must_use]
+    pub fn of_peer(self, leaf: PeerLeaf) -> Self {
+        Self { peer: Some(leaf), ..self }
+    }
+}
+
+impl<S, F, In, Out> Service<Request<In>> for GateService<S, F>
+where
+    S: Service<Request<In>, Response = Response<Out>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    F: Fn(&Parts) -> Option<Question>,
+    In: Send + 'static,
+    Out: Body + Default + Send + 'static,
+{
+    type Response = Response<GateBody<Out>>;
+    type Error = S::Error;
+    type Future = BoxFuture<Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<In>) -> Self::Future {
+        // The one that is ready is called; its clone takes its place.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let (mut parts, body) = request.into_parts();
+        let leaf = self.peer.clone().or_else(|| parts.extensions.get::<PeerLeaf>().cloned());
+        let question = (self.question)(&parts);
+        let is_grpc =
+            parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(GRPC.as_bytes()));
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            let (permit, stream) = match gate.admit(leaf, question).await {
+                Ok(admitted) => admitted,
+                Err(code) => return Ok(denied(&code, is_grpc)),
+            };
+            parts.extensions.insert(permit);
+            let answer = tokio::select! {
+                biased;
+                code = stream.denied() => return Ok(denied(code, is_grpc)),
+                answer = inner.call(Request::from_parts(parts, body)) => answer?,
+            };
+            Ok(answer.map(|inner| GateBody::of(inner, stream)))
+        })
+    }
+}
+
+impl Decider {
+    /// Decides, asks the server where it must, and registers the answer that is to come.
+    async fn admit(
+        &self,
+        leaf: Option<PeerLeaf>,
+        question: Option<Question>,
+    ) -> Result<(Permit, Connection), Code> {
+        let PeerLeaf(leaf) = leaf.ok_or(Code::from(Denial::CredentialInvalid.as_str()))?;
+        let question = question.ok_or(Code::from(Denial::ModelUnknown.as_str()))?;
+        let answer: Answer = self.shared.decide_or_ask(&leaf, &question.request()).await;
+        if !answer.is_permit {
+            return Err(answer.code.into());
+        }
+        let stream =
+            self.connections.register_stream(&leaf, question).map_err(|Barred(code)| Code::from(code))?;
+        Ok((Permit { as_of: answer.as_of, good_until_boot_ms: answer.good_until_boot_ms }, stream))
+    }
+}
+
+/// Could nobody decide? Then it is worth asking again.
+fn is_unavailable(code: &str) -> bool {
+    let faults =
+        [Denial::StaleView, Denial::StateUnavailable, Denial::ClockUntrusted, Denial::ServerNotAsked];
+    faults.iter().any(|fault| fault.as_str() == code)
+}
+
+/// The answer to what is denied: 403, 503 when nobody could decide, or the status of gRPC.
+fn denied<B: Default>(code: &str, is_grpc: bool) -> Response<GateBody<B>> {
+    let mut response = Response::new(GateBody::default());
+    // A code of the server that no header can carry is not shown.
+    let shown = HeaderValue::from_str(code).unwrap_or(HeaderValue::from_static(""));
+    response.headers_mut().insert(CODE_HEADER, shown.clone());
+    if is_grpc {
+        let status = if is_unavailable(code) { GRPC_UNAVAILABLE } else { GRPC_PERMISSION_DENIED };
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+        headers.insert(HeaderName::from_static("grpc-status"), status);
+        headers.insert(HeaderName::from_static("grpc-message"), shown);
+    } else {
+        let status =
+            if is_unavailable(code) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+        *response.status_mut() = status;
+    }
+    response
+}
+
+/// The body of an answer, which ends with an error when its holder is denied.
+pub struct GateBody<B> {
+    // In this order: what it streams from is let go before it is said to be.
+    inner: Pin<Box<B>>,
+    denied: Option<Pin<Box<dyn Future<Output = &'static str> + Send>>>,
+}
+
+impl<B: Default> Default for GateBody<B> {
+    fn default() -> Self {
+        Self { inner: Box::pin(B::default()), denied: None }
+    }
+}
+
+impl<B> GateBody<B> {
+    fn of(inner: B, stream: Connection) -> Self {
+        Self { inner: Box::pin(inner), denied: Some(Box::pin(async move { stream.denied().await })) }
+    }
+}
+
+impl<B> Body for GateBody<B>
+where
+    B: Body,
+    B::Data: Buf,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        if let Some(denied) = &mut self.denied
+            && let Poll::Ready(code) = denied.as_mut().poll(context)
+        {
+            self.denied = None;
+            return Poll::Ready(Some(Err(Box::new(Barred(code)))));
+        }
+        self.inner.as_mut().poll_frame(context).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

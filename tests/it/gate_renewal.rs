@@ -1,0 +1,94 @@
+//! A gate renews its own certificate at seven tenths of its life, for the same key, and goes on with its lease.
+
+use countersign::client::{Gate, GateOptions, Renewal};
+use countersign::domain::time::Timestamp;
+use countersign::env::Clock;
+use countersign::pb;
+use countersign::pb::attestation_service_client::AttestationServiceClient;
+use countersign::pb::enforcement_service_client::EnforcementServiceClient;
+use countersign::x509::bundle::certificate_pem;
+use tonic::Code;
+
+use crate::calls::key;
+use crate::gate::{PATIENCE, STRONG, config, until};
+use crate::world::World;
+
+const DAY_MS: u32 = 86_400_000;
+
+async fn registered(world: &World) -> pb::Gateway {
+    let mut client = EnforcementServiceClient::new(world.alice());
+    let request = pb::GetGatewayRequest { gateway: "gw-1".to_owned() };
+    client.get_gateway(request).await.unwrap().into_inner().gateway.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_renews_its_certificate_and_keeps_its_lease() {
+    let world = World::start().await;
+    let caller = world.gateway("gw-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.pem");
+    std::fs::write(&path, certificate_pem(&caller.certificate)).unwrap();
+    let before = std::fs::read_to_string(&path).unwrap();
+    let config = config(&world, (&caller, world.running().address()), STRONG, &world.clock);
+    let options = GateOptions { renewal: Some(Renewal::to_file(&path)), ..GateOptions::default() };
+    let gate = Gate::connect_with(config, options).await.unwrap();
+    gate.ready(PATIENCE).await.unwrap();
+    assert_eq!(gate.metrics().certificate_left_s, Some(30 * 86_400));
+    let first = registered(&world).await;
+    // Twenty days are two thirds of its life.
+    world.clock.advance_ms(20 * DAY_MS);
+    until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+    world.clock.advance_ms(3 * DAY_MS);
+    until(&gate, &[], |gate, _| gate.metrics().certificate_left_s > Some(29 * 86_400)).await;
+    until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
+    let after = std::fs::read_to_string(&path).unwrap();
+    assert_ne!(after, before);
+    // One session: the same run of the gateway, with the same registered key and a later certificate.
+    let second = registered(&world).await;
+    let end = |gateway: &pb::Gateway| gateway.certificate_not_after.parse::<Timestamp>().unwrap();
+    assert!(end(&second) > world.clock.now().plus_ms(29 * i64::from(DAY_MS)));
+    assert_eq!(second.key_sha256, first.key_sha256);
+    let boots =
+        |gateway: &pb::Gateway| gateway.sessions.iter().map(|s| s.boot_id.clone()).collect::<Vec<_>>();
+    assert_eq!(boots(&second), boots(&first));
+    // After the end of the first one it is still there.
+    world.clock.advance_ms(10 * DAY_MS);
+    until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
+    gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_kept_is_not_used() {
+    let world = World::start().await;
+    let caller = world.gateway("gw-1").await;
+    let config = config(&world, (&caller, world.running().address()), STRONG, &world.clock);
+    let renewal = Some(Renewal::with(|_| Err(std::io::Error::other("the disk is full"))));
+    let gate = Gate::connect_with(config, GateOptions { renewal, ..GateOptions::default() }).await.unwrap();
+    gate.ready(PATIENCE).await.unwrap();
+    world.clock.advance_ms(23 * DAY_MS);
+    until(&gate, &[], |gate, _| gate.status().last_fault.contains("the disk is full")).await;
+    until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
+    assert!(gate.metrics().certificate_left_s < Some(8 * 86_400));
+    gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_registered_key_is_renewed() {
+    let world = World::start().await;
+    let caller = world.gateway("gw-1").await;
+    let mut client = AttestationServiceClient::new(world.connect_as(&caller).await);
+    let mut renew = async |csr: Vec<u8>| {
+        let request = pb::RenewPrincipalCertificateRequest { csr: csr.into() };
+        client.renew_principal_certificate(request).await
+    };
+    let own = caller.key.request().unwrap();
+    let head = world.running().app().journal().head().seq;
+    let same = renew(own.clone()).await.unwrap().into_inner();
+    assert_eq!(same.certificate, caller.certificate, "half of its life is not over");
+    assert_eq!(world.running().app().journal().head().seq, head, "and nothing is recorded");
+    for csr in [key().request().unwrap(), Vec::new(), b"junk".to_vec()] {
+        let refused = renew(csr).await.unwrap_err();
+        assert!(matches!(refused.code(), Code::InvalidArgument | Code::FailedPrecondition), "{refused:?}");
+    }
+}
