@@ -54,6 +54,8 @@ mod renew;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod subscribe;
 #[cfg(test)]
 mod tidy;
