@@ -62,6 +62,8 @@ mod restart;
 #[cfg(test)]
 mod sds;
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod subscribe;
 #[cfg(test)]
 mod tidy;

@@ -155,11 +155,11 @@ fn employee(served: &Served) -> String {
 }
 
 /// Registers a gateway; its identity is in a folder of its name.
-fn register(served: &Served, name: &str) {
+fn register(served: &Served, name: &str, how: &[&str]) {
     let desk = &served.desk;
     desk.run(&["officer", "new", "--name", name, "--out", name]).done();
     let csr = format!("{name}/{name}.csr");
-    served.both(&["gateway", "register", "--name", name, "--csr", &csr]);
+    served.both(&[&["gateway", "register", "--name", name, "--csr", &csr], how].concat());
     let certificate = format!("{name}/certificate.pem");
     served
         .by("alice", &["gateway", "certificate", "--name", name, "--csr", &csr, "--out", &certificate])
@@ -179,7 +179,7 @@ fn names(value: &Value) -> Vec<&str> {
 fn a_gateway_in_python_enforces_closes_and_resumes() {
     let mut served = Served::start();
     let subject = employee(&served);
-    register(&served, "gw-py");
+    register(&served, "gw-py", &[]);
     let gateway = Gateway::start(&served, "gw-py", &[]);
     let before = gateway.until(true, PERMITTED);
     assert!(before.iter().all(|decision| decision["permit"] == false), "{before:#?}");
@@ -228,7 +228,7 @@ fn a_gateway_in_python_enforces_closes_and_resumes() {
 fn a_gateway_in_python_that_can_be_paused_is_weak() {
     let served = Served::start();
     employee(&served);
-    register(&served, "gw-py");
+    register(&served, "gw-py", &["--pausable"]);
     let gateway = Gateway::start(&served, "gw-py", &["--pausable"]);
     gateway.until(true, PERMITTED);
     let stop = ["stop", "engage", "--all", "--reason", "DRILL", "--wait"];
@@ -243,7 +243,7 @@ fn a_gateway_in_python_that_can_be_paused_is_weak() {
 fn a_gateway_in_python_believes_only_the_log_key() {
     let served = Served::start();
     employee(&served);
-    register(&served, "gw-py");
+    register(&served, "gw-py", &[]);
     let other = crate::cli::Desk::made();
     std::fs::copy(other.path("data/trust/log.pem"), served.desk.path("gw-py/log-key.pem")).unwrap();
     let gateway = Gateway::start(&served, "gw-py", &[]);
