@@ -11,6 +11,7 @@ mod issue;
 mod mandates;
 mod provision;
 mod readings;
+mod reports;
 mod restrict;
 pub mod store;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
 use crate::ca::{Issuer, Signer};
+use crate::decisions::DecisionLog;
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
 use crate::domain::decision::{LOGIC_VERSION, StateFault};
@@ -106,6 +108,7 @@ pub struct App {
     verified: CertificateCache,
     crls: Crls,
     certificates: Arc<dyn CertificateIndex>,
+    decisions: DecisionLog,
     boot: BootId,
 }
 
@@ -168,8 +171,7 @@ impl App {
         let authorities =
             authorities.collect::<Result<Vec<_>, _>>().map_err(|e| internal("authority", &e))?;
         let bundle = TrustBundle::new(authorities).map_err(|e| internal("authorities", &e))?;
-        let boot_ms = clock.boot_ms();
-        let boot = BootId::from_parts(clock.now(), entropy.bytes16());
+        let (boot_ms, boot) = (clock.boot_ms(), BootId::from_parts(clock.now(), entropy.bytes16()));
         let time = TrustedTime::start(clock.now(), boot_ms, state.clock_floor());
         let journal: Arc<dyn Journal> = Arc::new(store.journal);
         let ordinals = Ordinals::after(state.last_ordinal);
@@ -210,6 +212,7 @@ impl App {
             ordinals,
             verified: CertificateCache::default(),
             certificates: store.certificates,
+            decisions: store.decisions,
             boot,
         }))
     }

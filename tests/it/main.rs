@@ -54,6 +54,8 @@ mod path;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod subscribe;
