@@ -58,6 +58,8 @@ mod python;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod sds;
