@@ -62,8 +62,7 @@ struct Place {
 /// The lists of this run.
 pub(super) struct Crls {
     lifetime_s: u32,
-    /// The last record before this run. None signs a list before the first record of its own, so that the numbers of a
-    /// run are higher than those of the run before, whatever its clock says.
+    /// The last record before this run. None signs a list before the first record of its own.
     recovered: Seq,
     pub(super) numbers: Numbers,
     kept: Mutex<BTreeMap<Place, Kept>>,
@@ -72,13 +71,13 @@ pub(super) struct Crls {
     waiting: tokio::sync::Semaphore,
 }
 
-/// The last part of the last number.
+/// How the last signature was counted.
 #[derive(Default)]
 pub(super) struct Numbers(AtomicU64);
 
 impl Numbers {
-    /// The last part of the next number: the time, so that a run on an old copy of the record gives no number of the lost
-    /// one again, and more than the last one. A number is spent even if the key does not sign.
+    /// Counts the next signature: by the time, so that it is more than in any run before, also of a lost record, and more
+    /// than the last one. A number is spent even if the key does not sign.
     fn next(&self, now: Timestamp) -> u64 {
         let now_ms = u64::try_from(now.millis()).unwrap_or_default();
         let after = |last: u64| now_ms.max(last.saturating_add(1));
@@ -89,7 +88,8 @@ impl Numbers {
     /// The number of a list that is signed now, as of this state. Whoever signs several lists of one scope reads the
     /// state in the order in which he numbers them.
     pub(super) fn number(&self, state: &State, now: Timestamp) -> Result<CrlNumber, Error> {
-        CrlNumber::new(state.position.epoch, state.position.seq, self.next(now))
+        // A clock that was set back does not set back the time of the record.
+        CrlNumber::new(state.position.epoch, self.next(now.max(state.time)), state.position.seq)
             .ok_or_else(|| Error::Internal("the epoch does not fit the number of a CRL".to_owned()))
     }
 }

@@ -41,6 +41,7 @@ impl App {
             low_water: space.map_or(0, |space| space.low_water),
             reserve: space.map_or(0, |space| space.reserve),
             certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),
+            pushed_set: self.pushed_set(),
             faults: self.faults(space.is_some()),
         }
     }
@@ -81,12 +82,13 @@ fn gateways<'a>(
     let mut rows: BTreeMap<&PrincipalId, GatewayReading> = registered.map(new).collect();
     for session in sessions.iter().filter(|session| session.is_connected) {
         let Some(row) = rows.get_mut(&session.gateway) else { continue };
-        row.lease_left_ms = match row.connected {
-            0 => session.lease_left_ms,
-            _ => row.lease_left_ms.min(session.lease_left_ms),
-        };
         row.connected += 1;
-        row.lag = row.lag.max(session.lag);
+        // Who asks at each request holds no lease, and need not be up to date.
+        if session.is_participant {
+            let least = row.lease_left_ms.map_or(session.lease_left_ms, |ms| ms.min(session.lease_left_ms));
+            row.lease_left_ms = Some(least);
+            row.lag = row.lag.max(session.lag);
+        }
     }
     rows.into_values().collect()
 }

@@ -30,8 +30,8 @@ pub struct GatewayReading {
     pub connected: u64,
     /// Records that the furthest connected session is behind.
     pub lag: u64,
-    /// What is left of the shortest lease of a connected session, in milliseconds.
-    pub lease_left_ms: u64,
+    /// What is left of the shortest lease of a connected session, in milliseconds; none: no session needs one.
+    pub lease_left_ms: Option<u64>,
     /// When its certificate ends, in seconds since 1970; 0: it has none.
     pub certificate_ends_s: i64,
 }
@@ -69,6 +69,8 @@ pub struct Readings {
     pub reserve: u64,
     /// When the server's own certificate ends, in seconds since 1970.
     pub certificate_ends_s: i64,
+    /// How many certificates the list of the last pushed trust set names, and whether it lets nobody in.
+    pub pushed_set: Option<(usize, bool)>,
     /// Every kind of fault.
     pub faults: Vec<Fault>,
 }
@@ -107,6 +109,13 @@ impl Readings {
             "When the server's own certificate ends; it is renewed at start only",
             ConstGauge::new(self.certificate_ends_s),
         );
+        let (entries, is_closed) = self.pushed_set.unwrap_or_default();
+        for (name, help, value) in [
+            ("pushed_set_entries", "Certificates on the list of the last pushed trust set", entries as u64),
+            ("pushed_set_closed", "1 while pushed trust sets let nobody in", u64::from(is_closed)),
+        ] {
+            registry.register(name, help, ConstGauge::new(value));
+        }
         let faults = Labelled::default();
         for fault in &self.faults {
             faults.get_or_create(&[("fault", fault.kind.to_owned())]).set(u64::from(fault.is_so));
@@ -126,8 +135,11 @@ impl Readings {
             let label = [("gateway", gateway.name)];
             connected.get_or_create(&label).set(gateway.connected);
             lag.get_or_create(&label).set(gateway.lag);
-            let left = std::time::Duration::from_millis(gateway.lease_left_ms);
-            lease.get_or_create(&label).set(left.as_secs_f64());
+            let none = (gateway.connected == 0).then_some(0);
+            if let Some(left_ms) = gateway.lease_left_ms.or(none) {
+                let left = std::time::Duration::from_millis(left_ms);
+                lease.get_or_create(&label).set(left.as_secs_f64());
+            }
             ends.get_or_create(&label).set(gateway.certificate_ends_s);
         }
         registry.register("gateway_sessions", "Connected sessions of a registered gateway", connected);
@@ -150,7 +162,7 @@ impl Readings {
                 name: OTHERS.to_owned(),
                 connected: rest.iter().map(|gateway| gateway.connected).sum(),
                 lag: connected().map(|gateway| gateway.lag).max().unwrap_or_default(),
-                lease_left_ms: connected().map(|gateway| gateway.lease_left_ms).min().unwrap_or_default(),
+                lease_left_ms: connected().filter_map(|gateway| gateway.lease_left_ms).min(),
                 certificate_ends_s: rest.iter().map(|gateway| gateway.certificate_ends_s).min().unwrap_or(0),
             });
         }

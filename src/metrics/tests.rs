@@ -5,7 +5,7 @@ fn gateway(n: usize, connected: u64, lag: u64, lease_left_ms: u64) -> GatewayRea
         name: format!("gw-{n:05}"),
         connected,
         lag,
-        lease_left_ms,
+        lease_left_ms: Some(lease_left_ms),
         certificate_ends_s: 1_785_000_000 - i64::try_from(n).unwrap(),
     }
 }

@@ -26,19 +26,20 @@ use crate::domain::time::Timestamp;
 /// The most octets of a number (RFC 5280 section 5.2.3).
 const NUMBER_LEN: usize = 20;
 
-/// The number of a list: epoch, record and signature as one integer, so that it says as of which record the list was signed.
+/// The number of a list: epoch, signature and record as one integer, so that it says as of which record the list was signed.
 ///
+/// The signature is counted by the time, and stands before the record: numbers rise also on an older copy of the record.
 /// The first octet has no highest bit, so that DER adds none to the 20.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CrlNumber([u8; NUMBER_LEN]);
 
 impl CrlNumber {
-    /// The number of a list as of this record; `signature` rises with each list that is signed. `None` for an epoch of more
-    /// than 31 bits. Every run begins with a record of its own, so numbers rise whatever a run begins to count from.
-    pub fn new(epoch: Epoch, seq: Seq, signature: u64) -> Option<Self> {
+    /// The number of a list as of this record; `signature` rises with each list that is signed, in whatever run. `None` for
+    /// an epoch of more than 31 bits.
+    pub fn new(epoch: Epoch, signature: u64, seq: Seq) -> Option<Self> {
         let epoch = u32::try_from(epoch.0).ok().filter(|epoch| *epoch <= u32::MAX >> 1)?;
         let mut octets = [0; NUMBER_LEN];
-        let parts = epoch.to_be_bytes().into_iter().chain(seq.0.to_be_bytes()).chain(signature.to_be_bytes());
+        let parts = epoch.to_be_bytes().into_iter().chain(signature.to_be_bytes()).chain(seq.0.to_be_bytes());
         octets.iter_mut().zip(parts).for_each(|(octet, part)| *octet = part);
         Some(Self(octets))
     }

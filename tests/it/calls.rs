@@ -8,6 +8,7 @@ use countersign::domain::command::{Command, NewPrincipal};
 use countersign::domain::id::{EntityId, SubjectId};
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::principal::Role;
+use countersign::env::Clock as _;
 use countersign::pb;
 use countersign::pb::attestation_service_client::AttestationServiceClient;
 use countersign::pb::provisioning_service_client::ProvisioningServiceClient;
@@ -191,6 +192,21 @@ impl World {
         let request = pb::IssuePrincipalCertificateRequest { principal: name.to_owned(), csr };
         let certificate = client.issue_principal_certificate(request).await.unwrap().into_inner().certificate;
         Caller { key, certificate: certificate.to_vec() }
+    }
+
+    /// Takes ordinals of the access authority up to this one, which is the next: by enrollments that fail because their
+    /// certificates would be too short, each of which takes one.
+    pub(crate) async fn take_ordinals(&self, entity: EntityId, next: u64) {
+        let subject = self.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+        let until = self.clock.now().plus_ms(299_000);
+        self.attest(subject, "EMPLOYEE", &until.to_string()).await.unwrap();
+        let token = self.token(subject).await;
+        let csr = key().request().unwrap();
+        let app = self.running().app();
+        for _ in app.state().last_ordinal.0 + 1..next {
+            let refused = app.enroll(&token, &csr).await.unwrap_err();
+            assert_eq!(refused.code(), "NOT_ISSUABLE", "{refused}");
+        }
     }
 
     /// Attests a relation anew, until then or without an end.

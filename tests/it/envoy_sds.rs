@@ -318,3 +318,25 @@ async fn a_gateway_that_is_not_asked_at_each_request_is_weak() {
     assert_eq!(report.status, i32::from(pb::EnforcementStatus::Partial));
     assert_eq!(scene.status(&caller).await, None, "it refuses new connections all the same");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_block_keeps_no_live_client_out() {
+    let scene = Scene::start(SAMPLE).await;
+    scene.world.take_ordinals(scene.entity, 9_998).await;
+    let mut clients = Vec::new();
+    for expected in 9_998..=10_002 {
+        let (subject, caller) = scene.employee().await;
+        assert_eq!(scene.world.read(&caller.certificate).ordinal.0, expected);
+        clients.push((subject, caller));
+        for (_, caller) in &clients {
+            assert_eq!(scene.status(caller).await, Some(200), "{expected}: {}", scene.envoy.log());
+        }
+    }
+    for place in [1, 2, 3] {
+        assert_enforced(&scene.revoke(clients[place].0).await);
+    }
+    for (place, (_, caller)) in clients.iter().enumerate() {
+        let expected = if (1..=3).contains(&place) { None } else { Some(200) };
+        assert_eq!(scene.status(caller).await, expected, "{place}");
+    }
+}

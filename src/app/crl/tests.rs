@@ -9,7 +9,7 @@ fn kept(second: i64, used_ms: u64) -> Kept {
     let signed_at = Timestamp::from_millis(second * 1_000);
     let list = PublishedCrl {
         der: Bytes::new(),
-        number: CrlNumber::new(Epoch(1), Seq(1), 1).unwrap(),
+        number: CrlNumber::new(Epoch(1), 1, Seq(1)).unwrap(),
         signed_at,
         next_update: signed_at.plus_ms(60_000),
         is_dated: true,
@@ -49,7 +49,7 @@ fn a_list_is_young_in_the_first_half_of_its_life() {
 }
 
 #[test]
-fn the_last_part_of_a_number_rises_whatever_the_clock_does() {
+fn signatures_are_counted_upwards_whatever_the_clock_does() {
     let numbers = Numbers::default();
     let given = [5, 5, 3, 9, -1, i64::MAX, 4].map(|ms| numbers.next(Timestamp::from_millis(ms)));
     let most = i64::MAX.unsigned_abs();

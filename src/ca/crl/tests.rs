@@ -18,7 +18,7 @@ fn openssl(arguments: &[&str]) -> Output {
 }
 
 fn number(seq: u64, signature: u64) -> CrlNumber {
-    CrlNumber::new(Epoch(1), Seq(seq), signature).unwrap()
+    CrlNumber::new(Epoch(1), signature, Seq(seq)).unwrap()
 }
 
 fn entry(serial: Serial, reason: ReasonCode) -> CrlEntry {
@@ -46,8 +46,8 @@ fn serial(seed: u64) -> Serial {
 }
 
 #[test]
-fn numbers_rise_by_signature_record_and_epoch_and_fit_20_octets() {
-    let at = |epoch, seq, signature| CrlNumber::new(Epoch(epoch), Seq(seq), signature).unwrap();
+fn numbers_rise_by_signature_and_epoch_and_fit_20_octets() {
+    let at = |epoch, signature, seq| CrlNumber::new(Epoch(epoch), signature, Seq(seq)).unwrap();
     let rising = [
         at(0, 0, 0),
         at(1, 1, 0),
@@ -61,8 +61,8 @@ fn numbers_rise_by_signature_record_and_epoch_and_fit_20_octets() {
     assert!(rising.is_sorted_by(|a, b| a < b));
     // As integers too: the same length, and never negative.
     assert!(rising.iter().all(|number| number.as_bytes()[0] < 0x80));
-    assert_eq!(CrlNumber::new(Epoch(0x8000_0000), Seq(1), 1), None);
-    assert_eq!(CrlNumber::new(Epoch(u64::MAX), Seq(1), 1), None);
+    assert_eq!(CrlNumber::new(Epoch(0x8000_0000), 1, Seq(1)), None);
+    assert_eq!(CrlNumber::new(Epoch(u64::MAX), 1, Seq(1)), None);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn openssl_reads_what_was_meant_and_verifies_it() {
             "X509v3 Issuing Distribution Point: critical",
             "Only User Certificates",
             &format!("URI:{}", address(&issuer)),
-            "X509v3 CRL Number: \n                0x010000000000009F6C0000000000000007",
+            "X509v3 CRL Number: \n                0x0100000000000000070000000000009F6C",
             "Revocation Date: Jun 27 11:50:00 2026 GMT",
             "Key Compromise",
             "CA Compromise",

@@ -48,6 +48,8 @@ pub struct SessionStatus {
     pub lease_left_ms: u64,
     /// It cannot promise all of enforcement.
     pub is_weak: bool,
+    /// Barriers wait for it.
+    pub is_participant: bool,
     /// Format versions that it understands.
     pub versions: Vec<u32>,
     /// Its last refusal, and when.
@@ -348,6 +350,7 @@ impl Roster {
             lag: head.0.saturating_sub(row.acked.0),
             lease_left_ms: row.last_pong_ms.map_or(0, |sent| end_ms(sent).saturating_sub(now_ms)),
             is_weak: row.about.strength.is_weak(),
+            is_participant: row.is_participant(),
             versions: row.versions.clone(),
             last_nack: row.last_nack.clone(),
             about: row.about.clone(),

@@ -6,6 +6,8 @@ mod dialect;
 mod ledger;
 mod name;
 mod node;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

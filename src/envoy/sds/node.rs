@@ -44,6 +44,11 @@ impl Promises {
         Self { strength, has_clock }
     }
 
+    #[cfg(test)]
+    pub(super) const fn strength(&self) -> Strength {
+        self.strength
+    }
+
     pub(super) fn about(&self, node: &Node, from: (IpAddr, Timestamp)) -> About {
         let (address, since) = from;
         About {
