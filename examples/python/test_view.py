@@ -3,6 +3,7 @@ that the golden test of the service pins (src/domain/tests/encodings/feed.rs).""
 
 import hashlib
 import struct
+import tracemalloc
 import unittest
 from types import SimpleNamespace as Message
 
@@ -26,9 +27,9 @@ def delta(*events: bytes, first: int = 11) -> Message:
     return Message(from_seq=11, to_seq=max(10, first + len(events) - 1), records=records)
 
 
-def snapshot(content: list, length: int | None = None) -> View:
+def snapshot(content: list) -> View:
     whole = cbor2.dumps(content)
-    begin = Message(epoch=1, seq=10, bytes=len(whole) if length is None else length)
+    begin = Message(epoch=1, seq=10, bytes=len(whole))
     return View.of_snapshot(begin, zstandard.compress(whole), Message(sha256=hashlib.sha256(whole).digest(), digest=b"d"))
 
 
@@ -122,9 +123,13 @@ class Snapshots(unittest.TestCase):
             snapshot([*self.CONTENT, ["2026-06-26-lift"]])
 
     def test_a_bomb_is_not_unpacked(self):
+        bomb, end = zstandard.compress(b"\0" * (64 << 20)), Message(sha256=bytes(32), digest=b"d")
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
         with self.assertRaises(Refusal) as refused:
-            snapshot([b"\0" * (64 << 20)], length=1_000)
+            View.of_snapshot(Message(epoch=1, seq=10, bytes=1_000), bomb, end)
         self.assertEqual(refused.exception.code, "DIGEST")
+        self.assertLess(tracemalloc.get_traced_memory()[1], 1 << 20)
 
     def test_broken_bitmaps_are_refused(self):
         beyond, empty = pyroaring.BitMap([65_536]).serialize(), pyroaring.BitMap().serialize()
