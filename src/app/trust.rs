@@ -16,7 +16,7 @@ use super::error::Error;
 use crate::ca::crl::ENTRIES_MAX;
 use crate::ca::{ListOrder, backdated};
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, Serial};
-use crate::domain::enforce::list_until;
+use crate::domain::enforce::{EnforcementSet, list_until};
 use crate::domain::id::{AuthorityId, Ordinal, Seq};
 use crate::domain::revocation::StopScope;
 use crate::domain::state::State;
@@ -83,8 +83,8 @@ type Content = Option<Arc<Vec<Listed>>>;
 
 #[derive(Default)]
 struct Maker {
-    /// What was found last, and the last enforcement event that it knows.
-    found: Option<(Seq, Content)>,
+    /// What was found last, and the set that it was found by.
+    found: Option<(Arc<EnforcementSet>, Content)>,
     /// Every certificate of the shards below has expired.
     first_live: u64,
 }
@@ -184,12 +184,12 @@ impl App {
         }
     }
 
-    /// What a set says as of a state, in the order of ordinals. What was found is found again until there is another
-    /// enforcement event, less what has expired: no certificate is issued that is refused already.
+    /// What a set says as of a state, in the order of ordinals. What was found is found again until something else is
+    /// refused, less what has expired: no certificate is issued that is refused already.
     async fn found(self: &Arc<Self>, maker: &mut Maker, state: &Arc<State>) -> Result<Content, Error> {
         let now = self.clock.now();
-        if let Some((changed, content)) = &mut maker.found
-            && *changed == state.feed_seq
+        if let Some((found_by, content)) = &mut maker.found
+            && refuses_the_same(found_by, &state.enforcement)
             && let Some(listed) = content
         {
             if listed.iter().any(|listed| !self.crls.is_live(listed.not_after, now)) {
@@ -209,7 +209,7 @@ impl App {
                 ),
             }
         }
-        maker.found = Some((state.feed_seq, content.clone()));
+        maker.found = Some((Arc::clone(&state.enforcement), content.clone()));
         Ok(content)
     }
 
@@ -303,6 +303,34 @@ impl App {
         };
         Ok((set, now))
     }
+}
+
+/// Do both refuse the same certificates? Policy, the ceiling and stops of models are in no list.
+fn refuses_the_same(a: &EnforcementSet, b: &EnforcementSet) -> bool {
+    // Every field by name: a new one is to be judged here.
+    let EnforcementSet {
+        bundle: _,
+        ceiling: _,
+        revoked,
+        held,
+        locked,
+        subjects,
+        entities,
+        issuers,
+        stops,
+        suspended,
+        lease_ms: _,
+        determinations,
+    } = a;
+    let of_certificates = |scope: &&StopScope| !matches!(scope, StopScope::Model(_));
+    entities.ptr_eq(&b.entities)
+        && subjects.ptr_eq(&b.subjects)
+        && locked.ptr_eq(&b.locked)
+        && issuers.ptr_eq(&b.issuers)
+        && suspended.ptr_eq(&b.suspended)
+        && determinations.ptr_eq(&b.determinations)
+        && (revoked, held) == (&b.revoked, &b.held)
+        && stops.iter().filter(of_certificates).eq(b.stops.iter().filter(of_certificates))
 }
 
 /// Is every certificate of the authority refused, whatever it says?

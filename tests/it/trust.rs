@@ -1,17 +1,24 @@
 //! Trust sets that are pushed, as openssl sees them: one complete list, for as long as a lease.
 
 use std::process::Command as Process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use countersign::app::{Term, TrustSet};
+use countersign::app::{App, Ingredients, Keys, Term, TrustSet};
+use countersign::ca::FileSigner;
+use countersign::domain::certificate::{AuthorityKind, Serial};
 use countersign::domain::command::Command;
-use countersign::domain::id::{EntityId, SubjectId};
+use countersign::domain::event::Entry;
+use countersign::domain::id::{EntityId, Ordinal, Seq, SubjectId};
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope};
 use countersign::domain::time::Timestamp;
-use countersign::env::Clock as _;
+use countersign::env::{Clock as _, SystemEntropy};
 #[cfg(feature = "faults")]
 use countersign::journal::faulty::DiskFaults;
 use countersign::pb;
+use countersign::server;
+use countersign::views::{CertificateIndex, CertificateRow, ViewError};
 use countersign::x509::bundle::certificate_pem;
 
 use crate::world::{Caller, World};
@@ -189,4 +196,100 @@ async fn while_no_lease_is_granted_no_leased_set_is_signed() {
     world.close().await;
     world.open().await;
     assert!(world.set(Term::Leased).await.number > before.number);
+}
+
+/// An index with as many certificates as are wanted, none of which the record announced: all are refused.
+struct Crowd {
+    row: CertificateRow,
+    count: AtomicUsize,
+}
+
+impl CertificateIndex for Crowd {
+    fn applied_seq(&self) -> Seq {
+        Seq(u64::MAX)
+    }
+
+    fn apply(&self, _: &[(Seq, Entry)]) -> Result<(), ViewError> {
+        Ok(())
+    }
+
+    fn by_ordinal(&self, _: AuthorityKind, _: Ordinal) -> Result<Option<CertificateRow>, ViewError> {
+        Ok(None)
+    }
+
+    fn by_serial(&self, _: &Serial) -> Result<Option<CertificateRow>, ViewError> {
+        Ok(None)
+    }
+
+    fn by_subject(
+        &self,
+        _: SubjectId,
+        _: Option<Ordinal>,
+        _: usize,
+    ) -> Result<Vec<CertificateRow>, ViewError> {
+        Ok(Vec::new())
+    }
+
+    fn by_entity(&self, _: EntityId, _: Option<Ordinal>, _: usize) -> Result<Vec<CertificateRow>, ViewError> {
+        Ok(Vec::new())
+    }
+
+    fn by_shard(&self, _: AuthorityKind, _: u64) -> Result<Vec<CertificateRow>, ViewError> {
+        let row = |n: usize| {
+            let n = u64::try_from(n).unwrap();
+            let serial = Serial::from_random([n.to_be_bytes(), n.to_be_bytes()].concat().try_into().unwrap());
+            CertificateRow { ordinal: Ordinal(1_000_000 + n), serial, ..self.row.clone() }
+        };
+        Ok((0..self.count.load(Ordering::SeqCst)).map(row).collect())
+    }
+
+    fn check(&self, _: &std::sync::atomic::AtomicBool) -> Result<(), ViewError> {
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<(), ViewError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_one_list_lets_nobody_in() {
+    let mut world = World::start().await;
+    let entity = world.partner().await;
+    let (_, caller) = world.employee(entity).await;
+    // That waits for the index.
+    world.set(Term::Leased).await;
+    let rows = world.running().app().certificates().by_shard(AuthorityKind::Access, 0).unwrap();
+    let settings = world.settings.clone();
+    world.close().await;
+    let crowd = Arc::new(Crowd { row: rows[0].clone(), count: AtomicUsize::new(10_000) });
+    let mut store = server::open(&settings.data, settings.low_water, &SystemEntropy).unwrap();
+    store.certificates = Arc::clone(&crowd) as Arc<dyn CertificateIndex>;
+    let key = |name: &str| Arc::new(FileSigner::load(&world.dir.path().join("keys").join(name)).unwrap());
+    let app = App::start(Ingredients {
+        store,
+        keys: Keys { access: key("access.pem"), system: key("system.pem"), log: key("log.pem") },
+        crl_base: settings.crl_base.clone(),
+        crl_lifetime_s: settings.crl_lifetime_s,
+        clock: Arc::clone(&world.clock) as _,
+        entropy: Arc::new(SystemEntropy),
+    })
+    .unwrap();
+    app.begin().await.unwrap();
+    let closed = app.trust_set(Term::Leased, None).await.unwrap();
+    assert_eq!((closed.is_closed, closed.entries, app.pushed_set()), (true, 0, Some((0, true))));
+    assert!(is_refused(&world.verifies(&closed, &caller), "CRL has expired"));
+    // There is a place for a canary.
+    let canary = Some(rows[0].serial);
+    assert!(app.trust_set(Term::Leased, canary).await.unwrap().is_closed);
+    // When some have expired, the rest fits.
+    crowd.count.store(9_999, Ordering::SeqCst);
+    world.clock.advance_ms(5_000);
+    let open = app.trust_set(Term::Leased, None).await.unwrap();
+    assert_eq!((open.is_closed, open.entries), (false, 9_999));
+    assert_eq!(world.verifies(&open, &caller), Ok(()));
+    let with = app.trust_set(Term::Leased, canary).await.unwrap();
+    assert_eq!(with.entries, 10_000);
+    assert!(is_refused(&world.verifies(&with, &caller), "certificate revoked"));
+    app.stop().await;
 }
