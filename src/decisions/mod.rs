@@ -62,7 +62,7 @@ struct Log {
 }
 
 impl DecisionLog {
-    /// Opens the log in this folder, or makes it. A batch that a crash tore was never acknowledged, and is cut off. A log
+    /// Opens the log in this folder, which the first batch makes. A batch that a crash tore was never acknowledged, and is cut off. A log
     /// that cannot be opened stores nothing and says so; the service runs without it.
     pub fn open(dir: &Path) -> Self {
         let mut log = Log {
@@ -112,12 +112,12 @@ impl Log {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(&self.dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        let entries = match std::fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
         let mut segments = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)? {
+        for entry in entries {
             let name = entry?.file_name();
             let number: Option<u64> = name.to_str().and_then(|name| name.strip_suffix(".log")?.parse().ok());
             segments.extend(number);
@@ -178,7 +178,22 @@ impl Log {
         Ok(Stored::Now)
     }
 
+    fn create_dir(&self) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(&self.dir) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        // Its name must be on disk too, or the power could take the folder with what was acknowledged.
+        match self.dir.parent() {
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
     fn begin_segment(&mut self) -> io::Result<()> {
+        if self.segments.is_empty() {
+            self.create_dir()?;
+        }
         let next = self.segments.back().map_or(1, |last| last + 1);
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.path(next))?;
         File::open(&self.dir)?.sync_all()?;
