@@ -9,6 +9,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod decisions;
 pub mod domain;
 pub mod env;
 #[cfg(feature = "server")]

@@ -3,6 +3,7 @@ that the golden test of the service pins (src/domain/tests/encodings/feed.rs).""
 
 import hashlib
 import struct
+import tracemalloc
 import unittest
 from types import SimpleNamespace as Message
 
@@ -13,7 +14,8 @@ import zstandard
 from view import Leaf, Ordinals, Refusal, View, change, identifier
 
 ENTITY, SUBJECT, ISSUER, LINEAGE = (bytes([n]) * 16 for n in (1, 2, 3, 4))
-LEAF = Leaf(der=b"", issuer=ISSUER, ordinal=7, entity=ENTITY, subject=SUBJECT, lineage=LINEAGE)
+LEAF = Leaf(der=b"", issuer=ISSUER, ordinal=7, entity=ENTITY, subject=SUBJECT, lineage=LINEAGE,
+            determination="2026-06-26-lift", annex_revision=3)
 BUNDLE = [[], [], [], []]
 
 
@@ -26,9 +28,9 @@ def delta(*events: bytes, first: int = 11) -> Message:
     return Message(from_seq=11, to_seq=max(10, first + len(events) - 1), records=records)
 
 
-def snapshot(content: list, length: int | None = None) -> View:
+def snapshot(content: list) -> View:
     whole = cbor2.dumps(content)
-    begin = Message(epoch=1, seq=10, bytes=len(whole) if length is None else length)
+    begin = Message(epoch=1, seq=10, bytes=len(whole))
     return View.of_snapshot(begin, zstandard.compress(whole), Message(sha256=hashlib.sha256(whole).digest(), digest=b"d"))
 
 
@@ -48,6 +50,8 @@ class Events(unittest.TestCase):
             "8207818200815001010101010101010101010101010101": "P-SUSPENDED",
             "8207818201815002020202020202020202020202020202": "P-SUSPENDED",
             "82098107": "CREDENTIAL_HELD",
+            "820d836f323032362d30362d32362d6c696674f607": "CREDENTIAL_REVOKED",
+            "820d836f323032362d30362d32362d6c696674031b0000010000000000": "CREDENTIAL_REVOKED",
         }.items():
             held = view()
             self.assertIsNone(held.denies(LEAF, "mythos-5"))
@@ -67,6 +71,8 @@ class Events(unittest.TestCase):
         held.apply(delta(cbor2.dumps([3, [ENTITY, 6]]), cbor2.dumps([3, [ENTITY, 5]])))
         self.assertIsNone(held.denies(LEAF, "mythos-5"))
         self.assertEqual(held.entities[ENTITY], 6)
+        held.apply(Message(from_seq=13, to_seq=13, records=[Message(seq=13, events=[cbor2.dumps([13, ["2026-06-26-lift", 2, 9]])])]))
+        self.assertIsNone(held.denies(LEAF, "mythos-5"), "another revision")
 
     def test_an_ordinal_that_was_never_announced_is_denied(self):
         held = view()
@@ -108,13 +114,14 @@ class Events(unittest.TestCase):
 
 class Snapshots(unittest.TestCase):
     CONTENT = [BUNDLE, 1 << 20, {0: pyroaring.BitMap([7]).serialize(), 1: pyroaring.BitMap([3]).serialize()}, {}, [LINEAGE],
-               {SUBJECT: 5}, {ENTITY: 6}, [ISSUER], [[0, []]], [[0, [ENTITY]]], 10_000]
+               {SUBJECT: 5}, {ENTITY: 6}, [ISSUER], [[0, []]], [[0, [ENTITY]]], 10_000, {"2026-06-26-lift": [4, {3: 8}]}]
 
     def test_a_snapshot_is_read(self):
         held = snapshot(self.CONTENT)
         self.assertTrue(7 in held.revoked and 65_539 in held.revoked and 8 not in held.revoked and 1 << 40 not in held.revoked)
         self.assertEqual((held.locked, held.issuers, held.digest), ({LINEAGE}, {ISSUER}, b"d"))
         self.assertEqual((held.stops, held.suspended), ({(0, ())}, {(0, (ENTITY,))}))
+        self.assertEqual(held.determinations, {("2026-06-26-lift", None): 4, ("2026-06-26-lift", 3): 8})
 
     def test_more_than_is_known_is_refused_unless_it_is_empty(self):
         snapshot([*self.CONTENT, [], None])
@@ -122,9 +129,13 @@ class Snapshots(unittest.TestCase):
             snapshot([*self.CONTENT, ["2026-06-26-lift"]])
 
     def test_a_bomb_is_not_unpacked(self):
+        bomb, end = zstandard.compress(b"\0" * (64 << 20)), Message(sha256=bytes(32), digest=b"d")
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
         with self.assertRaises(Refusal) as refused:
-            snapshot([b"\0" * (64 << 20)], length=1_000)
+            View.of_snapshot(Message(epoch=1, seq=10, bytes=1_000), bomb, end)
         self.assertEqual(refused.exception.code, "DIGEST")
+        self.assertLess(tracemalloc.get_traced_memory()[1], 1 << 20)
 
     def test_broken_bitmaps_are_refused(self):
         beyond, empty = pyroaring.BitMap([65_536]).serialize(), pyroaring.BitMap().serialize()

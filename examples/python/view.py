@@ -131,6 +131,8 @@ def change(raw: bytes):
             return lambda view: view.raise_ceiling(ordinal)
         case [12, [_bundle]]:
             return lambda view: None  # policy and law are the server's to judge
+        case [13, [str(determination), int() | None as revision, int(cutoff)]]:
+            return lambda view: view.cut(view.determinations, (determination, revision), cutoff)
         case _:
             raise Refusal("UNDECODABLE", "an event that this gateway does not know")
 
@@ -153,6 +155,8 @@ class Leaf:
     entity: bytes
     subject: bytes
     lineage: bytes
+    determination: str | None = None
+    annex_revision: int | None = None
 
     @classmethod
     def of_pem(cls, pem: bytes, attributes: str = ATTRIBUTES) -> "Leaf":
@@ -177,6 +181,8 @@ class Leaf:
                 entity=identifier(texts[f"{attributes}.2"], "ent_"),
                 subject=identifier(uri.rpartition("/")[2], "sub_"),
                 lineage=identifier(texts[f"{attributes}.13"].partition("/")[0], "lin_"),
+                determination=texts.get(f"{attributes}.5"),
+                annex_revision=int(texts[f"{attributes}.4"]) if f"{attributes}.4" in texts else None,
             )
         except Exception as error:
             raise ValueError(f"not an access certificate: {error}") from error
@@ -187,6 +193,19 @@ def utf8_string(der: bytes) -> str:
     if len(der) < 2 or der[0] != 0x0C or der[1] != len(der) - 2:
         raise ValueError("not one UTF8String")
     return der[2:].decode()
+
+
+def cutoffs_by_revision(determinations: dict) -> dict[tuple[str, int | None], int]:
+    """The cut-offs of a snapshot by (determination, annex revision); None: whatever the revision."""
+    cutoffs = {}
+    for name, row in determinations.items():
+        match row:
+            case [int(whole), dict(revisions)]:
+                cutoffs[(name, None)] = whole
+                cutoffs.update({(name, revision): cutoff for revision, cutoff in revisions.items()})
+            case _:
+                raise Refusal("UNDECODABLE", "a determination with something that this gateway does not know")
+    return cutoffs
 
 
 @dataclass
@@ -205,6 +224,7 @@ class View:
     issuers: set[bytes] = field(default_factory=set)
     stops: set[tuple] = field(default_factory=set)
     suspended: set[tuple] = field(default_factory=set)
+    determinations: dict[tuple[str, int | None], int] = field(default_factory=dict)
 
     @classmethod
     def of_snapshot(cls, begin, compressed: bytes, end) -> "View":
@@ -218,10 +238,10 @@ class View:
             raise Refusal("DIGEST", "the snapshot does not have its hash")
         match read(whole):
             case [_bundle, int(ceiling), dict(revoked), dict(held), list(locked), dict(subjects), dict(entities),
-                  list(issuers), list(stops), list(suspended), int(_lease_ms), *more] if not any(more):
+                  list(issuers), list(stops), list(suspended), int(_lease_ms), dict(determinations), *more] if not any(more):
                 return cls(begin.epoch, begin.seq, end.digest, ceiling, Ordinals(revoked), Ordinals(held), set(locked),
                            dict(subjects), dict(entities), set(issuers), {frozen(stop) for stop in stops},
-                           {frozen(target) for target in suspended})
+                           {frozen(target) for target in suspended}, cutoffs_by_revision(determinations))
             case _:
                 raise Refusal("UNDECODABLE", "a snapshot with something that this gateway does not know")
 
@@ -239,7 +259,7 @@ class View:
         self.seq = delta.to_seq
 
     @staticmethod
-    def cut(cutoffs: dict[bytes, int], whose: bytes, cutoff: int):
+    def cut(cutoffs: dict, whose, cutoff: int):
         cutoffs[whose] = max(cutoffs.get(whose, 0), cutoff)  # a cut-off never goes down
 
     def raise_ceiling(self, ordinal: int):
@@ -249,7 +269,10 @@ class View:
         """Why the certificate may not use the model, as far as this view knows. None is not a permit: ask the server."""
         if not 0 < leaf.ordinal <= self.ceiling:
             return "CREDENTIAL_NOT_ISSUED"
-        is_cut = leaf.ordinal <= max(self.entities.get(leaf.entity, 0), self.subjects.get(leaf.subject, 0))
+        cutoffs = [self.entities.get(leaf.entity, 0), self.subjects.get(leaf.subject, 0)]
+        if leaf.determination is not None:
+            cutoffs += [self.determinations.get((leaf.determination, revision), 0) for revision in (None, leaf.annex_revision)]
+        is_cut = leaf.ordinal <= max(cutoffs)
         if leaf.issuer in self.issuers or is_cut or leaf.ordinal in self.revoked:
             return "CREDENTIAL_REVOKED"
         if leaf.lineage in self.locked:

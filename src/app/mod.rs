@@ -12,6 +12,7 @@ mod issue;
 mod mandates;
 mod provision;
 mod readings;
+mod reports;
 mod restrict;
 pub mod store;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
 use self::trust::TrustSets;
 use crate::ca::{Issuer, Signer};
+use crate::decisions::DecisionLog;
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
 use crate::domain::decision::{LOGIC_VERSION, StateFault};
@@ -114,6 +116,7 @@ pub struct App {
     crls: Crls,
     trust: TrustSets,
     certificates: Arc<dyn CertificateIndex>,
+    decisions: DecisionLog,
     boot: BootId,
 }
 
@@ -176,8 +179,7 @@ impl App {
         let authorities =
             authorities.collect::<Result<Vec<_>, _>>().map_err(|e| internal("authority", &e))?;
         let bundle = TrustBundle::new(authorities).map_err(|e| internal("authorities", &e))?;
-        let boot_ms = clock.boot_ms();
-        let boot = BootId::from_parts(clock.now(), entropy.bytes16());
+        let (boot_ms, boot) = (clock.boot_ms(), BootId::from_parts(clock.now(), entropy.bytes16()));
         let time = TrustedTime::start(clock.now(), boot_ms, state.clock_floor());
         let journal: Arc<dyn Journal> = Arc::new(store.journal);
         let ordinals = Ordinals::after(state.last_ordinal);
@@ -218,6 +220,7 @@ impl App {
             ordinals,
             verified: CertificateCache::default(),
             certificates: store.certificates,
+            decisions: store.decisions,
             boot,
         }))
     }

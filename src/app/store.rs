@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::decisions::DecisionLog;
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::event::{Entry, Event, SNAPSHOT_TAKEN};
 use crate::domain::head::{PUBLIC_KEY_LEN, is_snapshot_signed};
@@ -60,6 +61,8 @@ pub struct Store {
     pub certificates: std::sync::Arc<dyn CertificateIndex>,
     /// Where snapshots are kept.
     pub snapshots: SnapshotStore,
+    /// What gateways reported.
+    pub decisions: DecisionLog,
     /// What opening found.
     pub report: OpenReport,
     /// Records that were applied after the snapshot.
@@ -128,7 +131,8 @@ pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
         tracing::warn!(why, "the certificate index is built anew from the journal");
     }
     let certificates = std::sync::Arc::new(index);
-    Ok(Store { journal, state, certificates, snapshots, report, replayed })
+    let decisions = DecisionLog::open(&data.join("decisions"));
+    Ok(Store { journal, state, certificates, snapshots, decisions, report, replayed })
 }
 
 struct Recovered {

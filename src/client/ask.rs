@@ -63,8 +63,7 @@ impl From<GateDecision> for Answer {
 }
 
 impl Answer {
-    fn not_asked(decided: GateDecision) -> Self {
-        let denial = Denial::ServerNotAsked;
+    fn refused(decided: GateDecision, denial: Denial) -> Self {
         Self {
             is_permit: false,
             code: denial.as_str().to_owned(),
@@ -97,9 +96,17 @@ impl Gate {
 
 impl Shared {
     pub(super) async fn decide_or_ask(&self, leaf_der: &[u8], request: &Request<'_>) -> Answer {
-        let decided = self.decide(leaf_der, request);
+        let decided = self.judge(leaf_der, request);
+        let answer = self.answer(&decided, leaf_der, request).await;
+        if self.report(&decided, (answer.is_permit, &answer.code), request) {
+            return answer;
+        }
+        Answer::refused(decided, Denial::StateUnavailable)
+    }
+
+    async fn answer(&self, decided: &GateDecision, leaf_der: &[u8], request: &Request<'_>) -> Answer {
         if !decided.decision.ask_server {
-            return decided.into();
+            return decided.clone().into();
         }
         self.counts.asked.add();
         if let Some(entity) = decided.entity {
@@ -108,7 +115,7 @@ impl Shared {
         let asked = self.ask(leaf_der, request, decided.as_of);
         match tokio::time::timeout(Duration::from_millis(ASK_TIMEOUT_MS), asked).await {
             Ok(Some(answer)) => answer,
-            Ok(None) | Err(_) => Answer::not_asked(decided),
+            Ok(None) | Err(_) => Answer::refused(decided.clone(), Denial::ServerNotAsked),
         }
     }
 
@@ -124,7 +131,7 @@ impl Shared {
             }
             // The answer travelled while records arrived here. What they took away this gate sees; what it cannot see
             // must have been in the answer already.
-            let now = self.decide(leaf_der, request);
+            let now = self.judge(leaf_der, request);
             if !now.is_permit() && !now.decision.ask_server {
                 return Some(now.into());
             }

@@ -18,15 +18,17 @@ use super::metrics::Counts;
 use super::published::{Published, Standing};
 use super::renew::Renewal;
 use super::replica::{Replica, ReplicaConfig};
+use super::reports::{Queue, Reporter, Reports};
 use super::transport::{Identity, Target, TransportFault};
-use crate::domain::certificate::Certificate;
+use crate::domain::certificate::{Certificate, Facts};
 use crate::domain::decision::{
     Access, CredentialFault, Decision, Denial, Gate as GateNumber, Legal, LegalReason, Rule, StateFault,
 };
 use crate::domain::enforce::message::Strength;
+use crate::domain::enforce::report::DecisionReport;
 use crate::domain::enforce::{Position, Request, decide};
 use crate::domain::head::PUBLIC_KEY_LEN;
-use crate::domain::id::{BootId, Digest, EntityId};
+use crate::domain::id::{BootId, Digest, EntityId, Ordinal, SubjectId};
 use crate::domain::time::{Now, Timestamp};
 use crate::env::{Clock, Entropy};
 use crate::x509::{CertificateFault, Profile, TrustBundle, chain};
@@ -62,6 +64,8 @@ pub struct GateOptions {
     pub snapshot: Option<SnapshotFile>,
     /// Renews its own certificate.
     pub renewal: Option<Renewal>,
+    /// Reports its decisions. When the server takes none for too long, nothing is permitted any more.
+    pub reports: Option<Reports>,
 }
 
 /// A gate with lease was not there in time.
@@ -86,6 +90,8 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     /// When the gate's own certificate ends, in milliseconds; 0: it is not known.
     pub(super) not_after_ms: AtomicI64,
+    /// Where decisions wait to be reported, if they are.
+    pub(super) reports: Option<Arc<Queue>>,
     profile: Profile,
     wants: mpsc::Sender<EntityId>,
 }
@@ -106,6 +112,10 @@ pub struct GateDecision {
     pub certificate_fault: Option<CertificateFault>,
     /// The entity of the certificate, if it has one.
     pub entity: Option<EntityId>,
+    /// The subject of the certificate, if it has one.
+    pub subject: Option<SubjectId>,
+    /// The number of the certificate, if it was accepted.
+    pub ordinal: Option<Ordinal>,
 }
 
 impl GateDecision {
@@ -134,6 +144,8 @@ impl GateDecision {
             good_until: None,
             certificate_fault: None,
             entity: None,
+            subject: None,
+            ordinal: None,
         }
     }
 }
@@ -156,6 +168,7 @@ pub struct Gate {
     pub(super) shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
+    reporter: Option<(watch::Sender<bool>, JoinHandle<()>)>,
 }
 
 impl Gate {
@@ -176,6 +189,8 @@ impl Gate {
         let (wants, wants_waiting) = mpsc::channel(WANTS_WAITING_MAX);
         let (stop, stopped) = watch::channel(false);
         let published = Arc::new(Published::default());
+        let (reports, waiting) = options.reports.map(Queue::new).unzip();
+        let reports = reports.map(Arc::new);
         let shared = Arc::new(Shared {
             published: Arc::clone(&published),
             trust: ArcSwapOption::empty(),
@@ -185,21 +200,24 @@ impl Gate {
             index: Index::default(),
             counts: Counts::default(),
             not_after_ms: AtomicI64::new(0),
+            reports: reports.clone(),
             profile: config.profile.clone(),
             wants,
         });
-        let replica = ReplicaConfig {
-            boot: BootId::from_bytes(config.entropy.bytes16()),
-            strength: config.strength,
-            log_key: config.log_key,
-        };
+        let boot = BootId::from_bytes(config.entropy.bytes16());
+        let replica = ReplicaConfig { boot, strength: config.strength, log_key: config.log_key };
         let mut replica = Replica::new(replica, published);
         if let Some(file) = &options.snapshot {
             resume(&mut replica, file).await;
         }
+        let reporter = reports.zip(waiting).map(|(queue, waiting)| {
+            let (stop, stopped) = watch::channel(false);
+            let reporter = Reporter::new(Arc::clone(&shared), queue, waiting, boot, stopped);
+            (stop, tokio::spawn(reporter.run()))
+        });
         let keeper = Keeper::new(config, options, replica, Arc::clone(&shared), (wants_waiting, stopped));
         let task = Some(tokio::spawn(keeper.run()));
-        Ok(Self { shared, stop, task })
+        Ok(Self { shared, stop, task, reporter })
     }
 
     /// Waits until there is a lease.
@@ -242,9 +260,13 @@ impl Gate {
 
     /// Ends the subscription and waits for its task. Decisions are denied once the lease has run out.
     pub async fn shutdown(mut self) {
+        // Tasks that panicked have nothing more to end. The connection is kept until the last decisions are reported.
+        if let Some((stop, task)) = self.reporter.take() {
+            stop.send_replace(true);
+            let _ = task.await;
+        }
         self.stop.send_replace(true);
         if let Some(task) = self.task.take() {
-            // A task that panicked has nothing more to end.
             let _ = task.await;
         }
     }
@@ -257,14 +279,51 @@ impl Drop for Gate {
         let seq = standing.view.as_ref().map(|view| view.position.seq).unwrap_or_default();
         self.shared.index.end(seq, Denial::StaleView.as_str());
         self.stop.send_replace(true);
-        if let Some(task) = self.task.take() {
-            task.abort();
-        }
+        let reporter = self.reporter.take().map(|(_, task)| task);
+        self.task.take().into_iter().chain(reporter).for_each(|task| task.abort());
     }
 }
 
 impl Shared {
     pub(super) fn decide(&self, leaf_der: &[u8], request: &Request<'_>) -> GateDecision {
+        let decided = self.judge(leaf_der, request);
+        if self.report(&decided, (decided.is_permit(), decided.decision.code()), request) {
+            return decided;
+        }
+        GateDecision::closed(Denial::StateUnavailable, decided.as_of)
+    }
+
+    /// Notes a decision for the server. False: there is no room, and this permit may not be given.
+    pub(super) fn report(
+        &self,
+        decided: &GateDecision,
+        (is_permit, code): (bool, &str),
+        request: &Request<'_>,
+    ) -> bool {
+        let Some(queue) = &self.reports else { return true };
+        let report = |is_permit, code: &str| DecisionReport {
+            at: self.clock.now(),
+            is_permit,
+            code: code.to_owned(),
+            model: request.model.to_owned(),
+            form: request.form,
+            place: request.place,
+            subject: decided.subject,
+            entity: decided.entity,
+            ordinal: decided.ordinal,
+            as_of: decided.as_of,
+            count: 1,
+        };
+        if queue.put(report(is_permit, code)).is_ok() {
+            return true;
+        }
+        // What is answered instead is a denial, and is reported as one.
+        let _ = queue.put(report(false, Denial::StateUnavailable.as_str()));
+        false
+    }
+
+    /// Decides and tells nobody.
+    pub(super) fn judge(&self, leaf_der: &[u8], request: &Request<'_>) -> GateDecision {
         let decided = self.with_certificate(leaf_der, |certificate| {
             for _ in 0..ROUNDS_MAX {
                 let standing = self.published.load();
@@ -295,6 +354,10 @@ impl Shared {
         let credential = certificate.map(AsRef::as_ref).map_err(|_| CredentialFault::Invalid);
         let decision = decide(view.as_ref(), fault, credential, request, Now::with_margin(now));
         let good_until_boot_ms = standing.lease_until_ms.filter(|_| decision.is_permit());
+        let facts = certificate.ok().and_then(|certificate| match &certificate.facts {
+            Facts::Access(facts) => Some(facts),
+            Facts::System(_) => None,
+        });
         let left_ms = |until: u64| i64::try_from(until.saturating_sub(boot_ms)).unwrap_or(0);
         GateDecision {
             decision,
@@ -302,7 +365,9 @@ impl Shared {
             good_until_boot_ms,
             good_until: good_until_boot_ms.map(|until| now.plus_ms(left_ms(until))),
             certificate_fault: certificate.err().flatten(),
-            entity: certificate.ok().and_then(|certificate| entity_of(certificate)),
+            entity: facts.map(|facts| facts.entity.entity),
+            subject: facts.map(|facts| facts.subject),
+            ordinal: certificate.ok().map(|certificate| certificate.ordinal),
         }
     }
 
@@ -366,10 +431,7 @@ async fn resume(replica: &mut Replica, file: &SnapshotFile) {
 /// The longest leaf that is looked at; the parser has the same limit.
 const LEAF_LEN_MAX: usize = 4_096;
 
-fn entity_of(certificate: &Certificate) -> Option<EntityId> {
-    use crate::domain::certificate::Facts;
-    match &certificate.facts {
-        Facts::Access(facts) => Some(facts.entity.entity),
-        Facts::System(_) => None,
-    }
+/// Returns when the gate is shut down; its sender is gone only when the gate is.
+pub(super) async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
 }

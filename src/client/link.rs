@@ -13,7 +13,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::cache::Cache;
-use super::gate::{GateConfig, GateOptions, Shared, Trust};
+use super::gate::{GateConfig, GateOptions, Shared, Trust, told_to_stop};
 use super::keep::Saver;
 use super::renew::Renewer;
 use super::replica::{Refusal, Replica, Taken};
@@ -380,11 +380,6 @@ impl Keeper {
 enum End {
     Lost(String),
     Refused(Refusal),
-}
-
-/// Returns when the gate is shut down; its sender is gone only when the gate is.
-async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 fn ticks() -> tokio::time::Interval {

@@ -93,6 +93,12 @@ pub struct GateMetrics {
     pub connections_open: u64,
     /// Connections that were told to close.
     pub connections_closed: u64,
+    /// Decisions that wait to be reported.
+    pub reports_queued: u64,
+    /// Reports that the server has on disk.
+    pub reports_sent: u64,
+    /// Permits that were refused because they could not be reported.
+    pub reports_refused: u64,
     /// Until the gate's own certificate ends, in seconds; none: it does not watch it.
     pub certificate_left_s: Option<i64>,
 }
@@ -104,6 +110,7 @@ impl Gate {
         let (standing, counts) = (shared.published.load(), &shared.counts);
         let applied_seq = standing.view.as_ref().map_or(0, |view| view.position.seq.0);
         let boot_ms = shared.clock.boot_ms();
+        let reports = shared.reports.as_ref();
         let not_after_ms = shared.not_after_ms.load(Ordering::Relaxed);
         GateMetrics {
             applied_seq,
@@ -117,6 +124,9 @@ impl Gate {
             certificates_read: counts.read.sum(),
             connections_open: u64::try_from(shared.index.len()).unwrap_or(u64::MAX),
             connections_closed: shared.index.told(),
+            reports_queued: reports.map_or(0, |queue| u64::try_from(queue.len()).unwrap_or(u64::MAX)),
+            reports_sent: reports.map_or(0, |queue| queue.sent.load(Ordering::Relaxed)),
+            reports_refused: reports.map_or(0, |queue| queue.refused.load(Ordering::Relaxed)),
             certificate_left_s: (not_after_ms != 0)
                 .then(|| not_after_ms.saturating_sub(shared.clock.now().millis()) / 1_000),
         }
@@ -151,6 +161,14 @@ impl GateMetrics {
         );
         row("connections_open", "gauge", "Registered connections.", self.connections_open);
         row("connections_closed_total", "counter", "Connections told to close.", self.connections_closed);
+        row("reports_queued", "gauge", "Decisions that wait to be reported.", self.reports_queued);
+        row("reports_sent_total", "counter", "Reports that the server has on disk.", self.reports_sent);
+        row(
+            "reports_refused_total",
+            "counter",
+            "Permits refused for want of a report.",
+            self.reports_refused,
+        );
         if let Some(left_s) = self.certificate_left_s {
             let left_s = u64::try_from(left_s).unwrap_or(0);
             row("certificate_left_seconds", "gauge", "Until the gate's own certificate ends.", left_s);

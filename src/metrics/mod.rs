@@ -56,6 +56,7 @@ pub struct Metrics {
     restrictions: Counters<2>,
     barriers: Histograms,
     decisions: Counters<2>,
+    reported: Family<[(&'static str, String); 3], Counter>,
     issued: Counters<1>,
     refused: Counters<1>,
 }
@@ -74,6 +75,7 @@ impl Default for Metrics {
             restrictions: Family::default(),
             barriers: Family::new_with_constructor(barrier),
             decisions: Family::default(),
+            reported: Family::default(),
             issued: Family::default(),
             refused: Family::default(),
         };
@@ -132,6 +134,11 @@ impl Metrics {
             self.decisions.clone(),
         );
         registry.register(
+            "gateway_decisions",
+            "Decisions that gateways reported, by gateway, outcome and code",
+            self.reported.clone(),
+        );
+        registry.register(
             "certificates_issued",
             "Certificates signed and recorded, by authority",
             self.issued.clone(),
@@ -174,6 +181,13 @@ impl Metrics {
     /// The server decided an access itself.
     pub fn decided(&self, access: &'static str, code: &'static str) {
         self.decisions.get_or_create(&[("access", access), ("code", code)]).inc();
+    }
+
+    /// A gateway reported decisions, and they are on disk. The name is of a registered gateway, the others are words of
+    /// closed vocabularies.
+    pub fn reported(&self, gateway: &str, (outcome, code): (&'static str, &'static str), count: u64) {
+        let labels = [("gateway", gateway), ("outcome", outcome), ("code", code)];
+        self.reported.get_or_create(&labels.map(|(name, value)| (name, value.to_owned()))).inc_by(count);
     }
 
     /// A certificate is on record.

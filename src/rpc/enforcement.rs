@@ -18,6 +18,7 @@ use crate::app::{App, Error};
 use crate::domain::enforce::message::{FromGateway, ToGateway};
 use crate::feed::{Closed, OpenFault, Session, SessionFault};
 use crate::pb;
+use crate::wire::decision_batch;
 
 /// Messages that wait for the transport; when it is full the session waits and coalesces.
 const OUTBOX_LEN: usize = 4;
@@ -75,6 +76,22 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn report_decisions(
+        &self,
+        request: Request<pb::ReportDecisionsRequest>,
+    ) -> Result<Response<pb::ReportDecisionsResponse>, Status> {
+        let gateway = principal(&request)?;
+        let (boot, batch, decisions) =
+            decision_batch(request.into_inner()).map_err(|e| invalid(e.field, &e.why))?;
+        let app = Arc::clone(&self.app);
+        // A write and its sync.
+        let stored =
+            tokio::task::spawn_blocking(move || app.report_decisions(gateway, (boot, batch), decisions))
+                .await;
+        stored.map_err(|e| status(Error::Internal(e.to_string())))?.map_err(status)?;
+        Ok(Response::new(pb::ReportDecisionsResponse { batch }))
     }
 
     async fn list_gateways(

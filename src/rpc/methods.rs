@@ -55,6 +55,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AttestationService/ListCertificates", Access::Roles(OFFICERS)),
     row("/countersign.v1.AttestationService/GetTrustBundle", Access::Roles(ALL)),
     row("/countersign.v1.EnforcementService/Subscribe", SUBSCRIBERS),
+    row("/countersign.v1.EnforcementService/ReportDecisions", SUBSCRIBERS),
     row("/countersign.v1.EnforcementService/ListGateways", Access::Roles(OFFICERS)),
     row("/countersign.v1.EnforcementService/GetGateway", Access::Roles(OFFICERS)),
     row("/countersign.v1.EnforcementService/WatchGateways", GATEWAY_WATCHERS),

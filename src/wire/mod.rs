@@ -2,10 +2,12 @@
 //! bound for every text and list; nothing here decides anything or reads a clock. Callers: rpc, app, client.
 
 mod feed;
+mod report;
 #[cfg(test)]
 mod tests;
 mod words;
 
+pub use report::decision_batch;
 pub use words::{enforcement, evaluate_request, place};
 
 use thiserror::Error;

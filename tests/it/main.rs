@@ -58,9 +58,13 @@ mod python;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod sds;
+#[cfg(test)]
+mod seeds;
 #[cfg(test)]
 mod subscribe;
 #[cfg(test)]

@@ -90,6 +90,7 @@ async fn something_of_all(world: &World) -> countersign::client::Gate {
     let caller = world.gateway("gw-1").await;
     let address = world.running().address();
     let gate = gate::connect(world, (&caller, address), STRONG, &world.clock).await;
+    crate::reports::client(world, &caller).await.report_decisions(crate::reports::good()).await.unwrap();
     assert!(world.mythos(&leaf).await.permit);
     let scope = RevocationScope::Subject(subject);
     let revoke = Command::Revoke { scope, reason: RevocationReason::Drill };

@@ -43,6 +43,17 @@ fn done(command: &mut Command) {
     assert!(ended.status.success(), "{said}: are the packages missing? tests/run installs them");
 }
 
+/// Generates the code of the API, as docs/gateways.md says.
+fn generate(folder: &Path) {
+    let proto = root("proto");
+    let files =
+        ["attestation", "common", "enforcement"].map(|name| format!("{proto}/countersign/v1/{name}.proto"));
+    std::fs::create_dir_all(folder).unwrap();
+    let out = folder.to_str().unwrap();
+    let options = ["-I", &proto, &format!("--python_out={out}"), &format!("--grpc_python_out={out}")];
+    done(python().args(["-m", "grpc_tools.protoc"]).args(options).args(files));
+}
+
 /// `gateway.py`, ended with the test.
 struct Gateway {
     child: Child,
@@ -53,13 +64,7 @@ struct Gateway {
 impl Gateway {
     fn start(served: &Served, identity: &str, more: &[&str]) -> Self {
         let generated = served.desk.path("generated");
-        let proto = root("proto");
-        let files = ["attestation", "common", "enforcement"]
-            .map(|name| format!("{proto}/countersign/v1/{name}.proto"));
-        std::fs::create_dir_all(&generated).unwrap();
-        let out = generated.to_str().unwrap();
-        let options = ["-I", &proto, &format!("--python_out={out}"), &format!("--grpc_python_out={out}")];
-        done(python().args(["-m", "grpc_tools.protoc"]).args(options).args(files));
+        generate(&generated);
         let mut gateway = python();
         gateway.env("PYTHONPATH", &generated).args(["gateway.py", "--model", "mythos-5", "--place", "US"]);
         gateway.args(["--serving-region", "US", "--server", served.url.trim_start_matches("https://")]);
@@ -155,11 +160,11 @@ fn employee(served: &Served) -> String {
 }
 
 /// Registers a gateway; its identity is in a folder of its name.
-fn register(served: &Served, name: &str) {
+fn register(served: &Served, name: &str, how: &[&str]) {
     let desk = &served.desk;
     desk.run(&["officer", "new", "--name", name, "--out", name]).done();
     let csr = format!("{name}/{name}.csr");
-    served.both(&["gateway", "register", "--name", name, "--csr", &csr]);
+    served.both(&[&["gateway", "register", "--name", name, "--csr", &csr], how].concat());
     let certificate = format!("{name}/certificate.pem");
     served
         .by("alice", &["gateway", "certificate", "--name", name, "--csr", &csr, "--out", &certificate])
@@ -179,7 +184,7 @@ fn names(value: &Value) -> Vec<&str> {
 fn a_gateway_in_python_enforces_closes_and_resumes() {
     let mut served = Served::start();
     let subject = employee(&served);
-    register(&served, "gw-py");
+    register(&served, "gw-py", &[]);
     let gateway = Gateway::start(&served, "gw-py", &[]);
     let before = gateway.until(true, PERMITTED);
     assert!(before.iter().all(|decision| decision["permit"] == false), "{before:#?}");
@@ -228,7 +233,7 @@ fn a_gateway_in_python_enforces_closes_and_resumes() {
 fn a_gateway_in_python_that_can_be_paused_is_weak() {
     let served = Served::start();
     employee(&served);
-    register(&served, "gw-py");
+    register(&served, "gw-py", &["--pausable"]);
     let gateway = Gateway::start(&served, "gw-py", &["--pausable"]);
     gateway.until(true, PERMITTED);
     let stop = ["stop", "engage", "--all", "--reason", "DRILL", "--wait"];
@@ -243,7 +248,7 @@ fn a_gateway_in_python_that_can_be_paused_is_weak() {
 fn a_gateway_in_python_believes_only_the_log_key() {
     let served = Served::start();
     employee(&served);
-    register(&served, "gw-py");
+    register(&served, "gw-py", &[]);
     let other = crate::cli::Desk::made();
     std::fs::copy(other.path("data/trust/log.pem"), served.desk.path("gw-py/log-key.pem")).unwrap();
     let gateway = Gateway::start(&served, "gw-py", &[]);
@@ -259,6 +264,8 @@ fn a_gateway_in_python_believes_only_the_log_key() {
 }
 
 #[test]
-fn what_the_gateway_in_python_does_not_know_it_refuses() {
-    done(python().args(["-m", "unittest"]));
+fn the_gateway_in_python_passes_its_own_tests() {
+    let generated = tempfile::tempdir().unwrap();
+    generate(generated.path());
+    done(python().env("PYTHONPATH", generated.path()).args(["-m", "unittest"]));
 }

@@ -10,6 +10,7 @@ mod lease;
 pub mod message;
 mod ordinals;
 mod pings;
+pub mod report;
 mod roster;
 mod set;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use event::EnforcementEvent;
 pub use lease::{CLOCK_OFFSET_MAX_MS, LEASE_DEFAULT_MS, LEASE_MAX_MS, Lease, PING_MS, PongFault, list_until};
 pub use ordinals::OrdinalSet;
 pub use pings::Pings;
+pub use report::{DecisionBatch, DecisionReport};
 pub use roster::{About, Outlook, OwnPath, Roster, RosterFull, SessionKey, SessionStatus};
 pub use set::{DeterminationCutoffs, EnforcementSet, Names};
 pub(crate) use view::chain;

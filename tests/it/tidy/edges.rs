@@ -13,6 +13,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &["env"]),
     ("config", &["domain"]),
     ("policy", &["domain"]),
+    // What gateways reported: a file beside the journal that knows nothing of it.
+    ("decisions", &["domain"]),
     ("journal", &["domain", "env"]),
     ("views", &["domain", "env", "pb"]),
     ("wire", &["domain", "pb"]),
@@ -20,7 +22,23 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ca", &["x509", "env", "domain"]),
     ("feed", &["wire", "env", "domain"]),
     // Not policy: a bundle enters as a proposal, so the engine never reads TOML.
-    ("app", &["domain", "pb", "env", "wire", "journal", "views", "x509", "ca", "feed", "metrics", "faults"]),
+    (
+        "app",
+        &[
+            "domain",
+            "pb",
+            "env",
+            "wire",
+            "journal",
+            "decisions",
+            "views",
+            "x509",
+            "ca",
+            "feed",
+            "metrics",
+            "faults",
+        ],
+    ),
     ("faults", &[]),
     // Beside app: values of the rooms below it that app would only forward.
     ("rpc", &["app", "wire", "pb", "domain", "env", "x509", "journal", "feed", "views", "metrics"]),

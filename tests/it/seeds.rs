@@ -1,0 +1,250 @@
+//! What the fuzz targets begin with (fuzz/): the bytes of a real session, written anew by each run of the tests, so that they
+//! are never of an older format.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use countersign::domain::codec::{from_bytes, to_bytes};
+use countersign::domain::command::Command;
+use countersign::domain::enforce::EnforcementSet;
+use countersign::domain::event::{Entry, Event};
+use countersign::domain::id::{BootId, EntityId, SubjectId};
+use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
+use countersign::pb;
+use countersign::pb::audit_service_client::AuditServiceClient;
+use countersign::pb::enforcement_service_client::EnforcementServiceClient;
+use countersign::pb::subscribe_request::Message as Up;
+use countersign::pb::subscribe_response::Message as Down;
+use countersign::x509::bundle::certificate_pem;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::calls::enrolled;
+use crate::gate::PATIENCE;
+use crate::world::{Caller, World};
+
+const REASON: RevocationReason = RevocationReason::Drill;
+
+/// The folder of the seeds.
+struct Seeds(PathBuf);
+
+impl Seeds {
+    fn new() -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz/seeds");
+        let _ = std::fs::remove_dir_all(&folder);
+        Self(folder)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+/// Everything that a gateway hears on one stream.
+struct Session {
+    up: mpsc::Sender<pb::SubscribeRequest>,
+    down: Streaming<pb::SubscribeResponse>,
+    heard: Vec<pb::SubscribeResponse>,
+    applied: u64,
+}
+
+impl Session {
+    async fn open(world: &World, gateway: &Caller) -> Self {
+        let (up, waiting) = mpsc::channel(8);
+        let boot_id = BootId::from_parts(world.clock.now(), SystemEntropy.bytes16()).to_string();
+        up.send(request(Up::Open(pb::Open { boot_id, versions: vec![1], ..Default::default() })))
+            .await
+            .unwrap();
+        let mut client = EnforcementServiceClient::new(world.connect_as(gateway).await);
+        let down = client.subscribe(ReceiverStream::new(waiting)).await.unwrap().into_inner();
+        Self { up, down, heard: Vec::new(), applied: 0 }
+    }
+
+    /// Listens up to a message that is one.
+    async fn until(&mut self, is: impl Fn(&Down) -> bool) {
+        let listening = async {
+            loop {
+                let heard = self.down.message().await.unwrap().expect("the stream goes on");
+                self.heard.push(heard.clone());
+                let Some(message) = heard.message else { continue };
+                self.acknowledge(&message).await;
+                if is(&message) {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, listening).await.expect("the server says it");
+    }
+
+    /// The server waits for acknowledgements when many messages have none.
+    async fn acknowledge(&mut self, message: &Down) {
+        match message {
+            Down::SnapshotBegin(begin) => self.applied = begin.seq,
+            Down::Delta(delta) => self.applied = delta.to_seq,
+            _ => return,
+        }
+        let ack = pb::Ack { applied_seq: self.applied, barrier_id: 0 };
+        if matches!(message, Down::Delta(_)) {
+            self.up.send(request(Up::Ack(ack))).await.unwrap();
+        }
+    }
+
+    /// The first lease, as a gateway gets it that has applied everything so far.
+    async fn lease(&mut self) {
+        self.up.send(request(Up::Ping(pb::Ping { ping_id: 1, applied_seq: self.applied }))).await.unwrap();
+        self.until(|message| matches!(message, Down::Pong(_))).await;
+    }
+
+    /// The messages one after the other, each with its length before it.
+    fn recording(&self) -> Vec<u8> {
+        self.heard.iter().flat_map(prost::Message::encode_length_delimited_to_vec).collect()
+    }
+
+    /// The enforcement set of its snapshot.
+    fn set(&self) -> Vec<u8> {
+        let (mut len, mut parts) = (0, Vec::new());
+        for response in &self.heard {
+            match &response.message {
+                Some(Down::SnapshotBegin(begin)) => len = usize::try_from(begin.bytes).unwrap(),
+                Some(Down::SnapshotPart(part)) => parts.extend_from_slice(&part.data),
+                _ => {}
+            }
+        }
+        zstd::bulk::decompress(&parts, len).unwrap()
+    }
+}
+
+fn request(message: Up) -> pb::SubscribeRequest {
+    pb::SubscribeRequest { message: Some(message) }
+}
+
+/// One restriction of each kind that one certificate allows.
+async fn restrict(world: &World, (entity, subject, leaf): (EntityId, SubjectId, &[u8])) {
+    let ordinal = world.read(leaf).ordinal;
+    let lineage = world.facts(leaf).step.lineage;
+    for command in [
+        Command::Hold { ordinal, reason: REASON },
+        Command::Suspend { target: SuspensionTarget::Subject(subject), reason: REASON },
+        Command::Stop { scope: StopScope::Model("mythos-5".parse().unwrap()), reason: REASON },
+        Command::Stop { scope: StopScope::All, reason: REASON },
+        Command::Revoke { scope: RevocationScope::Certificate(ordinal), reason: REASON },
+        Command::Revoke { scope: RevocationScope::Lineage(lineage), reason: REASON },
+        Command::Revoke { scope: RevocationScope::Subject(subject), reason: REASON },
+        Command::Revoke { scope: RevocationScope::Entity(entity), reason: REASON },
+    ] {
+        world.restrict(command, pb::Wait::Committed).await.unwrap();
+    }
+}
+
+/// What a gateway can say.
+fn said(entity: EntityId, signed_head: &Bytes) -> [(&'static str, Up); 5] {
+    let boot_id = BootId::from_bytes([1; 16]).to_string();
+    let cards = vec![pb::HeldCard { entity_id: entity.to_string(), revision: 7 }];
+    let open = pb::Open {
+        boot_id,
+        epoch: 1,
+        applied_seq: 9,
+        digest: vec![7; 32].into(),
+        signed_head: signed_head.clone(),
+        versions: vec![1],
+        enforcement: Some(pb::Strength { per_request: true, stream_cut_ms: 100, ..Default::default() }),
+        cards,
+        agent: "countersign-client/0.1.0".to_owned(),
+        adapter: "library".to_owned(),
+    };
+    let nack = pb::Nack { seq: 9, code: "GAP".to_owned(), detail: "a record is missing".to_owned() };
+    [
+        ("open", Up::Open(open)),
+        ("ack", Up::Ack(pb::Ack { applied_seq: 9, barrier_id: 1 })),
+        ("nack", Up::Nack(nack)),
+        ("ping", Up::Ping(pb::Ping { ping_id: 1, applied_seq: 9 })),
+        ("want", Up::Want(pb::Want { entity_id: entity.to_string() })),
+    ]
+}
+
+/// What the first two officers signed.
+async fn genesis(world: &World) -> Vec<u8> {
+    let mut client = AuditServiceClient::new(world.alice());
+    let first = pb::ListRecordsRequest { from_seq: 1, page_size: 1 };
+    let records = client.list_records(first).await.unwrap().into_inner().records;
+    let entry: Entry = from_bytes(&records[0].body).unwrap();
+    let Event::Genesis { bytes, .. } = entry.event else { panic!("{entry:?}") };
+    bytes
+}
+
+/// The payloads inside messages, each after the number that the target knows its kind by.
+fn payloads(heard: &[pb::SubscribeResponse]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for message in heard.iter().filter_map(|response| response.message.as_ref()) {
+        match message {
+            Down::Delta(delta) => {
+                let events = delta.records.iter().flat_map(|record| &record.events);
+                found.extend(events.map(|event| [&[0], event.as_ref()].concat()));
+                found.extend(delta.cards.iter().map(|card| [&[2], card.card.as_ref()].concat()));
+            }
+            Down::Welcome(pb::Welcome { signed_head, .. }) | Down::Pong(pb::Pong { signed_head, .. }) => {
+                found.push([&[1], signed_head.as_ref()].concat());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seeds_of_the_fuzz_targets_are_those_of_a_real_session() {
+    let world = World::start().await;
+    let seeds = Seeds::new();
+    let (entity, subject, person) = enrolled(&world).await;
+    let gateway = world.gateway("gw-1").await;
+    let bundle = world.access_pem() + &world.system_pem();
+    seeds.write("bundle.pem", bundle.as_bytes());
+    seeds.write("log-key", &world.running().app().state().settings.log_key);
+    seeds.write("entity", &entity.to_bytes());
+    seeds.write("leaf/person", &person.certificate);
+    seeds.write("leaf/gateway", &gateway.certificate);
+    seeds.write("csr/request", &person.key.request().unwrap());
+    seeds.write("files/bundle", bundle.as_bytes());
+    seeds.write("files/certificate", certificate_pem(&person.certificate).as_bytes());
+
+    // One gateway hears everything as it happens, another what has become of it.
+    let mut first = Session::open(&world, &gateway).await;
+    first.until(|message| matches!(message, Down::SnapshotEnd(_))).await;
+    first.up.send(request(Up::Want(pb::Want { entity_id: entity.to_string() }))).await.unwrap();
+    first.until(|message| matches!(message, Down::Delta(delta) if !delta.cards.is_empty())).await;
+    restrict(&world, (entity, subject, &person.certificate)).await;
+    first.lease().await;
+    let mut second = Session::open(&world, &gateway).await;
+    second.until(|message| matches!(message, Down::SnapshotEnd(_))).await;
+    second.lease().await;
+    seeds.write("replica/deltas", &first.recording());
+    seeds.write("replica/snapshot", &second.recording());
+    let heard = [first.heard.as_slice(), &second.heard].concat();
+    for (at, message) in heard.iter().enumerate() {
+        seeds.write(&format!("to_gateway/{at}"), &message.encode_to_vec());
+    }
+    let command = Command::RemovePrincipal("gw-1".parse().unwrap());
+    let mandate = world.mandate(&command).await.unwrap();
+    let of_officers = [(3, mandate), (4, to_bytes(&command)), (5, genesis(&world).await)];
+    let of_officers = of_officers.map(|(kind, bytes)| [&[kind], bytes.as_slice()].concat());
+    let payloads = [payloads(&heard).as_slice(), &of_officers].concat();
+    assert!((0..=5).all(|kind| payloads.iter().any(|payload| payload[0] == kind)), "{payloads:?}");
+    for (at, payload) in payloads.iter().enumerate() {
+        seeds.write(&format!("payload/{at}"), payload);
+    }
+    let set: EnforcementSet = from_bytes(&second.set()).unwrap();
+    assert!(!set.revoked.is_empty() && !set.held.is_empty() && !set.stops.is_empty(), "{set:?}");
+    seeds.write("set", &second.set());
+    seeds.write("snapshot/set", &second.set());
+    seeds.write("ordinals/revoked", &to_bytes(&set.revoked));
+    let Some(Down::Welcome(welcome)) = &first.heard[0].message else { panic!("{:?}", first.heard[0]) };
+    for (name, message) in said(entity, &welcome.signed_head) {
+        seeds.write(&format!("from_gateway/{name}"), &request(message).encode_to_vec());
+    }
+}
