@@ -104,12 +104,13 @@ pub(crate) fn gate_known() -> Row {
     }
 }
 
-/// Decisions about one certificate, each thread as many: what two threads do in the time of one.
+/// Decisions about one certificate on two threads, as a multiple of one thread; beside it the same of what shares nothing at
+/// all, hashing the certificate, for a machine that does other things as well gives two threads less than two cores.
 pub(crate) fn gate_known_2() -> Row {
     const EACH: u32 = 200_000;
     const ROUNDS: usize = 15;
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (two, one) = runtime.block_on(async {
+    let (decide, hash) = runtime.block_on(async {
         let mut world = World::start().await;
         let entity = world.partner().await;
         let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
@@ -121,27 +122,37 @@ pub(crate) fn gate_known_2() -> Row {
                 assert!(gate.decide(std::hint::black_box(&leaf), &question()).is_permit());
             }
         };
-        let took_us = |threads: usize| {
-            let begin = wall_us();
-            std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(decide))));
-            wall_us() - begin
+        let hash = || {
+            for _ in 0..2 * EACH {
+                std::hint::black_box(Digest::of(std::hint::black_box(&leaf)));
+            }
         };
-        // One beside the other, so that whatever else the machine does meets both.
-        let rounds: Vec<_> = (0..ROUNDS).map(|_| (took_us(1), took_us(2))).collect();
-        let rate = |threads: f64, took: Vec<f64>| threads * f64::from(EACH) / median(took);
-        let two = rate(2.0, rounds.iter().map(|(_, two)| *two).collect());
-        let one = rate(1.0, rounds.iter().map(|(one, _)| *one).collect());
+        // One beside the other, so that whatever else the machine does meets all.
+        let rounds: Vec<_> = (0..ROUNDS).map(|_| (gain(&decide), gain(&hash))).collect();
+        let decide = median(rounds.iter().map(|(decide, _)| *decide).collect());
+        let hash = median(rounds.iter().map(|(_, hash)| *hash).collect());
         gate.shutdown().await;
         world.close().await;
-        (two, one)
+        (decide, hash)
     });
     Row {
         name: "gate_known_2",
-        measured: (two, "/us"),
-        floor: (one, "/us"),
+        measured: (decide, "x"),
+        floor: (hash, "x"),
         goal: ">= 1.8 x one thread",
-        met: two >= 1.8 * one,
+        met: decide >= 1.8,
     }
+}
+
+/// What two threads do in the time in which one does the same once.
+fn gain(work: &(impl Fn() + Sync)) -> f64 {
+    let took_us = |threads: usize| {
+        let begin = wall_us();
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+        wall_us() - begin
+    };
+    let one = took_us(1);
+    2.0 * one / took_us(2)
 }
 
 pub(crate) fn gate_new() -> Row {
