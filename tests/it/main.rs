@@ -24,6 +24,8 @@ mod envoy;
 #[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
+mod feed_faults;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod follow;

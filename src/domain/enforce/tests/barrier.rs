@@ -1,7 +1,5 @@
 //! The barrier: what counts as enforced, and who is in which list.
 
-use std::collections::BTreeMap;
-
 use crate::domain::enforce::{
     Barrier, BarrierReport, EnforcedBy, LEASE_MAX_MS, Participant, ParticipantId, Position, bound_ms,
 };
