@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     #[expect(clippy::disallowed_methods, reason = "how cargo talks to a build script")]
     let (out, server) = (std::env::var("OUT_DIR")?, std::env::var_os("CARGO_FEATURE_SERVER").is_some());
     std::fs::write(PathBuf::from(out).join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().build_server(server).bytes(".").compile_fds(descriptors)?;
+    let generated = tonic_prost_build::configure().build_server(server).bytes(".");
+    generated.codec_path("crate::pb::codec::SmallCodec").compile_fds(descriptors)?;
     Ok(())
 }

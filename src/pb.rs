@@ -1,5 +1,7 @@
-//! Generated code of the public API, `countersign.v1`, and nothing else.
+//! Generated code of the public API, `countersign.v1`, and the codec that it uses.
 #![expect(missing_docs, clippy::all, reason = "generated code")]
+
+pub mod codec;
 
 tonic::include_proto!("countersign.v1");
 

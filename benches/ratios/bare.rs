@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,7 +37,8 @@ pub(crate) async fn round_trip_us() -> f64 {
 
 /// Serves, and gives a client with a certificate.
 async fn connected() -> Channel {
-    let (server, client) = tls();
+    let pki = Pki::new();
+    let (server, client) = (pki.server(), pki.client());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -62,45 +63,79 @@ async fn connected() -> Channel {
     Endpoint::from_static("https://localhost").connect_with_connector(connector).await.unwrap()
 }
 
-/// TLS 1.3 with certificates on both sides, as the service has it.
-fn tls() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let key = KeyPair::generate().unwrap();
-    let root = params.self_signed(&key).unwrap();
-    let issuer = Issuer::new(params, key);
-    let mut roots = RootCertStore::empty();
-    roots.add(root.der().clone()).unwrap();
-    let leaf = || -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+/// A certificate with its private key (PKCS#8).
+pub(crate) type Credential = (Vec<u8>, Vec<u8>);
+
+/// An authority, and certificates of it for both sides.
+pub(crate) struct Pki {
+    pub(crate) root: Vec<u8>,
+    pub(crate) server: Credential,
+    pub(crate) client: Credential,
+}
+
+impl Pki {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // Another name than that of the leaves, which OpenSSL would take for self-signed.
+        params.distinguished_name.push(DnType::CommonName, "root");
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        (vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-    };
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), Arc::clone(&provider));
-    let (certificate, key) = leaf();
-    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_client_cert_verifier(verifier.build().unwrap())
-        .with_single_cert(certificate, key)
-        .unwrap();
-    let (certificate, key) = leaf();
-    let mut client = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(certificate, key)
-        .unwrap();
-    server.alpn_protocols = vec![b"h2".to_vec()];
-    client.alpn_protocols = vec![b"h2".to_vec()];
-    (Arc::new(server), Arc::new(client))
+        let root = params.self_signed(&key).unwrap();
+        let issuer = Issuer::new(params, key);
+        let leaf = || {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            (params.signed_by(&key, &issuer).unwrap().der().to_vec(), key.serialize_der())
+        };
+        Self { root: root.der().to_vec(), server: leaf(), client: leaf() }
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(self.root.clone())).unwrap();
+        roots
+    }
+
+    /// TLS 1.3 with certificates on both sides and without resumption, as the service has it.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let roots = Arc::new(self.roots());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(chain(&self.server), key(&self.server))
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Arc::new(config)
+    }
+
+    fn client(&self) -> Arc<ClientConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(chain(&self.client), key(&self.client))
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
+    }
+}
+
+fn chain((certificate, _): &Credential) -> Vec<CertificateDer<'static>> {
+    vec![CertificateDer::from(certificate.clone())]
+}
+
+fn key((_, key): &Credential) -> PrivateKeyDer<'static> {
+    PrivateKeyDer::Pkcs8(key.clone().into())
 }
 
 /// tonic serves what says who is connected.
-struct Connection(tokio_rustls::server::TlsStream<TcpStream>);
+pub(crate) struct Connection(pub(crate) tokio_rustls::server::TlsStream<TcpStream>);
 
 impl Connected for Connection {
     type ConnectInfo = ();

@@ -1,7 +1,5 @@
 //! A row of the table, and the clocks it is measured with.
 
-use std::fmt;
-
 use serde_json::{Value, json};
 
 /// One figure.
@@ -28,18 +26,13 @@ impl Row {
     }
 }
 
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let met = if self.met { "yes" } else { "NO" };
-        let (measured, floor) = (show(self.measured), show(self.floor));
-        write!(
-            f,
-            "{:<14} {measured:>14} {floor:>14} {:>7.2}  {:<28} {met}",
-            self.name,
-            self.ratio(),
-            self.goal
-        )
-    }
+/// A row as the table has it.
+pub(crate) fn line(row: &Value) -> String {
+    let word = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    let met = if row["met"] == true { "yes" } else { "NO" };
+    let ratio = row["ratio"].as_f64().unwrap_or(f64::NAN);
+    let (name, measured, floor, goal) = (word("name"), word("measured"), word("floor"), word("goal"));
+    format!("{name:<18} {measured:>14} {floor:>14} {ratio:>7.2}  {goal:<34} {met}")
 }
 
 fn show((value, unit): (f64, &str)) -> String {
@@ -71,7 +64,20 @@ pub(crate) fn median_us(times: usize, mut run: impl FnMut()) -> f64 {
 }
 
 /// The median.
-pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
+pub(crate) fn median(samples: Vec<f64>) -> f64 {
+    percentile(&samples, 50)
+}
+
+/// The smallest sample that so many percent of all are not above.
+pub(crate) fn percentile(samples: &[f64], percent: usize) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((sorted.len() * percent / 100).min(sorted.len() - 1)).copied().unwrap_or(f64::NAN)
+}
+
+/// Memory of this process that is in the machine's, in KiB.
+pub(crate) fn resident_kib() -> f64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let rss = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    rss.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -100,10 +100,12 @@ pub(crate) fn entity_revoke() -> Row {
     }
 }
 
-/// What a subscriber receives when an entity is revoked.
-async fn bytes_of(world: &World, entity: EntityId) -> f64 {
-    let name = format!("gw-{}", entity.to_string().to_lowercase().trim_start_matches("ent_"));
-    let caller = world.gateway(&name).await;
+/// What a gateway says and is sent, after its snapshot. Without a Ping it has no lease that somebody would wait for.
+pub(crate) type Line =
+    (tokio::sync::mpsc::Sender<pb::SubscribeRequest>, tonic::Streaming<pb::SubscribeResponse>);
+
+pub(crate) async fn subscribed(world: &World, name: &str) -> Line {
+    let caller = world.gateway(name).await;
     let channel = world.connect(Some((&caller.key, &caller.certificate))).await;
     let mut client = pb::enforcement_service_client::EnforcementServiceClient::new(channel);
     let open = pb::Open {
@@ -119,13 +121,18 @@ async fn bytes_of(world: &World, entity: EntityId) -> f64 {
         .unwrap();
     let stream = tokio_stream::wrappers::ReceiverStream::new(messages);
     let mut down = client.subscribe(stream).await.unwrap().into_inner();
-    // The snapshot comes first; what follows it is the record.
     loop {
         let message = down.message().await.unwrap().unwrap().message.unwrap();
         if let pb::subscribe_response::Message::SnapshotEnd(_) = message {
-            break;
+            return (up, down);
         }
     }
+}
+
+/// What a subscriber receives when an entity is revoked.
+async fn bytes_of(world: &World, entity: EntityId) -> f64 {
+    let name = format!("gw-{}", entity.to_string().to_lowercase().trim_start_matches("ent_"));
+    let (_up, mut down) = subscribed(world, &name).await;
     let before = world.running().app().journal().head().seq.0;
     let scope = RevocationScope::Entity(entity);
     let command = Command::Revoke { scope, reason: RevocationReason::Drill };

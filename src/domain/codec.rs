@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+use thiserror::Error;
 
 /// A persistent map with shared rows, as a CBOR map in the order of its keys.
 pub(crate) mod rows {
@@ -132,8 +133,26 @@ pub fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
 /// What is wrong with the bytes.
 pub fn from_bytes<T: Encode<()> + for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, decode::Error> {
     let value: T = minicbor::decode(bytes)?;
-    if to_bytes(&value) != bytes {
+    let mut rest = Expected(bytes);
+    if minicbor::encode(&value, &mut rest).is_err() || !rest.0.is_empty() {
         return Err(decode::Error::message("not in canonical form"));
     }
     Ok(value)
+}
+
+/// Compares what is written with these bytes instead of keeping it.
+struct Expected<'a>(&'a [u8]);
+
+/// What is written is not what was expected.
+#[derive(Debug, Error)]
+#[error("other bytes")]
+struct OtherBytes;
+
+impl encode::Write for Expected<'_> {
+    type Error = OtherBytes;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), OtherBytes> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(OtherBytes)?;
+        Ok(())
+    }
 }

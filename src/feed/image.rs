@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Shared;
 use crate::domain::codec::to_bytes;
 use crate::domain::enforce::Position;
-use crate::domain::enforce::message::{SNAPSHOT_LEN_MAX, SNAPSHOT_PART_LEN_MAX, SnapshotBegin, ToGateway};
+use crate::domain::enforce::message::{SNAPSHOT_LEN_MAX, SNAPSHOT_PART_LEN, SnapshotBegin, ToGateway};
 use crate::domain::id::{Digest, Seq};
 use crate::domain::state::State;
 
@@ -33,8 +33,8 @@ impl Image {
             return None;
         }
         let compressed = Bytes::from(zstd::bulk::compress(&whole, ZSTD_LEVEL).ok()?);
-        let starts = (0..compressed.len()).step_by(SNAPSHOT_PART_LEN_MAX);
-        let part = |start| compressed.slice(start..compressed.len().min(start + SNAPSHOT_PART_LEN_MAX));
+        let starts = (0..compressed.len()).step_by(SNAPSHOT_PART_LEN);
+        let part = |start| compressed.slice(start..compressed.len().min(start + SNAPSHOT_PART_LEN));
         Some(Self {
             position: state.position,
             digest: state.feed_digest,
@@ -42,6 +42,11 @@ impl Image {
             len: whole.len() as u64,
             parts: starts.map(part).collect(),
         })
+    }
+
+    /// How many bytes are sent of it.
+    pub(super) fn sent_len(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
     }
 
     /// Everything that is sent of it.

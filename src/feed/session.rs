@@ -156,6 +156,10 @@ impl Session {
             shared,
         };
         session.take_claimed_cards(&open, &state, floor);
+        if session.needs_snapshot {
+            // Made here, where somebody may wait for it: the task of the stream only sends it.
+            drop(session.shared.image(session.cursor));
+        }
         Ok(session)
     }
 
@@ -269,6 +273,7 @@ impl Session {
             if let Some(message) = self.outbox.pop_front() {
                 return Ok(Some(message));
             }
+            self.needs_snapshot |= self.is_far_behind();
             if self.needs_snapshot {
                 self.begin_snapshot()?;
                 continue;
@@ -281,6 +286,17 @@ impl Session {
             }
         }
         Ok(self.outbox.pop_front())
+    }
+
+    /// Is there more to send than one Delta, and more than a snapshot has?
+    fn is_far_behind(&self) -> bool {
+        let inner = self.shared.lock();
+        let backlog = inner.log.len_after(self.scanned);
+        if backlog <= DELTA_LEN as u64 || self.unacked.len() >= UNACKED_MAX {
+            return false;
+        }
+        drop(inner);
+        self.shared.image(self.cursor).is_some_and(|image| image.sent_len() < backlog)
     }
 
     fn begin_snapshot(&mut self) -> Result<(), Closed> {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::caller::admit;
 use super::fleet;
+use super::frames::{Downstream, Outgoing};
 use super::methods::{GATEWAY_WATCHERS, SUBSCRIBERS};
 use super::parse::{Peer, invalid, principal, required};
 use super::status::status;
@@ -42,11 +42,12 @@ impl Enforcement {
     }
 }
 
-type Outbox = mpsc::Sender<Result<pb::SubscribeResponse, Status>>;
+type Outbox = mpsc::Sender<Outgoing>;
 
 #[tonic::async_trait]
 impl pb::enforcement_service_server::EnforcementService for Enforcement {
-    type SubscribeStream = ReceiverStream<Result<pb::SubscribeResponse, Status>>;
+    /// Empty: the layer in front sends the messages ([`Downstream`]).
+    type SubscribeStream = tokio_stream::Empty<Result<pb::SubscribeResponse, Status>>;
 
     async fn subscribe(
         &self,
@@ -55,7 +56,11 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
         let gateway = principal(&request)?;
         let (peer, named) = (request.extensions().get::<Peer>().cloned(), gateway.clone());
         let mut inbox = request.into_inner();
-        let first = inbox.message().await?.ok_or_else(|| invalid("message", "the first one must be Open"))?;
+        let first = inbox
+            .message()
+            .await
+            .map_err(unreadable)?
+            .ok_or_else(|| invalid("message", "the first one must be Open"))?;
         let FromGateway::Open(open) = parse(first)? else {
             return Err(invalid("message", "the first one must be Open"));
         };
@@ -66,16 +71,18 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
         if let Some(peer) = &peer {
             session.came_from(peer.address);
         }
-        let (outbox, stream) = mpsc::channel(OUTBOX_LEN);
+        let (outbox, messages) = mpsc::channel(OUTBOX_LEN);
         let line = Line { app: Arc::clone(&self.app), peer, inbox, outbox: outbox.clone() };
         tokio::spawn(async move {
             // The session is over by then; who does not read gets no more than the end of the stream.
             if let Err(end) = line.carry(session).await {
                 tracing::info!(gateway.id = %named, why = end.message(), "subscription ended by the service");
-                drop(tokio::time::timeout(FAREWELL, outbox.send(Err(end))).await);
+                drop(tokio::time::timeout(FAREWELL, outbox.send(Box::new(Err(end)))).await);
             }
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let mut response = Response::new(tokio_stream::empty());
+        response.extensions_mut().insert(Downstream::new(messages));
+        Ok(response)
     }
 
     async fn report_decisions(
@@ -131,6 +138,11 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
     }
 }
 
+/// Not a message, or the stream broke: then nobody reads this.
+fn unreadable(fault: Status) -> Status {
+    invalid("message", fault.message())
+}
+
 fn parse(message: pb::SubscribeRequest) -> Result<FromGateway, Status> {
     FromGateway::try_from(message).map_err(|e| invalid(e.field, &e.why))
 }
@@ -172,7 +184,7 @@ impl Line {
             tokio::select! {
                 _ = looks.tick() => self.admitted()?,
                 heard = self.inbox.message() => {
-                    let Ok(Some(message)) = heard else { return Ok(()) };
+                    let Some(message) = heard.map_err(unreadable)? else { return Ok(()) };
                     let refuse = |fault: SessionFault| Status::new(Code::FailedPrecondition, fault.to_string());
                     session.on(parse(message)?).map_err(refuse)?;
                 }
@@ -180,7 +192,7 @@ impl Line {
                 place = self.outbox.reserve(), if waiting.is_some() => {
                     let Ok(place) = place else { return Ok(()) };
                     if let Some(message) = waiting.take() {
-                        place.send(Ok(message.into()));
+                        place.send(Box::new(Ok(message)));
                     }
                 }
             }

@@ -15,6 +15,7 @@ use tower::{Layer, Service};
 
 use super::buckets::{Buckets, Key};
 use super::caller::{Who, admit};
+use super::frames::Downstream;
 use super::methods::method;
 use super::parse::Peer;
 use super::status::{status, word};
@@ -185,6 +186,11 @@ where
                         log_refusal((&path, &named), peer.as_ref(), &refusal);
                     }
                     shared.count(&path, &response, since);
+                    // A subscription sends what all of them share.
+                    let downstream = response.extensions_mut().remove::<Downstream>();
+                    if let Some(frames) = downstream.and_then(Downstream::take) {
+                        return Ok(response.map(|_| Body::new(frames)));
+                    }
                     // An answer that a barrier waits for is held by its body, which the transport drops when the last
                     // frame is handed over; extensions are dropped as soon as the headers are.
                     Ok(match response.extensions_mut().remove::<Arc<Guard>>() {

@@ -6,6 +6,7 @@ mod buckets;
 mod caller;
 mod enforcement;
 mod fleet;
+mod frames;
 mod layer;
 mod mandate;
 pub mod methods;

@@ -41,6 +41,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
 const STREAMS_MAX: u32 = 1_024;
 /// How long calls under way may take to end when the service stops; then their connections are cut.
 const DRAIN: Duration = Duration::from_secs(10);
+/// After so much silence a connection is probed, and after as much without an answer it is over. A gateway that pings is never
+/// silent for so long; one that only is late must not have to shake hands again, for then a busy server becomes busier.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// When gateways should come back after a stop, and how far apart: a restart takes seconds.
 const RECONNECT_AFTER_MS: u32 = 500;
 const RECONNECT_JITTER_MS: u32 = 2_000;
@@ -301,8 +304,8 @@ fn server() -> Server {
     Server::builder()
         .timeout(ANSWER_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX)
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
 }
 
 async fn wait(mut stopped: watch::Receiver<bool>) {

@@ -9,8 +9,8 @@ use super::{WireError, bounded, parse};
 use crate::domain::enforce::Position;
 use crate::domain::enforce::message::{
     DELTA_LEN_MAX, Delta, FromGateway, HeldCard, NACK_DETAIL_LEN_MAX, Nack, Open, Pong, RecordEvents,
-    SIGNED_HEAD_LEN_MAX, SNAPSHOT_LEN_MAX, SNAPSHOT_PART_LEN_MAX, SnapshotBegin, SoftwareName, Strength,
-    ToGateway, VERSIONS_MAX, WANTS_MAX, Welcome,
+    SIGNED_HEAD_LEN_MAX, SNAPSHOT_LEN_MAX, SNAPSHOT_PART_LEN, SNAPSHOT_PART_LEN_MAX, SnapshotBegin,
+    SoftwareName, Strength, ToGateway, VERSIONS_MAX, WANTS_MAX, Welcome,
 };
 use crate::domain::id::{Digest, Epoch, Seq};
 use crate::domain::time::Timestamp;
@@ -19,7 +19,7 @@ use crate::pb::subscribe_request::Message as Up;
 use crate::pb::subscribe_response::Message as Down;
 
 /// The most parts of a snapshot; compression never makes it much larger.
-const PARTS_MAX: u32 = (SNAPSHOT_LEN_MAX / SNAPSHOT_PART_LEN_MAX) as u32 + 1;
+const PARTS_MAX: u32 = (SNAPSHOT_LEN_MAX / SNAPSHOT_PART_LEN) as u32 + 8;
 /// The most records, events or cards in a Delta: each has at least eight bytes with its framing.
 const ITEMS_MAX: usize = DELTA_LEN_MAX / 8;
 

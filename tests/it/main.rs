@@ -26,6 +26,8 @@ mod envoy_route;
 #[cfg(test)]
 mod envoy_sds;
 #[cfg(test)]
+mod feed_faults;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod follow;

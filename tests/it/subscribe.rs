@@ -60,7 +60,7 @@ impl Stream {
     }
 
     /// The snapshot of the beginning comes to its end: the stream is carried on.
-    async fn is_carried(&mut self) {
+    pub(crate) async fn is_carried(&mut self) {
         let ping = pb::Ping { ping_id: 7, applied_seq: 0 };
         self.up.send(pb::SubscribeRequest { message: Some(Up::Ping(ping)) }).await.unwrap();
         let carried = async {

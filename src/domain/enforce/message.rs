@@ -21,8 +21,10 @@ pub const VERSIONS_MAX: usize = 16;
 pub const SIGNED_HEAD_LEN_MAX: usize = 512;
 /// The longest detail of a Nack that is kept: one line of a log.
 pub const NACK_DETAIL_LEN_MAX: usize = 256;
-/// The largest part of a snapshot: 1 MiB, a quarter of what tonic accepts unless told otherwise.
+/// The largest part of a snapshot that is accepted: 1 MiB, a quarter of what tonic accepts unless told otherwise.
 pub const SNAPSHOT_PART_LEN_MAX: usize = 1 << 20;
+/// A part as this service sends it: 64 KiB. A reader that stalls in the middle of a snapshot holds up no more than a few.
+pub const SNAPSHOT_PART_LEN: usize = 64 << 10;
 /// The largest snapshot before compression: 64 MiB, thirty times a million revocations.
 pub const SNAPSHOT_LEN_MAX: usize = 64 << 20;
 /// The largest sum of events and cards in one Delta: 8 MiB. More than that is sent as a snapshot.

@@ -69,8 +69,9 @@ impl<C> Encode<C> for OrdinalSet {
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
         e.map(self.shards.len() as u64)?;
+        let mut bytes = Vec::new();
         for (shard, bitmap) in &self.shards {
-            let mut bytes = Vec::with_capacity(bitmap.serialized_size());
+            bytes.clear();
             bitmap
                 .serialize_into(&mut bytes)
                 .map_err(|_| minicbor::encode::Error::message("a bitmap does not serialize"))?;

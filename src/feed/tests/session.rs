@@ -1,4 +1,7 @@
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake};
 
 use bytes::Bytes;
 
@@ -257,13 +260,17 @@ fn a_long_delta_ends_at_the_end_of_a_batch() {
     let mut world = World::new();
     let mut session = live(&world, 1);
     let cut = |n: u8| {
-        let subjects = vec![SubjectId::from_bytes([n; 16]); 40_000];
+        let subject = |m: u16| {
+            let Digest(bytes) = Digest::of(&[[n].as_slice(), &m.to_le_bytes()].concat());
+            SubjectId::from_bytes(bytes[..16].try_into().unwrap())
+        };
+        let subjects = (0..40_000).map(subject).collect();
         EnforcementEvent::SubjectsCut { subjects, cutoff: crate::domain::id::Ordinal(0) }
     };
     let mut ends = Vec::new();
     for n in 0..4 {
-        world.append(vec![cut(n)], &[]);
-        ends.push(world.commit(vec![cut(n)], &[]).seq);
+        world.append(vec![cut(2 * n)], &[]);
+        ends.push(world.commit(vec![cut(2 * n + 1)], &[]).seq);
     }
     let sent = drain(&mut session);
     let to: Vec<_> = sent.iter().map(|m| if let ToGateway::Delta(d) = m { d.to } else { Seq(0) }).collect();
@@ -275,6 +282,55 @@ fn a_long_delta_ends_at_the_end_of_a_batch() {
     }
     world.publish();
     assert!(matches!(drain(&mut session)[0], ToGateway::SnapshotBegin(_)));
+}
+
+#[test]
+fn a_gateway_that_is_further_behind_than_a_snapshot_is_long_gets_one() {
+    let mut world = World::new();
+    let mut session = live(&world, 1);
+    let subjects = vec![SubjectId::from_bytes([1; 16]); 20_000];
+    let cut = EnforcementEvent::SubjectsCut { subjects, cutoff: crate::domain::id::Ordinal(0) };
+    world.commit(vec![cut.clone()], &[]);
+    assert!(matches!(drain(&mut session)[0], ToGateway::Delta(_)), "one message");
+    for _ in 0..4 {
+        world.append(vec![cut.clone()], &[]);
+    }
+    world.publish();
+    let sent = drain(&mut session);
+    assert!(matches!(sent[0], ToGateway::SnapshotBegin(_)), "the same again and again is a short snapshot");
+    assert!(matches!(sent.last(), Some(ToGateway::SnapshotEnd { .. })), "{sent:?}");
+}
+
+/// Counts how often something was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_record_that_no_gateway_is_told_of_wakes_only_who_has_a_ping() {
+    let mut world = World::new();
+    let (mut idle, mut pinging) = (live(&world, 1), live(&world, 2));
+    let head = world.append(vec![], &[]);
+    ping(&mut pinging, 1);
+    let (of_idle, of_pinging) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+    let (idle_waker, pinging_waker) = (of_idle.clone().into(), of_pinging.clone().into());
+    let (mut waits, mut has_ping) = (pin!(idle.next()), pin!(pinging.next()));
+    let (mut of_waits, mut of_ping) = (Context::from_waker(&idle_waker), Context::from_waker(&pinging_waker));
+    assert!(waits.as_mut().poll(&mut of_waits).is_pending());
+    assert!(has_ping.as_mut().poll(&mut of_ping).is_pending(), "its head is not published yet");
+    world.publish();
+    assert_eq!((of_idle.0.load(Ordering::SeqCst), of_pinging.0.load(Ordering::SeqCst)), (0, 1));
+    let Poll::Ready(Ok(ToGateway::Delta(delta))) = has_ping.as_mut().poll(&mut of_ping) else { panic!() };
+    assert_eq!((delta.to, delta.records.len()), (head.seq, 0));
+    // What it is told of wakes it.
+    world.lock(1);
+    assert_eq!(of_idle.0.load(Ordering::SeqCst), 1);
+    assert!(waits.as_mut().poll(&mut of_waits).is_ready());
 }
 
 #[test]
