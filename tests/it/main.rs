@@ -5,6 +5,8 @@ mod authz;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod cli_served;
