@@ -3,6 +3,8 @@
 //! Secrets are named by path and never stand in the file. A path that is not absolute is taken from the folder of the
 //! file. What genesis settled (trust domain, arc, lease, life of certificates) is in the journal and cannot be set here.
 
+pub mod agent;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -267,13 +269,8 @@ impl Config {
     /// # Errors
     /// What is wrong with it, with file, line and key.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-        if std::fs::metadata(path).map_err(failed)?.len() > FILE_LEN_MAX {
-            return Err(ConfigError::TooLarge { path: path.to_owned() });
-        }
-        let text = std::fs::read_to_string(path).map_err(failed)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        Self::parse(&text, folder.unwrap_or_else(|| Path::new(".")))
+        let (text, folder) = read_text(path)?;
+        Self::parse(&text, folder)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
     }
 
@@ -308,6 +305,17 @@ impl Config {
             crl: file.crl,
         })
     }
+}
+
+/// The file's text and its folder.
+fn read_text(path: &Path) -> Result<(String, &Path), ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    if std::fs::metadata(path).map_err(failed)?.len() > FILE_LEN_MAX {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok((text, folder.unwrap_or_else(|| Path::new("."))))
 }
 
 fn resolve(folder: &Path, path: &Path) -> PathBuf {

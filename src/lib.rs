@@ -1,5 +1,7 @@
 //! Countersign decides, proves and enforces who may use an export-controlled AI model.
 #[cfg(feature = "server")]
+pub mod agent;
+#[cfg(feature = "server")]
 pub mod app;
 #[cfg(feature = "server")]
 pub mod ca;

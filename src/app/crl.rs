@@ -393,17 +393,20 @@ pub(super) fn listed_access(
     issuer: AuthorityId,
     row: &CertificateRow,
 ) -> Option<(Timestamp, ReasonCode)> {
-    let (Some(entity), Some(subject), Some(step)) = (row.entity, row.subject, row.step) else { return None };
-    let names = Names {
-        issuer,
-        ordinal: row.ordinal,
-        entity,
-        subject,
-        lineage: step.lineage,
-        determination: row.determination.as_ref(),
-        annex_revision: row.annex_revision,
+    let withdrawal = match (row.entity, row.subject, row.step) {
+        (Some(entity), Some(subject), Some(step)) => state.withdrawal(&Names {
+            issuer,
+            ordinal: row.ordinal,
+            entity,
+            subject,
+            lineage: step.lineage,
+            determination: row.determination.as_ref(),
+            annex_revision: row.annex_revision,
+        }),
+        // A canary names nobody.
+        _ => state.canary_withdrawal(issuer, row.ordinal),
     };
-    match state.withdrawal(&names)? {
+    match withdrawal? {
         Withdrawal::Revoked(cause) => Some(because(cause, row)),
         Withdrawal::Held(cause) => Some((because(cause, row).0, ReasonCode::CertificateHold)),
     }

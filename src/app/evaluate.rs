@@ -139,7 +139,7 @@ impl App {
         let fault = match self.read_certificate(certificate) {
             Err(fault) => Some((fault.code(), fault.to_string())),
             Ok(certificate) => self.unknowable().or_else(|| match &certificate.facts {
-                Facts::Access(_) => access_fault(&state, &certificate, now),
+                Facts::Access(_) | Facts::Canary(_) => access_fault(&state, &certificate, now),
                 Facts::System(facts) => system_fault(&state, &certificate, facts, now),
             }),
         };
@@ -160,7 +160,7 @@ impl App {
 fn issued<'a>(state: &State, certificate: &'a Certificate) -> Result<&'a Certificate, CredentialFault> {
     match certificate.facts {
         Facts::Access(_) if !state.is_issued(certificate) => Err(CredentialFault::NotIssued),
-        Facts::Access(_) | Facts::System(_) => Ok(certificate),
+        Facts::Access(_) | Facts::System(_) | Facts::Canary(_) => Ok(certificate),
     }
 }
 

@@ -13,12 +13,12 @@ use super::{App, Caller};
 use crate::ca::lifetime::{Ttl, Validity, validity};
 use crate::ca::{Issuer, Order, Prepared, assemble};
 use crate::domain::certificate::{
-    AuthorityKind, BLOCK_LEN, Facts, LineageStep, PrincipalKind, Serial, SystemFacts,
+    AuthorityKind, BLOCK_LEN, CanaryFacts, Facts, LineageStep, PrincipalKind, Serial, SystemFacts, TTL_MAX_S,
 };
 use crate::domain::decision::StateFault;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
-use crate::domain::flow::{LimitKind, certifiable};
+use crate::domain::flow::{LimitKind, Limits, canary_limits, certifiable};
 use crate::domain::id::{LineageId, Ordinal, PrincipalId, SubjectId};
 use crate::domain::state::Issued;
 use crate::domain::time::Timestamp;
@@ -80,17 +80,61 @@ pub(super) struct Purpose {
     pub(super) step: LineageStep,
 }
 
+/// A certificate of the access authority that may be issued.
+struct Leaf {
+    facts: Facts,
+    limits: Limits,
+    ttl: Ttl,
+    cause: Cause,
+}
+
 impl App {
     /// Issues an access certificate. A conflict means that the caller should look at the record again.
     pub(super) async fn issue(&self, purpose: Purpose, key: RequestedKey) -> Result<Issuance, Error> {
-        let ignored = key.ignored().iter().map(ToString::to_string).collect();
-        if self.state_fault() == Some(StateFault::ClockUntrusted) {
-            // Judged by that clock, the refusal would name a wrong reason.
-            return Err(Error::Unavailable("the clock is not trusted; nothing is issued".to_owned()));
-        }
-        // Refused before it takes an ordinal; what changes until the commit is found there.
+        self.check_clock()?;
         let state = self.state();
         let (facts, limits) = certifiable(&state, purpose.subject, purpose.step, self.clock.now())?;
+        let ttl = Ttl::access(state.settings.ttl_s);
+        let leaf = Leaf { facts: Facts::Access(facts), limits, ttl, cause: purpose.cause };
+        self.issue_leaf(leaf, key).await
+    }
+
+    /// Issues a canary to a gateway. The same key again: the same certificate, as long as it lives.
+    ///
+    /// # Errors
+    /// It is no registered gateway, the key is in use, or the record cannot be written.
+    pub async fn issue_canary(&self, canary: CanaryFacts, csr: &[u8]) -> Result<Issuance, Error> {
+        let key = RequestedKey::from_csr(csr)?;
+        self.check_clock()?;
+        let state = self.state();
+        let last = state.canaries.get(&canary).map(|last| last.issued);
+        if let Some(last) = last
+            && last.key == key.key().digest()
+            && is_alive(&last, self.clock.now())
+        {
+            return self.stored(AuthorityKind::Access, &last).await;
+        }
+        let limits = canary_limits(&state, &canary.gateway)?;
+        let cause = Cause::Register(canary.gateway.clone());
+        let leaf = Leaf { facts: Facts::Canary(canary), limits, ttl: Ttl::access(TTL_MAX_S), cause };
+        self.issue_leaf(leaf, key).await
+    }
+
+    fn check_clock(&self) -> Result<(), Error> {
+        match self.state_fault() {
+            // Judged by that clock, a refusal would name a wrong reason.
+            Some(StateFault::ClockUntrusted) => {
+                Err(Error::Unavailable("the clock is not trusted; nothing is issued".to_owned()))
+            }
+            Some(StateFault::Unavailable | StateFault::StaleView) | None => Ok(()),
+        }
+    }
+
+    /// Signs and records it. What would be refused now is refused before it takes an ordinal; what changes until the
+    /// commit is found there.
+    async fn issue_leaf(&self, leaf: Leaf, key: RequestedKey) -> Result<Issuance, Error> {
+        let ignored = key.ignored().iter().map(ToString::to_string).collect();
+        let state = self.state();
         let digest = key.key().digest();
         if state.keys.contains_key(&digest) {
             let why = "this key is in use already; make a new key".to_owned();
@@ -101,19 +145,18 @@ impl App {
         let [random, ..] = *self.entropy.bytes16().as_chunks::<8>().0 else {
             return Err(Error::Internal("no randomness".to_owned()));
         };
-        let Validity { not_before, not_after } =
-            validity(now, Ttl::access(state.settings.ttl_s), &limits.0, random)?;
+        let Validity { not_before, not_after } = validity(now, leaf.ttl, &leaf.limits.0, random)?;
         let content = Content {
             serial: Serial::from_random(self.entropy.bytes16()),
             ordinal,
             not_before,
             not_after,
-            facts: Facts::Access(facts),
+            facts: leaf.facts,
             names: Vec::new(),
         };
         let order = Order { content, key };
         let prepared = self.access.prepare(&order, now)?;
-        let intent = intent(AuthorityKind::Access, &order, &prepared, purpose.cause);
+        let intent = intent(AuthorityKind::Access, &order, &prepared, leaf.cause);
         let (der, committed) = self.sign_and_record(&self.access, intent, prepared).await?;
         Ok(Issuance { certificate: der, ignored, position: committed.position })
     }

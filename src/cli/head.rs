@@ -33,7 +33,7 @@ pub(super) fn log_key_pem(key: &[u8]) -> String {
     pem::encode_config(&pem::Pem::new("PUBLIC KEY", [&SPKI_PREFIX, key].concat()), config)
 }
 
-fn read_log_key(path: &Path) -> Result<[u8; PUBLIC_KEY_LEN], Failure> {
+pub(super) fn read_log_key(path: &Path) -> Result<[u8; PUBLIC_KEY_LEN], Failure> {
     let der = files::read_der(path, "PUBLIC KEY")?;
     let key = der.strip_prefix(&SPKI_PREFIX).and_then(|key| key.try_into().ok());
     key.ok_or_else(|| Failure(format!("{} is not an Ed25519 public key", path.display())))

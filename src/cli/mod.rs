@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 denied, 64 wrong usage. Only `init`, `restore` and offline verification touch files
 //! of a server; everything else is a client of its API.
 
+mod agent;
 mod audit;
 mod certificate;
 mod dev;
@@ -66,6 +67,7 @@ struct Arguments {
 enum Verb {
     Init(Box<init::Arguments>),
     Serve(serve::Arguments),
+    Agent(agent::Arguments),
     Dev(dev::Arguments),
     /// Make an officer's key and sign genesis, on the officer's own machine.
     #[command(subcommand)]
@@ -186,6 +188,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
     match arguments.verb {
         Verb::Init(arguments) => init::run(&arguments, output),
         Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::Agent(arguments) => agent::run(&arguments, output),
         Verb::Dev(arguments) => dev::run(&arguments, output),
         Verb::Officer(verb) => officer::run(&verb, output),
         Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
@@ -225,6 +228,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Clock(verb) => records::clock(verb, context).await,
         Verb::Init(_)
         | Verb::Serve(_)
+        | Verb::Agent(_)
         | Verb::Dev(_)
         | Verb::Officer(_)
         | Verb::Policy(policy::Verb::Local(_))

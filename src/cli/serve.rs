@@ -1,5 +1,6 @@
 //! `countersign serve`: reads the configuration, starts the log and the server, and stops it gracefully on a signal.
 
+use std::future::Future;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use super::{Failure, Outcome};
-use crate::config::{Config, LogFormat, LogLevel};
+use crate::config::{Config, Log, LogFormat, LogLevel};
 use crate::server;
 use crate::telemetry::{self, Format};
 
@@ -22,11 +23,19 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let config = Config::load(&arguments.config)?;
-    let format = match config.log.format {
+    start_log(config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config))?;
+    Ok(Outcome::Done)
+}
+
+/// Begins to log as the configuration says.
+pub(super) fn start_log(log: Log) {
+    let format = match log.format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    let level = match config.log.level {
+    let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
@@ -34,20 +43,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     telemetry::start(format, level);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config))?;
-    Ok(Outcome::Done)
 }
 
-/// Serves until SIGTERM, as a service manager sends it, or SIGINT, as a terminal does.
-async fn serve(config: Config) -> Result<(), Failure> {
+/// Returns at SIGTERM, as a service manager sends it, or SIGINT, as a terminal does.
+pub(super) fn told_to_stop() -> Result<impl Future<Output = ()>, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let shutdown = async move {
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
+    })
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let shutdown = told_to_stop()?;
     Ok(server::run(config, shutdown).await?)
 }

@@ -356,7 +356,7 @@ impl Shared {
         let good_until_boot_ms = standing.lease_until_ms.filter(|_| decision.is_permit());
         let facts = certificate.ok().and_then(|certificate| match &certificate.facts {
             Facts::Access(facts) => Some(facts),
-            Facts::System(_) => None,
+            Facts::System(_) | Facts::Canary(_) => None,
         });
         let left_ms = |until: u64| i64::try_from(until.saturating_sub(boot_ms)).unwrap_or(0);
         GateDecision {

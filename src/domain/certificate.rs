@@ -196,6 +196,28 @@ pub struct SystemFacts {
     pub principal: PrincipalId,
 }
 
+words! {
+    /// Which of the two canaries of a gateway.
+    CanarySide {
+        /// The one.
+        A = 0, "a";
+        /// The other.
+        B = 1, "b";
+    }
+}
+
+/// What a canary states: whose it is. A gateway has two, shows them to its proxy and sees by the answers which
+/// revocation list the proxy works with. It names no entity, so nothing can be permitted to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct CanaryFacts {
+    /// The gateway: CN and, with the side, the end of the SPIFFE ID.
+    #[n(0)]
+    pub gateway: PrincipalId,
+    /// Which of its two.
+    #[n(1)]
+    pub side: CanarySide,
+}
+
 /// What a certificate states, by the authority that issued it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Facts {
@@ -205,6 +227,9 @@ pub enum Facts {
     /// A leaf of the system authority.
     #[n(1)]
     System(#[n(0)] SystemFacts),
+    /// A canary: a leaf of the access authority that every gateway refuses.
+    #[n(2)]
+    Canary(#[n(0)] CanaryFacts),
 }
 
 /// A certificate that was parsed strictly and whose signature was verified.

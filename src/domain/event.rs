@@ -98,7 +98,7 @@ pub enum Cause {
     /// encoding of its ECDSA signature.
     #[n(1)]
     Renew(#[n(0)] Ordinal),
-    /// A principal was registered, or the server needs one for itself.
+    /// A principal was registered, the server needs one for itself, or a gateway its canaries.
     #[n(2)]
     Register(#[n(0)] PrincipalId),
 }
@@ -141,7 +141,8 @@ impl Intent {
     pub const fn is_coherent(&self) -> bool {
         matches!(
             (self.authority, &self.facts),
-            (AuthorityKind::Access, Facts::Access(_)) | (AuthorityKind::System, Facts::System(_))
+            (AuthorityKind::Access, Facts::Access(_) | Facts::Canary(_))
+                | (AuthorityKind::System, Facts::System(_))
         )
     }
 }

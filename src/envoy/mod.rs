@@ -1,6 +1,7 @@
 //! Envoy, unmodified: `envoy.service.auth.v3.Authorization` answers every request from the same decision, and
 //! `envoy.service.secret.v3.SecretDiscoveryService` pushes what its handshakes are checked with.
 
+pub mod asked;
 mod authz;
 mod sds;
 #[cfg(test)]

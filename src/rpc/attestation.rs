@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use super::parse::{invalid, optional, or_default, page_len, position, principal, required, subject};
 use super::{show, status::status};
 use crate::app::{App, Error};
-use crate::domain::certificate::{AuthorityKind, Serial};
+use crate::domain::certificate::{AuthorityKind, CanaryFacts, CanarySide, Serial};
 use crate::domain::enforce::{self, Chain, Position};
 use crate::domain::id::{EntityId, Ordinal, SubjectId};
 use crate::domain::model::AccessForm;
@@ -108,6 +108,24 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         Ok(Response::new(pb::RenewPrincipalCertificateResponse {
             certificate: issued.certificate.into(),
             position: Some(show::position(issued.position)),
+        }))
+    }
+
+    async fn issue_canaries(
+        &self,
+        request: Request<pb::IssueCanariesRequest>,
+    ) -> Result<Response<pb::IssueCanariesResponse>, Status> {
+        let gateway = principal(&request)?;
+        let message = request.into_inner();
+        let canary = |side| CanaryFacts { gateway: gateway.clone(), side };
+        let a = self.app.issue_canary(canary(CanarySide::A), &message.csr_a).await;
+        let a = a.map_err(|e| self.refuse(e))?;
+        let b = self.app.issue_canary(canary(CanarySide::B), &message.csr_b).await;
+        let b = b.map_err(|e| self.refuse(e))?;
+        Ok(Response::new(pb::IssueCanariesResponse {
+            certificate_a: a.certificate.into(),
+            certificate_b: b.certificate.into(),
+            position: Some(show::position(a.position.max(b.position))),
         }))
     }
 

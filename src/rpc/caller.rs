@@ -66,6 +66,7 @@ fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
             Some(fault) => Err(refuse(&fault)),
             None => Ok(Who::Subject(certificate)),
         },
+        Facts::Canary(_) => Err(unregistered()),
         Facts::System(facts) => {
             match facts.kind != PrincipalKind::Server && state.is_current(&certificate, facts) {
                 true => Ok(Who::Principal(facts.principal.clone())),

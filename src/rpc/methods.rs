@@ -50,6 +50,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AttestationService/Renew", Access::Subject),
     row("/countersign.v1.AttestationService/IssuePrincipalCertificate", Access::Roles(OFFICERS)),
     row("/countersign.v1.AttestationService/RenewPrincipalCertificate", Access::Roles(ALL)),
+    row("/countersign.v1.AttestationService/IssueCanaries", SUBSCRIBERS),
     row("/countersign.v1.AttestationService/Evaluate", Access::Roles(DECIDERS)),
     row("/countersign.v1.AttestationService/Verify", Access::Roles(ALL)),
     row("/countersign.v1.AttestationService/ListCertificates", Access::Roles(OFFICERS)),

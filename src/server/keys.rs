@@ -99,7 +99,7 @@ fn is_current(app: &App, der: &[u8], key: &ClientKey, names: &[ServerName]) -> b
     let Ok(certificate) = app.read_certificate(der) else { return false };
     let is_server = match &certificate.facts {
         Facts::System(facts) => facts.kind == PrincipalKind::Server,
-        Facts::Access(_) => false,
+        Facts::Access(_) | Facts::Canary(_) => false,
     };
     let life_ms = certificate.not_after.millis() - certificate.not_before.millis();
     let same_names = parse(der, app.profile()).is_ok_and(|unverified| unverified.names() == names);

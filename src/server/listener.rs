@@ -160,7 +160,7 @@ fn is_principal(app: &App, der: &[u8]) -> bool {
     let Ok(certificate) = app.read_certificate(der) else { return false };
     match &certificate.facts {
         Facts::System(facts) => app.state().is_current(&certificate, facts),
-        Facts::Access(_) => false,
+        Facts::Access(_) | Facts::Canary(_) => false,
     }
 }
 

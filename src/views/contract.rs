@@ -58,6 +58,7 @@ impl History {
         let (access, principal) = match intent.facts.clone() {
             Facts::Access(facts) => (Some(facts), None),
             Facts::System(facts) => (None, Some(facts.principal)),
+            Facts::Canary(facts) => (None, Some(facts.gateway)),
         };
         let access = access.as_ref();
         let (authority, ordinal) = key;

@@ -25,13 +25,13 @@ pub struct CertificateRow {
     /// SHA-256 of the SubjectPublicKeyInfo.
     #[n(4)]
     pub key: Digest,
-    /// Whose it is; access certificates only.
+    /// Whose it is; access certificates of people and workloads only.
     #[n(5)]
     pub entity: Option<EntityId>,
     /// Who it names; access certificates only.
     #[n(6)]
     pub subject: Option<SubjectId>,
-    /// Who it names; system certificates only.
+    /// Who it names; system certificates, and the gateway of a canary.
     #[n(7)]
     pub principal: Option<PrincipalId>,
     /// Its place in a chain of renewals; access certificates only.
@@ -62,6 +62,7 @@ impl CertificateRow {
         let (access, principal) = match &intent.facts {
             Facts::Access(facts) => (Some(facts), None),
             Facts::System(facts) => (None, Some(facts.principal.clone())),
+            Facts::Canary(facts) => (None, Some(facts.gateway.clone())),
         };
         Self {
             authority: intent.authority,

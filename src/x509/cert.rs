@@ -11,10 +11,10 @@ use super::extension::{Attribute, Texts};
 use super::fault::CertificateFault;
 use super::key::{self, Curve};
 use super::outline::{Extension, Outline, authority_name, common_name};
-use super::profile::{CrlBase, Profile, access_path, crl_path, system_path};
+use super::profile::{CrlBase, Profile, access_path, canary_path, crl_path, system_path};
 use super::template::{SERVER_NAMES_MAX, SYSTEM_TTL_MAX_S, ServerName};
 use crate::domain::certificate::{
-    AuthorityKind, BACKDATE_S, Facts, PrincipalKind, Serial, SystemFacts, TTL_MAX_S,
+    AuthorityKind, BACKDATE_S, CanaryFacts, Facts, PrincipalKind, Serial, SystemFacts, TTL_MAX_S,
 };
 use crate::domain::id::{AuthorityId, Ordinal};
 use crate::domain::time::Timestamp;
@@ -153,6 +153,7 @@ pub fn parse<'a>(der: &'a [u8], profile: &Profile) -> Result<Unverified<'a>, Cer
     let mut names = Reader::new(der::only(standard.alternative_name, SEQUENCE)?.value);
     let path = read_spiffe_path(&mut names, profile)?;
     let facts = match kind {
+        AuthorityKind::Access if path.starts_with("canary/") => canary_facts(&texts, subject, path)?,
         AuthorityKind::Access => access_facts(&texts, subject, path)?,
         AuthorityKind::System => system_facts(&texts, subject, path)?,
     };
@@ -286,6 +287,18 @@ fn access_facts(texts: &Texts<'_>, subject: &str, path: &str) -> Result<Facts, C
     Ok(Facts::Access(facts))
 }
 
+/// A canary states nothing but whose it is.
+fn canary_facts(texts: &Texts<'_>, subject: &str, path: &str) -> Result<Facts, CertificateFault> {
+    texts.check_system()?;
+    let gateway = subject.parse().map_err(|_| CertificateFault::Subject)?;
+    let side = path.rsplit('/').next().and_then(|word| word.parse().ok());
+    let facts = CanaryFacts { gateway, side: side.ok_or(CertificateFault::AlternativeName)? };
+    if path != canary_path(&facts) {
+        return Err(CertificateFault::SubjectMismatch);
+    }
+    Ok(Facts::Canary(facts))
+}
+
 fn system_facts(texts: &Texts<'_>, subject: &str, path: &str) -> Result<Facts, CertificateFault> {
     texts.check_system()?;
     let principal = subject.parse().map_err(|_| CertificateFault::Subject)?;
@@ -333,7 +346,7 @@ fn read_address(octets: &[u8]) -> Option<IpAddr> {
 const fn extended_key_usage(facts: &Facts) -> &'static [u8] {
     match facts {
         Facts::System(SystemFacts { kind: PrincipalKind::Server, .. }) => SERVER_AUTH,
-        Facts::System(_) | Facts::Access(_) => CLIENT_AUTH,
+        Facts::System(_) | Facts::Access(_) | Facts::Canary(_) => CLIENT_AUTH,
     }
 }
 

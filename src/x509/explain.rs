@@ -40,6 +40,8 @@ pub struct NotCertificate {
 pub enum Standing {
     /// A leaf of this service, in exactly its form.
     Leaf(AuthorityKind),
+    /// A canary of a gateway.
+    Canary,
     /// The certificate of an authority of this service.
     Authority(AuthorityKind),
     /// Not a certificate of this service; the reason why it is not a leaf.
@@ -141,6 +143,7 @@ fn standing(der: &[u8], profile: &Profile) -> Standing {
         Ok(leaf) => match leaf.facts() {
             Facts::Access(_) => Standing::Leaf(AuthorityKind::Access),
             Facts::System(_) => Standing::Leaf(AuthorityKind::System),
+            Facts::Canary(_) => Standing::Canary,
         },
         Err(fault) => Authority::from_der(der)
             .map_or(Standing::Foreign(fault), |authority| Standing::Authority(authority.kind())),
@@ -155,6 +158,13 @@ fn explain_standing(out: &mut Explanation) {
         }
         Standing::Leaf(AuthorityKind::System) => {
             out.push("certificate", "leaf v1 of a system authority: no access to any model", UNPROVED);
+        }
+        Standing::Canary => {
+            out.push(
+                "certificate",
+                "a gateway's canary: it shows which revocation list a proxy has",
+                UNPROVED,
+            );
         }
         Standing::Authority(AuthorityKind::Access) => {
             let meaning = "a trust anchor: gateways judge the leaves it signs";

@@ -159,7 +159,7 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// A system leaf has .1.1 and .1.12 only.
+    /// A system leaf and a canary have .1.1 and .1.12 only.
     pub(super) fn check_system(&self) -> Result<(), CertificateFault> {
         for attribute in Attribute::ALL {
             match attribute {

@@ -66,6 +66,7 @@ fn lint_fields(certificate: &X509Certificate<'_>, intent: &Intent<'_>) -> Result
     let subject = match &content.facts {
         Facts::Access(facts) => facts.subject.to_string(),
         Facts::System(facts) => facts.principal.to_string(),
+        Facts::Canary(facts) => facts.gateway.to_string(),
     };
     // ecdsa-with-SHA256 and ecdsa-with-SHA384 (RFC 5758 section 3.2).
     let hash = match intent.authority.key().curve() {
@@ -89,7 +90,7 @@ fn lint_fields(certificate: &X509Certificate<'_>, intent: &Intent<'_>) -> Result
 
 fn attribute_count(facts: &Facts) -> usize {
     match facts {
-        Facts::System(_) => 2,
+        Facts::System(_) | Facts::Canary(_) => 2,
         Facts::Access(facts) => {
             let entity = usize::from(facts.entity.annex_revision.is_some())
                 + usize::from(facts.entity.determination.is_some());
@@ -139,6 +140,7 @@ fn lint_names(names: &[GeneralName<'_>], intent: &Intent<'_>) -> Result<(), Lint
     let domain = intent.profile.trust_domain();
     let id = match &intent.content.facts {
         Facts::System(facts) => format!("spiffe://{domain}/role/{}/{}", facts.kind, facts.principal),
+        Facts::Canary(facts) => format!("spiffe://{domain}/canary/{}/{}", facts.gateway, facts.side),
         Facts::Access(AccessFacts { entity, subject, person: Some(_), .. }) => {
             format!("spiffe://{domain}/entity/{}/person/{subject}", entity.entity)
         }
@@ -195,7 +197,7 @@ fn lint_attribute(extension: &X509Extension<'_>, intent: &Intent<'_>) -> Result<
 fn expected_text(number: u64, content: &Content) -> Option<String> {
     let facts = match &content.facts {
         Facts::Access(facts) => Some(facts),
-        Facts::System(_) => None,
+        Facts::System(_) | Facts::Canary(_) => None,
     };
     let person = facts.and_then(|facts| facts.person.as_ref());
     match number {

@@ -10,6 +10,7 @@ pub mod cert;
 pub mod chain;
 pub mod client_key;
 pub mod crl;
+pub mod crl_read;
 pub mod csr;
 mod der;
 pub mod explain;

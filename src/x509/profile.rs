@@ -6,7 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::extension::Arc;
-use crate::domain::certificate::{AccessFacts, BLOCK_LEN, Facts, SystemFacts};
+use crate::domain::certificate::{AccessFacts, BLOCK_LEN, CanaryFacts, Facts, SystemFacts};
 use crate::domain::id::{AuthorityId, Ordinal};
 use crate::domain::person::SubjectKind;
 
@@ -126,6 +126,7 @@ impl Profile {
         let path = match facts {
             Facts::Access(facts) => access_path(facts),
             Facts::System(facts) => system_path(facts),
+            Facts::Canary(facts) => canary_path(facts),
         };
         format!("spiffe://{}/{path}", self.trust_domain)
     }
@@ -157,6 +158,11 @@ pub(super) fn access_path(facts: &AccessFacts) -> String {
 /// The path of a system principal, without a leading slash.
 pub(super) fn system_path(facts: &SystemFacts) -> String {
     format!("role/{}/{}", facts.kind, facts.principal)
+}
+
+/// The path of a canary, without a leading slash.
+pub(super) fn canary_path(facts: &CanaryFacts) -> String {
+    format!("canary/{}/{}", facts.gateway, facts.side)
 }
 
 /// What follows the base in a CRL address: one shard is one block of ordinals.

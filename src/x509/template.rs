@@ -191,6 +191,7 @@ impl Template {
         let (subject, usage) = match &content.facts {
             Facts::Access(facts) => (facts.subject.to_string(), ExtendedKeyUsagePurpose::ClientAuth),
             Facts::System(facts) => (facts.principal.to_string(), usage_of(facts.kind)),
+            Facts::Canary(facts) => (facts.gateway.to_string(), ExtendedKeyUsagePurpose::ClientAuth),
         };
         let mut params = CertificateParams::default();
         params.not_before = content.not_before.to_offset();
@@ -246,9 +247,15 @@ impl Template {
                 let fits = expected.contains(&content.names.len()) && ascending_names;
                 if fits { Ok(()) } else { Err(TemplateFault::ServerNames) }
             }
-            (Facts::Access(_), AuthorityKind::System) | (Facts::System(_), AuthorityKind::Access) => {
-                Err(TemplateFault::AuthorityKind)
+            (Facts::Canary(_), AuthorityKind::Access) => {
+                if content.names.is_empty() {
+                    Ok(())
+                } else {
+                    Err(TemplateFault::ServerNames)
+                }
             }
+            (Facts::Access(_) | Facts::Canary(_), AuthorityKind::System)
+            | (Facts::System(_), AuthorityKind::Access) => Err(TemplateFault::AuthorityKind),
         }
     }
 }

@@ -143,6 +143,7 @@ impl World {
     pub(crate) fn facts(&self, certificate: &[u8]) -> AccessFacts {
         match &self.read(certificate).facts {
             Facts::Access(facts) => facts.clone(),
+            Facts::Canary(facts) => panic!("not an access certificate: {facts:?}"),
             Facts::System(facts) => panic!("not an access certificate: {facts:?}"),
         }
     }

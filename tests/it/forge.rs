@@ -34,7 +34,7 @@ impl Forgery {
     /// Signs it with the service's own key.
     pub(crate) fn sign(self, world: &World, key: &ClientKey) -> Vec<u8> {
         let kind = match &self.facts {
-            Facts::Access(_) => AuthorityKind::Access,
+            Facts::Access(_) | Facts::Canary(_) => AuthorityKind::Access,
             Facts::System(_) => AuthorityKind::System,
         };
         let app = world.running().app();

@@ -1,9 +1,15 @@
 //! The one integration-test binary. `tests/run` sets up what it needs, such as the real Envoy, and runs it.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
+mod agent_proxy;
+#[cfg(test)]
 mod authz;
 #[cfg(test)]
 mod calls;
+#[cfg(test)]
+mod canary;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]

@@ -61,7 +61,7 @@ pub fn decide(
     let access = match credential {
         Ok(certificate) => match &certificate.facts {
             Facts::Access(facts) => Ok((certificate, facts)),
-            Facts::System(_) => Err(CredentialFault::WrongKind),
+            Facts::System(_) | Facts::Canary(_) => Err(CredentialFault::WrongKind),
         },
         Err(fault) => Err(fault),
     };

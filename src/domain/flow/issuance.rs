@@ -2,7 +2,7 @@
 //! record; renewal runs every rule again and copies nothing.
 
 use super::reject::Reject;
-use crate::domain::authority::AuthorityState;
+use crate::domain::authority::{Authority, AuthorityState};
 use crate::domain::certificate::{
     AccessFacts, AuthorityKind, EntityFacts, Facts, LineageStep, PersonFacts, PrincipalKind, SystemFacts,
     TTL_MAX_S,
@@ -14,7 +14,7 @@ use crate::domain::determination::Limb;
 use crate::domain::enforce::{operators_of, states};
 use crate::domain::entity::{Entity, EntityClass};
 use crate::domain::event::{Cause, Intent};
-use crate::domain::id::{DeterminationId, Digest, ModelId, Ordinal, SubjectId};
+use crate::domain::id::{DeterminationId, Digest, ModelId, Ordinal, PrincipalId, SubjectId};
 use crate::domain::model::AccessForm;
 use crate::domain::person::PersonStatus;
 use crate::domain::policy::Place;
@@ -71,11 +71,7 @@ pub fn certifiable(
 ) -> Result<(AccessFacts, Limits), Reject> {
     let subject = state.subjects.get(&subject).ok_or(Reject::NotFound("subject"))?;
     let entity = state.entities.get(&subject.entity).ok_or(Reject::NotFound("entity"))?;
-    let authority = state.authority(AuthorityKind::Access).ok_or(Reject::WrongState {
-        what: "access authority",
-        have: AuthorityState::Revoked.to_string(),
-        need: "ACTIVE",
-    })?;
+    let authority = access_authority(state)?;
     let judged = Now::with_margin(now);
     check_standing(state, entity, subject, judged)?;
     let models = models(state, entity, subject, judged)?;
@@ -314,17 +310,54 @@ pub(super) fn admit_intent(state: &State, intent: &Intent, now: Timestamp) -> Re
     }
     match &intent.facts {
         Facts::Access(facts) => {
-            if intent.ordinal > state.opened {
-                return Err(Reject::Conflict("this ordinal is not open for issuance yet".to_owned()));
-            }
-            let taken = intent.ordinal <= state.last_ordinal && !state.gaps.contains(&intent.ordinal);
-            if taken || intent.ordinal <= state.enforcement.cutoff(facts) {
-                return Err(Reject::Conflict("this ordinal was overtaken".to_owned()));
-            }
+            check_ordinal(state, intent, state.enforcement.cutoff(facts))?;
             admit_access(state, intent, facts, now)
         }
         Facts::System(facts) => admit_system(state, intent, facts),
+        Facts::Canary(facts) => {
+            check_ordinal(state, intent, Ordinal::default())?;
+            check_ttl(intent, now)?;
+            check_limits(intent, &canary_limits(state, &facts.gateway)?)?;
+            check_key(state, intent.key)
+        }
     }
+}
+
+/// Is its ordinal open, not taken, and above what is cut off?
+fn check_ordinal(state: &State, intent: &Intent, cutoff: Ordinal) -> Result<(), Reject> {
+    if intent.ordinal > state.opened {
+        return Err(Reject::Conflict("this ordinal is not open for issuance yet".to_owned()));
+    }
+    let taken = intent.ordinal <= state.last_ordinal && !state.gaps.contains(&intent.ordinal);
+    match taken || intent.ordinal <= cutoff {
+        true => Err(Reject::Conflict("this ordinal was overtaken".to_owned())),
+        false => Ok(()),
+    }
+}
+
+fn check_ttl(intent: &Intent, now: Timestamp) -> Result<(), Reject> {
+    match intent.not_after > now.plus_ms(i64::from(TTL_MAX_S) * 1_000) {
+        true => Err(Reject::Invalid { field: "not_after", why: "it lies more than 7 days ahead".to_owned() }),
+        false => Ok(()),
+    }
+}
+
+/// What a canary of this gateway may not outlive. It rests on nothing but the gateway's registration.
+///
+/// # Errors
+/// It is not a registered gateway, or nobody can sign.
+pub fn canary_limits(state: &State, gateway: &PrincipalId) -> Result<Limits, Reject> {
+    let registered = state.principal(gateway).filter(|principal| principal.kind == PrincipalKind::Gateway);
+    registered.ok_or(Reject::NotFound("gateway"))?;
+    Ok(Limits(vec![(LimitKind::Issuer, access_authority(state)?.not_after.plus_ms(1))]))
+}
+
+fn access_authority(state: &State) -> Result<&Authority, Reject> {
+    state.authority(AuthorityKind::Access).map(AsRef::as_ref).ok_or(Reject::WrongState {
+        what: "access authority",
+        have: AuthorityState::Revoked.to_string(),
+        need: "ACTIVE",
+    })
 }
 
 fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timestamp) -> Result<(), Reject> {
@@ -332,9 +365,7 @@ fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timest
     if current != *facts {
         return Err(Reject::Conflict("a fact changed meanwhile".to_owned()));
     }
-    if intent.not_after > now.plus_ms(i64::from(TTL_MAX_S) * 1_000) {
-        return Err(Reject::Invalid { field: "not_after", why: "it lies more than 7 days ahead".to_owned() });
-    }
+    check_ttl(intent, now)?;
     check_limits(intent, &limits)?;
     let lineage = state.lineages.get(&facts.step.lineage);
     check_lineage(state, facts)?;
@@ -424,6 +455,13 @@ pub(super) fn admit_completion(
     let (_, intent) = row.as_ref();
     match &intent.facts {
         Facts::System(facts) => check_principal(state, intent, facts),
+        Facts::Canary(facts) => {
+            if state.enforcement.revoked.contains(ordinal) {
+                return Err(Reject::Conflict("it was revoked before it was issued".to_owned()));
+            }
+            check_limits(intent, &canary_limits(state, &facts.gateway)?)?;
+            check_key(state, intent.key)
+        }
         Facts::Access(facts) => {
             let cut = ordinal <= state.enforcement.cutoff(facts);
             if cut || state.enforcement.revoked.contains(ordinal) {

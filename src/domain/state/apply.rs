@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet};
 use thiserror::Error;
 
 use super::causes::{Causes, RevocationCause, reason_of};
-use super::tables::{Issued, KeyHolder, Lineage, Proposal, Settings, Token};
+use super::tables::{Canary, Issued, KeyHolder, Lineage, Proposal, Settings, Token};
 use super::{REQUESTS_MAX, State};
 use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, Mandate, SignedMandate, verify};
 use crate::domain::authority::AuthorityState;
@@ -126,6 +126,7 @@ impl State {
             keys: OrdMap::new(),
             clock: None,
             causes: Causes::default(),
+            canaries: OrdMap::new(),
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);
@@ -408,6 +409,14 @@ impl State {
                 let generation =
                     self.system_certificates.get(&facts.principal).map_or(1, |last| last.generation + 1);
                 self.system_certificates.insert(facts.principal.clone(), issued(generation));
+            }
+            Facts::Canary(facts) => {
+                let generation = self.canaries.get(facts).map_or(1, |last| last.issued.generation + 1);
+                let canary = Canary { serial: intent.serial, issued: issued(generation) };
+                self.keys.insert(intent.key, KeyHolder::Canary(facts.gateway.clone()));
+                if let Some(before) = self.canaries.insert(facts.clone(), canary) {
+                    self.keys.remove(&before.issued.key);
+                }
             }
         }
         Ok(())

@@ -194,6 +194,22 @@ impl State {
         }
     }
 
+    /// The same for a canary, of which nothing else can be said: a list that named both canaries of a gateway whenever
+    /// everything is stopped would show nothing.
+    pub fn canary_withdrawal(&self, issuer: AuthorityId, ordinal: Ordinal) -> Option<Withdrawal> {
+        let set = &self.enforcement;
+        let cause = |taken| self.causes.rows.get(&taken).copied();
+        if set.issuers.contains(&issuer) {
+            Some(Withdrawal::Revoked(cause(Taken::Issuer(issuer))))
+        } else if set.revoked.contains(ordinal) {
+            Some(Withdrawal::Revoked(cause(Taken::Certificate(ordinal))))
+        } else if set.held.contains(ordinal) {
+            Some(Withdrawal::Held(cause(Taken::Held(ordinal))))
+        } else {
+            None
+        }
+    }
+
     /// When an authority was revoked, and why.
     pub fn authority_revoked(&self, authority: AuthorityId) -> Option<RevocationCause> {
         self.causes.rows.get(&Taken::Issuer(authority)).copied()

@@ -14,7 +14,7 @@ use minicbor::{Decode, Encode};
 
 use super::authority::{Authority, AuthorityState};
 use super::bundle::Bundle;
-use super::certificate::{AuthorityKind, Certificate, PrincipalKind, SystemFacts};
+use super::certificate::{AuthorityKind, CanaryFacts, Certificate, PrincipalKind, SystemFacts};
 use super::codec::{map, rows, set, shared};
 use super::command::ObjectRef;
 use super::enforce::{CardLookup, EnforcementSet, Position, SubjectLookup, View};
@@ -32,7 +32,7 @@ use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
 pub use apply::{Admitted, Applied, ApplyFault};
 pub use causes::{Causes, RevocationCause, Withdrawal};
-pub use tables::{Issued, KeyHolder, Lineage, Proposal, Settings, Token};
+pub use tables::{Canary, Issued, KeyHolder, Lineage, Proposal, Settings, Token};
 
 /// How many requests are remembered for idempotent retries. The oldest is forgotten first; a client that retries a
 /// request after that many others gets the refusal of its second attempt instead of the answer of its first.
@@ -144,6 +144,10 @@ pub struct State {
     /// Why what is taken away was, for revocation lists.
     #[n(27)]
     pub causes: Causes,
+    /// The last canaries of each gateway.
+    #[n(28)]
+    #[cbor(with = "map")]
+    pub canaries: OrdMap<CanaryFacts, Canary>,
 }
 
 /// A clock that officers accepted.

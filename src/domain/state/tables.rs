@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::domain::approval::SignedMandate;
+use crate::domain::certificate::Serial;
 use crate::domain::event::Genesis;
 use crate::domain::id::{Digest, LineageId, Ordinal, PrincipalId, ProposalId, Seq, SubjectId, TokenId};
 use crate::domain::time::Timestamp;
@@ -45,6 +46,9 @@ pub enum KeyHolder {
     /// It is registered for a principal, who may have been removed since.
     #[n(1)]
     Principal(#[n(0)] PrincipalId),
+    /// A canary of this gateway carries it.
+    #[n(2)]
+    Canary(#[n(0)] PrincipalId),
 }
 
 /// A one-time enrollment token.
@@ -91,6 +95,17 @@ pub struct Issued {
     /// Its `notAfter`.
     #[n(6)]
     pub not_after: Timestamp,
+}
+
+/// The last canary of one side of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Canary {
+    /// Its serial, for the lists that name it.
+    #[n(0)]
+    pub serial: Serial,
+    /// The certificate.
+    #[n(1)]
+    pub issued: Issued,
 }
 
 /// A chain of renewals.

@@ -36,7 +36,7 @@ use self::ledger::{Fault, Heard, Ledger};
 use self::name::Name;
 use self::node::Promises;
 use crate::app::{Admission, App, CrlNumber, Error, Term, TrustSet};
-use crate::domain::certificate::Serial;
+use crate::domain::certificate::{CanaryFacts, CanarySide, Serial};
 use crate::domain::enforce::message::{NACK_DETAIL_LEN_MAX, Nack, NackCode};
 use crate::domain::id::{PrincipalId, Seq};
 use crate::domain::state::State;
@@ -168,9 +168,13 @@ impl SecretDiscoveryService for Secrets {
     }
 }
 
-/// The two canaries of a gateway. None is registered: their certificates come with the agent.
-const fn canaries(_state: &State, _gateway: &PrincipalId) -> Option<[Serial; 2]> {
-    None
+/// The two canaries of a gateway, if it has them.
+fn canaries(state: &State, gateway: &PrincipalId) -> Option<[Serial; 2]> {
+    let of = |side| {
+        let canary = state.canaries.get(&CanaryFacts { gateway: gateway.clone(), side })?;
+        Some(canary.serial)
+    };
+    Some([of(CanarySide::A)?, of(CanarySide::B)?])
 }
 
 fn admission<T>(request: &Request<T>) -> Result<Admission, Status> {

@@ -54,7 +54,8 @@ fn every_kind_of_leaf_reads_back_as_it_was_meant() {
         let bundle =
             TrustBundle::new(vec![access.authority.clone(), system_authority.authority.clone()]).unwrap();
         for (content, der) in every_leaf(&access, &system_authority) {
-            let shop = if matches!(content.facts, Facts::Access(_)) { &access } else { &system_authority };
+            let is_system = matches!(content.facts, Facts::System(_));
+            let shop = if is_system { &system_authority } else { &access };
             let unverified = parse(&der, &profile()).unwrap();
             assert_eq!(unverified.names(), content.names);
             let certificate = unverified.verify(&bundle).unwrap();

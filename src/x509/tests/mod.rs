@@ -180,6 +180,11 @@ pub(super) fn every_leaf(access: &Workshop, system_authority: &Workshop) -> Vec<
         .map(|facts| content(Facts::Access(facts)))
         .map(|content| (content.clone(), access.leaf(&content)))
         .collect();
+    for side in CanarySide::ALL {
+        let content =
+            content(Facts::Canary(CanaryFacts { gateway: "gw-eu-1".parse().unwrap(), side: *side }));
+        out.push((content.clone(), access.leaf(&content)));
+    }
     for kind in PrincipalKind::ALL {
         let content = system(*kind);
         out.push((content.clone(), system_authority.leaf(&content)));

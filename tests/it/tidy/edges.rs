@@ -44,6 +44,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rpc", &["app", "wire", "pb", "domain", "env", "x509", "journal", "feed", "views", "metrics"]),
     ("envoy", &["app", "wire", "pb", "domain", "env", "feed"]),
     ("client", &["wire", "x509", "env", "pb", "domain"]),
+    // Beside a proxy: a gate, and the proxy's question as Envoy's is answered.
+    ("agent", &["client", "config", "envoy", "pb", "x509", "domain", "env"]),
     (
         "server",
         &[
@@ -58,6 +60,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server",
             "config",
             "telemetry",
+            "agent",
             "client",
             "app",
             "feed",
@@ -79,10 +82,10 @@ const ROOMS: &[(&str, &[&str])] = &[
 const CRATES: &[(&[&str], &[&str])] = &[
     (
         &["tonic", "tonic_prost", "tonic_types", "tonic_health", "tonic_reflection"],
-        &["pb", "rpc", "envoy", "client", "server", "cli::remote"],
+        &["pb", "rpc", "envoy", "client", "agent", "server", "cli::remote"],
     ),
     (&["prometheus_client"], &["metrics"]),
-    (&["hyper", "http_body_util", "httpdate"], &["server"]),
+    (&["hyper", "http_body_util", "httpdate"], &["server", "agent"]),
     (&["sled"], &["views::disk"]),
     (&["rcgen", "x509_parser"], &["x509", "ca"]),
     (&["serde", "toml"], &["policy", "config", "cli"]),

@@ -26,7 +26,7 @@ fn scene() -> (World, EntityId, SubjectId) {
 fn facts(certificate: &Certificate) -> crate::domain::certificate::AccessFacts {
     match &certificate.facts {
         Facts::Access(facts) => facts.clone(),
-        Facts::System(_) => panic!("not an access certificate"),
+        Facts::System(_) | Facts::Canary(_) => panic!("not an access certificate"),
     }
 }
 

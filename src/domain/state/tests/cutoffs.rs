@@ -201,7 +201,9 @@ fn each_scope_of_revocation_reaches_its_own_and_nobody_else() {
     let all = [here, here, there, colleague].map(|subject| world.enroll(subject).unwrap());
     let lineage = match &all[0].facts {
         crate::domain::certificate::Facts::Access(facts) => facts.step.lineage,
-        crate::domain::certificate::Facts::System(_) => panic!("not an access certificate"),
+        crate::domain::certificate::Facts::System(_) | crate::domain::certificate::Facts::Canary(_) => {
+            panic!("not an access certificate")
+        }
     };
     let reached = |scope| {
         let mut state = world.state.clone();

@@ -1,8 +1,8 @@
 use super::{assert_lines, spelled};
 use crate::domain::approval::{Approval, Basis, Mandate, SignedMandate};
 use crate::domain::certificate::{
-    AccessFacts, AuthorityKind, EntityFacts, Facts, LineageStep, PersonFacts, PrincipalKind, Serial,
-    SystemFacts,
+    AccessFacts, AuthorityKind, CanaryFacts, CanarySide, EntityFacts, Facts, LineageStep, PersonFacts,
+    PrincipalKind, Serial, SystemFacts,
 };
 use crate::domain::codec::to_bytes;
 use crate::domain::command::{Command, ObjectRef};
@@ -68,10 +68,12 @@ fn intent(authority: AuthorityKind, facts: Facts, cause: Cause) -> Event {
 
 fn intents() -> Vec<Event> {
     let officer = SystemFacts { kind: PrincipalKind::Officer, principal: "alice".parse().unwrap() };
+    let canary = CanaryFacts { gateway: "gw-1".parse().unwrap(), side: CanarySide::B };
     vec![
         intent(AuthorityKind::Access, access(true), Cause::Enroll(TOKEN)),
         intent(AuthorityKind::Access, access(false), Cause::Renew(Ordinal(9))),
         intent(AuthorityKind::System, Facts::System(officer), Cause::Register("alice".parse().unwrap())),
+        intent(AuthorityKind::Access, Facts::Canary(canary), Cause::Register("gw-1".parse().unwrap())),
     ]
 }
 
@@ -146,6 +148,7 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         9 cert.intended sha256 4987228f4fb30daf1fd08d034360521c679319018dbad964cfc97e1b3f2d1fc1
         9 cert.intended sha256 c08cbe723a8574b038c7179f20eb452f02a5052109a617b498231fe14e835281
         9 cert.intended sha256 1d351230d552d989507eeaf70b42b0431ad2897987eaae413e8a9d0b0950ca73
+        9 cert.intended sha256 4a9d1cbb39ad11dfaac4829935a2e341e30696324526323122b2e75656dfdd9c
         10 cert.issued 820a8400199f6c44dddddddd58200707070707070707070707070707070707070707070707070707070707070707
         11 lineage.locked 820b815005050505050505050505050505050505
         12 ordinals.announced 820c81194e20

@@ -1,6 +1,6 @@
 use super::assert_lines;
 use crate::domain::authority::AuthorityState;
-use crate::domain::certificate::{AuthorityKind, PrincipalKind};
+use crate::domain::certificate::{AuthorityKind, CanarySide, PrincipalKind};
 use crate::domain::codec::to_bytes;
 use crate::domain::decision::{Access, CredentialFault, Denial, Gate, Legal, LegalReason, TransactionKind};
 use crate::domain::determination::{DeterminationKind, DeterminationState, Limb};
@@ -40,6 +40,7 @@ fn every_word_keeps_its_number_and_its_spelling() {
         Assurance,
         AuthorityKind,
         AuthorityState,
+        CanarySide,
         CredentialFault,
         Denial,
         DeterminationKind,
@@ -70,6 +71,7 @@ fn every_word_keeps_its_number_and_its_spelling() {
         Assurance: 1=IAL1 2=IAL2 3=IAL3
         AuthorityKind: 0=ACCESS 1=SYSTEM
         AuthorityState: 0=ACTIVE 1=REVOKED
+        CanarySide: 0=a 1=b
         CredentialFault: 0=CREDENTIAL_INVALID 1=CREDENTIAL_NOT_YET_VALID 2=CREDENTIAL_EXPIRED 3=CREDENTIAL_WRONG_KIND 4=CREDENTIAL_NOT_ISSUED 5=CREDENTIAL_REVOKED 6=CREDENTIAL_HELD 7=CREDENTIAL_LINEAGE_LOCKED 8=CREDENTIAL_STALE
         Denial: 0=STATE_UNAVAILABLE 1=CLOCK_UNTRUSTED 2=STALE_VIEW 3=CREDENTIAL_INVALID 4=CREDENTIAL_NOT_YET_VALID 5=CREDENTIAL_EXPIRED 6=CREDENTIAL_WRONG_KIND 7=CREDENTIAL_NOT_ISSUED 8=CREDENTIAL_REVOKED 9=CREDENTIAL_HELD 10=CREDENTIAL_LINEAGE_LOCKED 11=CREDENTIAL_STALE 12=EMERGENCY_STOP 13=MODEL_UNKNOWN 14=PARTY_DENIED 15=SCREENING_PENDING 16=SCREENING_STALE 17=EMBARGO 18=MI_END_USER 19=END_USER_UNIDENTIFIED 20=ACCESS_FORM_NOT_GRANTED 21=MODEL_NOT_LISTED 22=SERVER_DID_NOT_ANSWER
         DeterminationKind: 0=IS_INFORMED_NOTICE 1=IMPOSE 2=LIFT_FOR_BENEFICIARIES 3=CONDITION 4=RESCIND 5=ENJOIN 6=CLARIFY
