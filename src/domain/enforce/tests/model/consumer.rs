@@ -13,8 +13,8 @@ use crate::domain::enforce::{About, CLOCK_OFFSET_MAX_MS, Claim, SessionKey, list
 use crate::domain::id::Seq;
 use crate::domain::time::Timestamp;
 
-/// Where the wall clock stands at first. A signature falls anywhere in a second.
-const WALL_MS: i64 = 1_782_561_600_999;
+/// Where the wall clock stands at first: at the beginning of a second, where rounding down takes nothing from a list.
+const WALL_MS: i64 = 1_782_561_600_000;
 
 /// A signed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
