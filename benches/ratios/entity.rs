@@ -13,7 +13,7 @@ use countersign::pb::subscribe_response::Message as Down;
 use prost::Message as _;
 use tonic::Streaming;
 
-use crate::fanout::{ANSWER_LEN_MAX, revoke_ms, target};
+use crate::fanout::{ANSWER_LEN_MAX, SETTLE, revoke_ms, target};
 use crate::fleet::{Conduct, Fleet};
 use crate::issue::{prepare, redeem};
 use crate::measure::{Row, median};
@@ -88,6 +88,7 @@ struct Cost {
 async fn measure(world: &World, entities: [EntityId; 2]) -> (Cost, Cost) {
     let target = target(world, Conduct::Enforce, GATEWAYS).await;
     let fleet = Fleet::start(world.dir.path(), &target, Conduct::Enforce, GATEWAYS).await;
+    tokio::time::sleep(SETTLE).await;
     let (up, mut down) = subscribed(world, "gw-witness").await;
     let mut client = RevocationServiceClient::new(world.alice()).max_decoding_message_size(ANSWER_LEN_MAX);
     let mut costs = [(); 2].map(|()| (0.0_f64, 0.0_f64, Vec::new()));

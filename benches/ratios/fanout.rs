@@ -36,8 +36,8 @@ use crate::world::World;
 
 /// Connections of one registered gateway: runs of it, of which the service allows 256.
 const RUNS_EACH: usize = 250;
-/// How long a fleet is left alone before memory is read: some Pings.
-const SETTLE: Duration = Duration::from_secs(8);
+/// How long a fleet is left alone before anything is measured: some Pings, after which all of it has leases.
+pub(crate) const SETTLE: Duration = Duration::from_secs(8);
 /// How long all acknowledgements of one round may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
