@@ -159,6 +159,8 @@ impl App {
         let (app, as_of, listed) = (Arc::clone(self), Arc::clone(&state), content.clone());
         let (set, signed_at) =
             blocking(move || app.sign_set((term, canary), &as_of, listed.as_deref())).await?;
+        // It took a while: the clock it was signed by may not be believed any more.
+        self.vouch_for(term, &self.state())?;
         if canary.is_none() {
             let kept = Kept { set: set.clone(), changed: state.feed_seq, content, signed_at };
             *slot(&mut self.trust.kept(), term) = Some(kept);

@@ -344,7 +344,8 @@ async fn an_unleased_set_is_shown_and_waited_for_by_nobody() {
     let entity = world.partner().await;
     let (subject, _) = world.colleague(entity).await;
     let gateway = world.gateway("gw-1").await;
-    let mut stream = Delta::open(&world, &gateway, &[], &[UNLEASED]).await.unwrap();
+    let asks = ["per_request"];
+    let mut stream = Delta::open(&world, &gateway, &asks, &[UNLEASED]).await.unwrap();
     let first = stream.next().await;
     assert_eq!(first.resources[0].name, UNLEASED);
     let row = world.row("gw-1", |row| row.connected).await;
@@ -355,6 +356,19 @@ async fn an_unleased_set_is_shown_and_waited_for_by_nobody() {
     assert_eq!(report.status, i32::from(pb::EnforcementStatus::Enforced), "{report:?}");
     let second = stream.next().await;
     assert!(second.resources[0].version > first.resources[0].version, "it is pushed all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unleased_set_of_who_does_not_ask_at_every_request_is_weak_and_waited_for_by_nobody() {
+    let world = World::start().await;
+    let entity = world.partner().await;
+    let (subject, _) = world.colleague(entity).await;
+    let gateway = world.gateway("gw-1").await;
+    let mut stream = Delta::open(&world, &gateway, &[], &[UNLEASED]).await.unwrap();
+    stream.next().await;
+    let report = done(world.begin(revoke(subject)).await).await;
+    assert_eq!((report.weak.as_slice(), report.pending.len()), (&["gw-1".to_owned()][..], 0), "{report:?}");
+    assert_eq!(report.status, i32::from(pb::EnforcementStatus::Partial), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

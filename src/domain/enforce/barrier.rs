@@ -140,11 +140,10 @@ impl Barrier {
         report
     }
 
-    /// Has this participant neither acknowledged it nor is provably closed?
+    /// Has this participant neither acknowledged it nor is provably closed? After the bound that is one whose lease was
+    /// extended since: it permits nothing without the record, but has not said that it closed what the record closes.
     pub fn awaits(&self, participant: &Participant, boot_ms: u64) -> bool {
         let holds_lease = |sent: u64| boot_ms < sent.saturating_add(bound_ms(self.lease_ms));
-        participant.acked < self.at.seq
-            && boot_ms < self.bound_at_ms()
-            && participant.last_pong_ms.is_some_and(holds_lease)
+        participant.acked < self.at.seq && participant.last_pong_ms.is_some_and(holds_lease)
     }
 }

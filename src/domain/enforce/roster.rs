@@ -101,9 +101,10 @@ struct Row {
 }
 
 impl Row {
-    /// Does anybody have to wait for it? Who is pushed sets promises nothing before the first leased one.
+    /// Is it named in reports? Who is pushed sets and asks at every request has promised nothing before the first leased
+    /// one. Who does not ask is known to let the revoked in for as long as its set lasts.
     const fn is_participant(&self) -> bool {
-        !self.is_pushed || self.last_pong_ms.is_some()
+        !self.is_pushed || self.last_pong_ms.is_some() || !self.about.strength.per_request
     }
 
     fn participant(&self) -> Participant {
@@ -120,6 +121,8 @@ pub struct Roster {
     started_ms: u64,
     is_first_run: bool,
     lease_ms_max: u32,
+    /// The last run of each gateway that left and may have been paused, and until when it may still hold a lease.
+    paused: BTreeMap<PrincipalId, (BootId, u64)>,
 }
 
 impl Roster {
@@ -132,6 +135,7 @@ impl Roster {
             started_ms,
             is_first_run: false,
             lease_ms_max: lease_ms,
+            paused: BTreeMap::new(),
         }
     }
 
@@ -288,10 +292,17 @@ impl Roster {
         if !is_idle && self.rows.len() < SESSIONS_MAX / 2 {
             return;
         }
-        let bound_ms = self.bound_ms();
-        self.rows.retain(|_, row| {
-            let kept_ms = if row.about.strength.pausable { PAUSED_KEPT_MS.max(bound_ms) } else { bound_ms };
-            row.is_connected || row.last_pong_ms.is_some_and(|sent| now_ms < sent.saturating_add(kept_ms))
+        let (bound_ms, paused) = (self.bound_ms(), &mut self.paused);
+        paused.retain(|_, (_, until_ms)| now_ms < *until_ms);
+        self.rows.retain(|(gateway, boot), row| {
+            let sent = row.last_pong_ms;
+            let is_kept = row.is_connected || sent.is_some_and(|sent| now_ms < sent.saturating_add(bound_ms));
+            if let Some(sent) = sent.filter(|_| !is_kept && row.about.strength.pausable) {
+                let until_ms = sent.saturating_add(PAUSED_KEPT_MS);
+                let last = paused.entry(gateway.clone()).or_insert((*boot, until_ms));
+                *last = if last.1 < until_ms { (*boot, until_ms) } else { *last };
+            }
+            is_kept
         });
     }
 
@@ -310,6 +321,10 @@ impl Roster {
         };
         let participants = self.rows.iter().filter(|(_, row)| row.is_participant());
         let mut report = barrier.report(participants.map(participant), is_complete, now_ms);
+        let paused = self.paused.iter().filter(|(_, (_, until_ms))| now_ms < *until_ms);
+        let left =
+            paused.map(|(id, (boot, _))| (id.clone(), *boot)).filter(|key| !self.rows.contains_key(key));
+        report.weak.extend(left.map(|(id, boot)| ParticipantId::Gateway(id, boot)));
         if own.published >= at && own.unsent.is_none_or(|seq| seq >= at.seq) {
             report.acked.push(ParticipantId::Server);
         } else {

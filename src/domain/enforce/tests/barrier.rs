@@ -1,9 +1,11 @@
 //! The barrier: what counts as enforced, and who is in which list.
 
+use crate::domain::enforce::message::Strength;
 use crate::domain::enforce::{
-    Barrier, BarrierReport, EnforcedBy, LEASE_MAX_MS, Participant, ParticipantId, Position, bound_ms,
+    About, Barrier, BarrierReport, EnforcedBy, LEASE_MAX_MS, OwnPath, Participant, ParticipantId, Position,
+    Roster, bound_ms,
 };
-use crate::domain::id::{BootId, Epoch, Seq};
+use crate::domain::id::{BootId, Epoch, PrincipalId, Seq};
 
 const AT: Position = Position { epoch: Epoch(1), seq: Seq(10) };
 const COMMITTED_MS: u64 = 100_000;
@@ -56,12 +58,15 @@ fn one_that_has_not_acknowledged_keeps_it_pending_until_its_lease_is_over() {
 }
 
 #[test]
-fn a_pong_after_the_commit_postpones_the_proof_until_the_bound() {
+fn a_lease_that_was_extended_after_the_commit_is_waited_for() {
     let busy = [("busy", participant(9, Some(COMMITTED_MS + 5_000)))];
     let bound_at_ms = COMMITTED_MS + bound_ms(LEASE_MS);
     assert_eq!(report(&busy, true, bound_at_ms - 1).pending, [gateway("busy")]);
-    // A Pong after the commit names a head that the gateway has not applied, so it extended nothing.
-    assert_eq!(report(&busy, true, bound_at_ms).lease_expired, [gateway("busy")]);
+    // It permits nothing without the record, but may still hold connections open that the record closes.
+    let at_bound = report(&busy, true, bound_at_ms);
+    assert_eq!((at_bound.pending.as_slice(), at_bound.is_enforced()), ([gateway("busy")].as_slice(), false));
+    let over = report(&busy, true, bound_at_ms + 5_000);
+    assert_eq!((over.lease_expired.as_slice(), over.is_enforced()), ([gateway("busy")].as_slice(), true));
 }
 
 #[test]
@@ -125,4 +130,29 @@ fn participants_are_named_by_gateway_and_told_apart_by_run() {
         [1, 2].map(|run| ParticipantId::Gateway("edge-1".parse().unwrap(), BootId::from_bytes([run; 16])));
     assert!(first != second && first.to_string() == "edge-1" && second.to_string() == "edge-1");
     assert_eq!(ParticipantId::Server.to_string(), "server");
+}
+
+#[test]
+fn a_gateway_that_can_be_paused_and_flaps_keeps_its_place_and_stays_in_doubt() {
+    let gateway: PrincipalId = "edge-1".parse().unwrap();
+    let strength =
+        Strength { pausable: true, per_request: true, resumption_off: true, ..Strength::default() };
+    let about = About { agent: None, adapter: None, strength, from: None };
+    let at = Position { seq: Seq(10), ..Position::default() };
+    let own = OwnPath { published: at, unsent: None };
+    let mut roster = Roster::new(0, LEASE_MS);
+    roster.begin_first_run();
+    let mut now_ms = 0;
+    for run in 0..300_u16 {
+        let mut boot = [0; 16];
+        boot[..2].copy_from_slice(&run.to_be_bytes());
+        let key = (gateway.clone(), BootId::from_bytes(boot));
+        let connection = roster.enter_pushed(key.clone(), about.clone()).unwrap();
+        assert!(roster.push((&key, connection), (at.seq, now_ms), at.seq));
+        roster.leave(&key, connection);
+        now_ms += bound_ms(LEASE_MS);
+        roster.forget(now_ms, true);
+        assert_eq!(roster.report(at, now_ms, own, now_ms).report.weak.len(), 1, "its last run");
+    }
+    assert!(roster.report(at, now_ms + 3_600_000, own, now_ms + 3_600_000).report.is_enforced());
 }
