@@ -36,6 +36,7 @@ const OURS: &[&str] = &[
     JOURNAL,
     OFFICERS,
     TRUST,
+    "decisions",
     "snapshots",
     "views",
     "server-certificate.pem",
