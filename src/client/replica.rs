@@ -370,7 +370,9 @@ impl Replica {
                 begin.position.seq
             )));
         }
-        self.link = Link::Loading(Loading { begin, parts: 0, data: Vec::new() });
+        // What is compressed is shorter, and what the system gives costs nothing until it is written to.
+        let data = Vec::with_capacity(usize::try_from(begin.len).unwrap_or_default());
+        self.link = Link::Loading(Loading { begin, parts: 0, data });
         Ok(Taken::default())
     }
 

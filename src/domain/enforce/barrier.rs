@@ -36,6 +36,9 @@ pub struct Participant {
     /// When the last Pong was sent to it, or the last trust set for it was signed, in milliseconds of the server's boot
     /// clock; none: it never had a lease.
     pub last_pong_ms: Option<u64>,
+    /// What extends its lease after the commit brings the record itself, so that the bound closes it: it is pushed trust
+    /// sets.
+    pub is_pushed: bool,
     /// It cannot promise all of enforcement (per request, within 250 ms, streams cut, a clock that never pauses).
     pub is_weak: bool,
 }
@@ -144,6 +147,7 @@ impl Barrier {
     /// extended since: it permits nothing without the record, but has not said that it closed what the record closes.
     pub fn awaits(&self, participant: &Participant, boot_ms: u64) -> bool {
         let holds_lease = |sent: u64| boot_ms < sent.saturating_add(bound_ms(self.lease_ms));
-        participant.acked < self.at.seq && participant.last_pong_ms.is_some_and(holds_lease)
+        let is_bounded = participant.is_pushed && boot_ms >= self.bound_at_ms();
+        participant.acked < self.at.seq && !is_bounded && participant.last_pong_ms.is_some_and(holds_lease)
     }
 }

@@ -109,7 +109,8 @@ impl Row {
 
     fn participant(&self) -> Participant {
         let is_weak = self.about.strength.is_weak();
-        Participant { acked: self.acked, last_pong_ms: self.last_pong_ms, is_weak }
+        let Self { acked, last_pong_ms, is_pushed, .. } = *self;
+        Participant { acked, last_pong_ms, is_pushed, is_weak }
     }
 }
 

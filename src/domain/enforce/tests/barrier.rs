@@ -17,7 +17,7 @@ fn gateway(name: &str) -> ParticipantId {
 
 /// A gateway that acknowledged up to a record and was last sent a Pong then.
 fn participant(acked: u64, last_pong_ms: Option<u64>) -> Participant {
-    Participant { acked: Seq(acked), last_pong_ms, is_weak: false }
+    Participant { acked: Seq(acked), last_pong_ms, is_pushed: false, is_weak: false }
 }
 
 fn report(participants: &[(&str, Participant)], is_complete: bool, boot_ms: u64) -> BarrierReport {
@@ -65,6 +65,9 @@ fn a_lease_that_was_extended_after_the_commit_is_waited_for() {
     // It permits nothing without the record, but may still hold connections open that the record closes.
     let at_bound = report(&busy, true, bound_at_ms);
     assert_eq!((at_bound.pending.as_slice(), at_bound.is_enforced()), ([gateway("busy")].as_slice(), false));
+    let pushed = Participant { is_pushed: true, ..participant(9, Some(COMMITTED_MS + 5_000)) };
+    let pushed = report(&[("pushed", pushed)], true, bound_at_ms);
+    assert_eq!(pushed.lease_expired, [gateway("pushed")], "its last set has the record");
     let over = report(&busy, true, bound_at_ms + 5_000);
     assert_eq!((over.lease_expired.as_slice(), over.is_enforced()), ([gateway("busy")].as_slice(), true));
 }
