@@ -13,7 +13,6 @@ use tonic::codegen::http::{
 };
 use tower::{Layer, Service};
 
-use super::ask::Answer;
 use super::connections::{Barred, Connection, Connections};
 use super::gate::{Gate, Shared};
 use super::question::Question;
@@ -143,12 +142,7 @@ impl Decider {
     ) -> Result<(Permit, Connection), Code> {
         let PeerLeaf(leaf) = leaf.ok_or(Code::from(Denial::CredentialInvalid.as_str()))?;
         let question = question.ok_or(Code::from(Denial::ModelUnknown.as_str()))?;
-        let answer: Answer = self.shared.decide_or_ask(&leaf, &question.request()).await;
-        if !answer.is_permit {
-            return Err(answer.code.into());
-        }
-        let stream =
-            self.connections.register_stream(&leaf, question).map_err(|Barred(code)| Code::from(code))?;
+        let (answer, stream) = self.shared.admit(&self.connections, &leaf, question).await?;
         Ok((Permit { as_of: answer.as_of, good_until_boot_ms: answer.good_until_boot_ms }, stream))
     }
 }
