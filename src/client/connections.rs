@@ -126,6 +126,10 @@ impl Connection {
         self.signal.wait().await
     }
 
+    pub(super) fn signal(&self) -> Arc<Signal> {
+        Arc::clone(&self.signal)
+    }
+
     /// Why the connection must be closed, if it must.
     pub fn why_denied(&self) -> Option<&'static str> {
         self.signal.why()

@@ -3,11 +3,13 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tonic::codegen::http::{
     HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
 };
@@ -128,7 +130,7 @@ where
                 code = stream.denied() => return Ok(denied(code, is_grpc)),
                 answer = inner.call(Request::from_parts(parts, body)) => answer?,
             };
-            Ok(answer.map(|inner| GateBody::of(inner, stream)))
+            Ok(answer.map(|inner| GateBody::of(inner, stream, &gate.shared.runtime)))
         })
     }
 }
@@ -174,22 +176,69 @@ fn denied<B: Default>(code: &str, is_grpc: bool) -> Response<GateBody<B>> {
     response
 }
 
-/// The body of an answer, which ends with an error when its holder is denied.
+/// The body of an answer, which ends with an error when its holder is denied. Then it lets go of what it streams from,
+/// whether or not anybody polls it: a client that does not read holds no acknowledgement back.
 pub struct GateBody<B> {
+    source: Source<B>,
+}
+
+enum Source<B> {
+    /// Of a denial.
+    Unwatched(Pin<Box<B>>),
+    Watched(Watched<B>),
+    /// It was cut, and said so.
+    Cut,
+}
+
+struct Watched<B> {
+    /// None: it was cut.
+    open: Arc<Mutex<Option<Open<B>>>>,
+    denied: Pin<Box<dyn Future<Output = &'static str> + Send>>,
+    watch: AbortHandle,
+}
+
+struct Open<B> {
     // In this order: what it streams from is let go before it is said to be.
     inner: Pin<Box<B>>,
-    denied: Option<Pin<Box<dyn Future<Output = &'static str> + Send>>>,
+    _stream: Connection,
+}
+
+fn lock<B>(open: &Mutex<Option<Open<B>>>) -> MutexGuard<'_, Option<Open<B>>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets go of it, outside of the lock.
+fn cut<B>(open: &Mutex<Option<Open<B>>>) {
+    let open = lock(open).take();
+    drop(open);
+}
+
+impl<B> Drop for Watched<B> {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
 }
 
 impl<B: Default> Default for GateBody<B> {
     fn default() -> Self {
-        Self { inner: Box::pin(B::default()), denied: None }
+        Self { source: Source::Unwatched(Box::pin(B::default())) }
     }
 }
 
-impl<B> GateBody<B> {
-    fn of(inner: B, stream: Connection) -> Self {
-        Self { inner: Box::pin(inner), denied: Some(Box::pin(async move { stream.denied().await })) }
+impl<B: Send + 'static> GateBody<B> {
+    fn of(inner: B, stream: Connection, runtime: &Handle) -> Self {
+        let (signal, watched) = (stream.signal(), stream.signal());
+        let open = Arc::new(Mutex::new(Some(Open { inner: Box::pin(inner), _stream: stream })));
+        let weak = Arc::downgrade(&open);
+        // Beside the polls: a server does not poll a body while the client gives it no window (RFC 9113 section 5.2).
+        let watch = runtime.spawn(async move {
+            watched.wait().await;
+            if let Some(open) = weak.upgrade() {
+                cut(&open);
+            }
+        });
+        let denied = Box::pin(async move { signal.wait().await });
+        Self { source: Source::Watched(Watched { open, denied, watch: watch.abort_handle() }) }
     }
 }
 
@@ -206,20 +255,41 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        if let Some(denied) = &mut self.denied
-            && let Poll::Ready(code) = denied.as_mut().poll(context)
+        if let Source::Watched(watched) = &mut self.source
+            && let Poll::Ready(code) = watched.denied.as_mut().poll(context)
         {
-            self.denied = None;
+            cut(&watched.open);
+            self.source = Source::Cut;
             return Poll::Ready(Some(Err(Box::new(Barred(code)))));
         }
-        self.inner.as_mut().poll_frame(context).map_err(Into::into)
+        match &mut self.source {
+            Source::Unwatched(inner) => inner.as_mut().poll_frame(context).map_err(Into::into),
+            Source::Watched(watched) => match lock(&watched.open).as_mut() {
+                Some(open) => open.inner.as_mut().poll_frame(context).map_err(Into::into),
+                // Cut since the look above, which is told then.
+                None => Poll::Pending,
+            },
+            Source::Cut => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.source {
+            Source::Unwatched(inner) => inner.is_end_stream(),
+            Source::Watched(watched) => {
+                lock(&watched.open).as_ref().is_some_and(|open| open.inner.is_end_stream())
+            }
+            Source::Cut => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.source {
+            Source::Unwatched(inner) => inner.size_hint(),
+            Source::Watched(watched) => {
+                lock(&watched.open).as_ref().map(|open| open.inner.size_hint()).unwrap_or_default()
+            }
+            Source::Cut => SizeHint::with_exact(0),
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::domain::certificate::AuthorityKind;
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::id::Ordinal;
 use crate::domain::revocation::StopScope;
+use crate::env::Clock;
 use crate::feed::tests::world::*;
 
 async fn model(request: Request<Empty<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -65,8 +66,16 @@ async fn requests_are_decided_denied_with_their_code_and_cut() {
     let mut open = ask(&format!("/{MODEL}"), "text/plain").await.unwrap().into_body();
     let at = world.commit(vec![EnforcementEvent::Stopped(StopScope::Model(MODEL.parse().unwrap()))], &[]);
     eventually(|| gate.status().position >= at).await;
+    // It is let go though nobody polls it, so the record is acknowledged.
+    let enforced = world.feed.wait_enforced(at, world.clock.boot_ms(), None);
+    let report = tokio::time::timeout(Duration::from_secs(20), enforced).await.expect("in time");
+    assert!(report.is_enforced(), "{report:?}");
+    assert_eq!((gate.connections().count(), open.is_end_stream()), (0, false));
     let cut = open.frame().await.unwrap().unwrap_err();
     assert_eq!(cut.to_string(), "no connection: EMERGENCY_STOP");
+    for _ in 0..2 {
+        assert!(open.frame().await.is_none(), "and nothing more");
+    }
     drop(open);
     world.commit(vec![EnforcementEvent::CertificateRevoked(Ordinal(2))], &[]);
     eventually(|| gate.status().position > at).await;
