@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tonic::codegen::http::{
-    HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
 };
 use tower::{Layer, Service};
 
@@ -24,6 +24,8 @@ use crate::domain::enforce::Position;
 
 /// The code of a denial: the same header that the service sends through Envoy.
 const CODE_HEADER: HeaderName = HeaderName::from_static("x-countersign-code");
+/// The code of an upgrade that is refused: no decision about a model.
+const UPGRADE_REFUSED: HeaderValue = HeaderValue::from_static("UPGRADE_REFUSED");
 const GRPC: &str = "application/grpc";
 /// Status codes of gRPC.
 const GRPC_PERMISSION_DENIED: HeaderValue = HeaderValue::from_static("7");
@@ -44,6 +46,9 @@ pub struct Permit {
 
 /// Decides requests. `question` says what a request asks, from its route and from what a trusted edge added, never from
 /// what only the client says; none: it is denied as a request for no model.
+///
+/// What leaves HTTP cannot be cut: an answer that upgrades the connection (101, or 2xx to CONNECT, such as a WebSocket) is
+/// replaced by 501 with the code `UPGRADE_REFUSED`.
 ///
 /// The certificate is the extension [`PeerLeaf`] of the request, or that of [`GateService::of_peer`].
 #[derive(Clone)]
@@ -118,7 +123,7 @@ where
         let question = (self.question)(&parts);
         let is_grpc =
             parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(GRPC.as_bytes()));
-        let gate = self.gate.clone();
+        let (gate, method) = (self.gate.clone(), parts.method.clone());
         Box::pin(async move {
             let (permit, stream) = match gate.admit(leaf, question).await {
                 Ok(admitted) => admitted,
@@ -130,6 +135,9 @@ where
                 code = stream.denied() => return Ok(denied(code, is_grpc)),
                 answer = inner.call(Request::from_parts(parts, body)) => answer?,
             };
+            if is_upgrade(&method, answer.status()) {
+                return Ok(upgrade_refused());
+            }
             Ok(answer.map(|inner| GateBody::of(inner, stream, &gate.shared.runtime)))
         })
     }
@@ -173,6 +181,18 @@ fn denied<B: Default>(code: &str, is_grpc: bool) -> Response<GateBody<B>> {
             if is_unavailable(code) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
         *response.status_mut() = status;
     }
+    response
+}
+
+/// What follows such an answer is no body, and could not be cut (RFC 9110 sections 7.8 and 9.3.6, RFC 8441).
+fn is_upgrade(method: &Method, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (method == Method::CONNECT && status.is_success())
+}
+
+fn upgrade_refused<B: Default>() -> Response<GateBody<B>> {
+    let mut response = Response::new(GateBody::default());
+    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+    response.headers_mut().insert(CODE_HEADER, UPGRADE_REFUSED);
     response
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty, Full};
-use tonic::codegen::http::{Request, Response, StatusCode};
+use tonic::codegen::http::{Method, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::served::{config, eventually, issuer, leaf, serve};
@@ -21,7 +21,11 @@ use crate::feed::tests::world::*;
 
 async fn model(request: Request<Empty<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible> {
     assert!(request.extensions().get::<Permit>().unwrap().good_until_boot_ms.is_some());
-    Ok(Response::new(Full::from("answer")))
+    let mut answer = Response::new(Full::from("answer"));
+    if request.headers().contains_key("upgrade") {
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    }
+    Ok(answer)
 }
 
 fn request_for(path: &str, kind: &str) -> Request<Empty<Bytes>> {
@@ -53,6 +57,17 @@ async fn requests_are_decided_denied_with_their_code_and_cut() {
     let permitted = ask(&format!("/{MODEL}"), "text/plain").await.unwrap();
     assert_eq!(permitted.status(), StatusCode::OK);
     assert_eq!(permitted.into_body().collect().await.unwrap().to_bytes(), "answer");
+    let mut websocket = request_for(&format!("/{MODEL}"), "");
+    websocket.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+    let mut tunnel = request_for(&format!("/{MODEL}"), "");
+    *tunnel.method_mut() = Method::CONNECT;
+    for request in [websocket, tunnel] {
+        let refused = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::NOT_IMPLEMENTED);
+        assert_eq!(refused.headers()["x-countersign-code"], "UPGRADE_REFUSED");
+        assert!(refused.body().is_end_stream());
+    }
+    assert_eq!(gate.connections().count(), 0);
     for path in ["/no-such-model", "/"] {
         let denied = ask(path, "text/plain").await.unwrap();
         assert_eq!(denied.status(), StatusCode::FORBIDDEN);
