@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::connections::{Barred, Connection, Connections};
 use super::gate::{Gate, GateDecision, Shared};
+use super::question::Question;
 use crate::domain::decision::Denial;
 use crate::domain::enforce::{Position, Request};
 use crate::pb::attestation_service_client::AttestationServiceClient;
@@ -102,6 +104,32 @@ impl Shared {
             return answer;
         }
         Answer::refused(decided, Denial::StateUnavailable)
+    }
+
+    /// The same for a stream, which is registered before the answer is reported: what is reported is what the caller gets.
+    ///
+    /// # Errors
+    /// The code of the denial.
+    pub(super) async fn admit(
+        &self,
+        connections: &Connections,
+        leaf_der: &[u8],
+        question: Question,
+    ) -> Result<(Answer, Connection), String> {
+        let request = question.request();
+        let decided = self.judge(leaf_der, &request);
+        let answer = self.answer(&decided, leaf_der, &request).await;
+        let stream = if answer.is_permit {
+            let stream = connections.register_answer(leaf_der, question.clone(), answer.as_of);
+            stream.map_err(|Barred(code)| code.to_owned())
+        } else {
+            Err(answer.code.clone())
+        };
+        let code = stream.as_ref().err().unwrap_or(&answer.code);
+        if self.report(&decided, (stream.is_ok(), code), &request) {
+            return stream.map(|stream| (answer, stream));
+        }
+        Err(Denial::StateUnavailable.as_str().to_owned())
     }
 
     async fn answer(&self, decided: &GateDecision, leaf_der: &[u8], request: &Request<'_>) -> Answer {

@@ -13,7 +13,7 @@ use super::index::{Holder, Signal, Touched};
 use super::question::Question;
 use crate::domain::certificate::Facts;
 use crate::domain::decision::{CredentialFault, Denial, StateFault};
-use crate::domain::enforce::{GateView, Names, decide, validity_fault};
+use crate::domain::enforce::{GateView, Names, Position, decide, validity_fault};
 use crate::domain::id::Seq;
 use crate::domain::policy::PolicyRule;
 use crate::domain::time::Now;
@@ -68,16 +68,27 @@ impl Connections {
     /// # Errors
     /// It may not be at all.
     pub fn register(&self, leaf_der: &[u8]) -> Result<Connection, Barred> {
-        self.enter(leaf_der, None)
+        self.enter(leaf_der, None, None)
     }
 
     /// The same for a stream that serves one question: it is closed as well when the answer would be another, such as by a
-    /// stop of the model, the end of a grant or a new policy. What only the server can decide is not decided again.
+    /// stop of the model, the end of a grant or a new policy. What only the server can decide is not decided again: when a
+    /// record touches such a stream it is closed with `SERVER_DID_NOT_ANSWER`, and the client may ask again on a new one.
     ///
     /// # Errors
     /// It may not be at all.
     pub fn register_stream(&self, leaf_der: &[u8], question: Question) -> Result<Connection, Barred> {
-        self.enter(leaf_der, Some(question))
+        self.enter(leaf_der, Some(question), None)
+    }
+
+    /// The same for an answer on this state of the world: what it did not see and only the server can judge bars it.
+    pub(super) fn register_answer(
+        &self,
+        leaf_der: &[u8],
+        question: Question,
+        as_of: Position,
+    ) -> Result<Connection, Barred> {
+        self.enter(leaf_der, Some(question), Some(as_of))
     }
 
     /// How many are open.
@@ -85,7 +96,12 @@ impl Connections {
         self.shared.index.len()
     }
 
-    fn enter(&self, leaf_der: &[u8], question: Option<Question>) -> Result<Connection, Barred> {
+    fn enter(
+        &self,
+        leaf_der: &[u8],
+        question: Option<Question>,
+        as_of: Option<Position>,
+    ) -> Result<Connection, Barred> {
         let shared = &self.shared;
         let read = shared.with_certificate(leaf_der, |read| read.cloned());
         let Ok(certificate) = read else { return Err(Barred(Denial::CredentialInvalid.as_str())) };
@@ -97,7 +113,7 @@ impl Connections {
         let (id, signal) = entered.map_err(|_| Barred(Denial::StateUnavailable.as_str()))?;
         let connection = Connection { shared: Arc::clone(shared), id, signal };
         // Entered first: a record that is published from here on finds it, one that was published before is seen here.
-        match shared.bar_now(&holder) {
+        match shared.bar_now(&holder, as_of) {
             Some(why) => Err(Barred(why)),
             None => Ok(connection),
         }
@@ -108,6 +124,10 @@ impl Connection {
     /// Returns when the connection must be closed, with the code of the reason.
     pub async fn denied(&self) -> &'static str {
         self.signal.wait().await
+    }
+
+    pub(super) fn signal(&self) -> Arc<Signal> {
+        Arc::clone(&self.signal)
     }
 
     /// Why the connection must be closed, if it must.
@@ -124,7 +144,7 @@ impl Drop for Connection {
 
 impl Shared {
     /// Why nobody may begin a connection now, or this holder may not.
-    fn bar_now(&self, holder: &Holder) -> Option<&'static str> {
+    fn bar_now(&self, holder: &Holder, as_of: Option<Position>) -> Option<&'static str> {
         let (boot_ms, now) = (self.clock.boot_ms(), self.clock.now());
         let standing = self.published.load();
         let fault = self.published.fault(&standing, boot_ms, now);
@@ -132,27 +152,31 @@ impl Shared {
             return Some(state_code(fault));
         }
         let Some(view) = &standing.view else { return Some(Denial::StaleView.as_str()) };
-        bar(view, holder, Now::with_margin(now))
+        let now = Now::with_margin(now);
+        match as_of {
+            Some(as_of) if view.position > as_of => bar_touched(view, holder, now),
+            Some(_) | None => bar(view, holder, now),
+        }
     }
 
     /// Why the holder of this certificate may have no connection now, if so.
     pub(super) fn barred(&self, leaf_der: &[u8]) -> Option<&'static str> {
         let read = self.with_certificate(leaf_der, |read| read.cloned());
         match read {
-            Ok(certificate) => self.bar_now(&Holder { certificate, question: None }),
+            Ok(certificate) => self.bar_now(&Holder { certificate, question: None }, None),
             // Without authorities nobody can be known: the gate has no lease yet.
             Err(None) => Some(Denial::StaleView.as_str()),
             Err(Some(_)) => Some(code_of(CredentialFault::Invalid)),
         }
     }
 
-    /// Closes what the view denies of what was touched.
+    /// Closes what the view denies of what was touched, and what only the server could permit again.
     pub(super) fn close_denied(&self, view: &GateView, touched: &Touched) {
         if *touched == Touched::default() {
             return;
         }
         let now = Now::with_margin(self.clock.now());
-        self.index.close_denied(touched, view.position.seq, |holder| bar(view, holder, now));
+        self.index.close_denied(touched, view.position.seq, |holder| bar_touched(view, holder, now));
     }
 
     /// Closes what time alone takes away, some at each call.
@@ -179,23 +203,60 @@ pub(super) const fn state_code(fault: StateFault) -> &'static str {
     }
 }
 
+/// What a view says of a holder.
+enum Verdict {
+    Open,
+    Denied(&'static str),
+    /// Only the server can decide its question.
+    Unknown,
+}
+
 /// Why the holder may have no connection on this view, if so. Without a question: only what denies whatever is asked.
-pub(super) fn bar(view: &GateView, holder: &Holder, now: Now) -> Option<&'static str> {
+fn bar(view: &GateView, holder: &Holder, now: Now) -> Option<&'static str> {
+    match verdict(view, holder, now) {
+        Verdict::Denied(why) => Some(why),
+        Verdict::Open | Verdict::Unknown => None,
+    }
+}
+
+/// The same after a record that the answer did not know of. What the server permitted before, it may deny now.
+fn bar_touched(view: &GateView, holder: &Holder, now: Now) -> Option<&'static str> {
+    match verdict(view, holder, now) {
+        Verdict::Denied(why) => Some(why),
+        Verdict::Unknown => Some(Denial::ServerNotAsked.as_str()),
+        Verdict::Open => None,
+    }
+}
+
+fn verdict(view: &GateView, holder: &Holder, now: Now) -> Verdict {
     let certificate = holder.certificate.as_ref();
-    let Facts::Access(facts) = &certificate.facts else { return Some(code_of(CredentialFault::WrongKind)) };
+    let Facts::Access(facts) = &certificate.facts else {
+        return Verdict::Denied(code_of(CredentialFault::WrongKind));
+    };
     let set = view.enforcement.as_ref();
     let names = Names::of(certificate, facts);
     let fault = validity_fault(certificate, now).or_else(|| set.fault_of(&names));
     if let Some(fault) = fault {
-        return Some(code_of(fault));
+        return Verdict::Denied(code_of(fault));
     }
     if set.is_barred(&names) {
-        return Some(Denial::EmergencyStop.as_str());
+        return Verdict::Denied(Denial::EmergencyStop.as_str());
     }
     if set.is_suspended(names.entity, names.subject) {
-        return Some(PolicyRule::Suspended.as_str());
+        return Verdict::Denied(PolicyRule::Suspended.as_str());
     }
-    let question = holder.question.as_ref()?;
+    let Some(question) = &holder.question else { return Verdict::Open };
+    // Whatever the server could say: a stop leaves nothing to ask.
+    let family = set.bundle.registry().resolve(&question.model);
+    if set.is_stopped(family, Some((certificate, facts))) {
+        return Verdict::Denied(Denial::EmergencyStop.as_str());
+    }
     let decision = decide(view, None, Ok(certificate), &question.request(), now);
-    (!decision.is_permit() && !decision.ask_server).then(|| decision.code())
+    if decision.ask_server {
+        Verdict::Unknown
+    } else if decision.is_permit() {
+        Verdict::Open
+    } else {
+        Verdict::Denied(decision.code())
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
@@ -92,6 +93,8 @@ pub(super) struct Shared {
     pub(super) not_after_ms: AtomicI64,
     /// Where decisions wait to be reported, if they are.
     pub(super) reports: Option<Arc<Queue>>,
+    /// Where the tasks of the gate run.
+    pub(super) runtime: Handle,
     profile: Profile,
     wants: mpsc::Sender<EntityId>,
 }
@@ -201,6 +204,7 @@ impl Gate {
             counts: Counts::default(),
             not_after_ms: AtomicI64::new(0),
             reports: reports.clone(),
+            runtime: Handle::current(),
             profile: config.profile.clone(),
             wants,
         });

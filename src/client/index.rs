@@ -27,7 +27,7 @@ pub enum Key {
     Lineage(LineageId),
     /// An employment or a workload.
     Subject(SubjectId),
-    /// An entity.
+    /// An entity: the holder's, or one that its question passes through.
     Entity(EntityId),
     /// An authority.
     Issuer(AuthorityId),
@@ -169,8 +169,9 @@ const fn own_keys(names: &Names<'_>) -> [Key; 5] {
     ]
 }
 
-fn keys(own: [Key; 5], is_asked: bool) -> impl Iterator<Item = Key> {
-    own.into_iter().chain(is_asked.then_some(Key::Asked))
+fn keys(own: [Key; 5], question: Option<&Question>) -> impl Iterator<Item = Key> {
+    let hops = question.map_or(&[][..], |question| question.chain.hops.as_slice());
+    own.into_iter().chain(question.map(|_| Key::Asked)).chain(hops.iter().map(|hop| Key::Entity(*hop)))
 }
 
 impl Entries {
@@ -202,7 +203,7 @@ impl Index {
         }
         entries.last_id += 1;
         let id = entries.last_id;
-        entries.keys.extend(keys(own, holder.question.is_some()).map(|key| (key, id)));
+        entries.keys.extend(keys(own, holder.question.as_ref()).map(|key| (key, id)));
         entries.by_id.insert(id, Entry { holder, own, signal: Arc::clone(&signal), told_at: None });
         Ok((id, signal))
     }
@@ -211,7 +212,7 @@ impl Index {
     pub(super) fn leave(&self, id: u64) {
         let mut entries = self.lock();
         let Some(entry) = entries.by_id.remove(&id) else { return };
-        for key in keys(entry.own, entry.holder.question.is_some()) {
+        for key in keys(entry.own, entry.holder.question.as_ref()) {
             entries.keys.remove(&(key, id));
         }
         let Some(at) = entry.told_at else { return };

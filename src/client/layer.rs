@@ -3,17 +3,18 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tonic::codegen::http::{
-    HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
 };
 use tower::{Layer, Service};
 
-use super::ask::Answer;
 use super::connections::{Barred, Connection, Connections};
 use super::gate::{Gate, Shared};
 use super::question::Question;
@@ -23,6 +24,8 @@ use crate::domain::enforce::Position;
 
 /// The code of a denial: the same header that the service sends through Envoy.
 const CODE_HEADER: HeaderName = HeaderName::from_static("x-countersign-code");
+/// The code of an upgrade that is refused: no decision about a model.
+const UPGRADE_REFUSED: HeaderValue = HeaderValue::from_static("UPGRADE_REFUSED");
 const GRPC: &str = "application/grpc";
 /// Status codes of gRPC.
 const GRPC_PERMISSION_DENIED: HeaderValue = HeaderValue::from_static("7");
@@ -43,6 +46,9 @@ pub struct Permit {
 
 /// Decides requests. `question` says what a request asks, from its route and from what a trusted edge added, never from
 /// what only the client says; none: it is denied as a request for no model.
+///
+/// What leaves HTTP cannot be cut: an answer that upgrades the connection (101, or 2xx to CONNECT, such as a WebSocket) is
+/// replaced by 501 with the code `UPGRADE_REFUSED`.
 ///
 /// The certificate is the extension [`PeerLeaf`] of the request, or that of [`GateService::of_peer`].
 #[derive(Clone)]
@@ -117,7 +123,7 @@ where
         let question = (self.question)(&parts);
         let is_grpc =
             parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(GRPC.as_bytes()));
-        let gate = self.gate.clone();
+        let (gate, method) = (self.gate.clone(), parts.method.clone());
         Box::pin(async move {
             let (permit, stream) = match gate.admit(leaf, question).await {
                 Ok(admitted) => admitted,
@@ -129,7 +135,10 @@ where
                 code = stream.denied() => return Ok(denied(code, is_grpc)),
                 answer = inner.call(Request::from_parts(parts, body)) => answer?,
             };
-            Ok(answer.map(|inner| GateBody::of(inner, stream)))
+            if is_upgrade(&method, answer.status()) {
+                return Ok(upgrade_refused());
+            }
+            Ok(answer.map(|inner| GateBody::of(inner, stream, &gate.shared.runtime)))
         })
     }
 }
@@ -143,12 +152,7 @@ impl Decider {
     ) -> Result<(Permit, Connection), Code> {
         let PeerLeaf(leaf) = leaf.ok_or(Code::from(Denial::CredentialInvalid.as_str()))?;
         let question = question.ok_or(Code::from(Denial::ModelUnknown.as_str()))?;
-        let answer: Answer = self.shared.decide_or_ask(&leaf, &question.request()).await;
-        if !answer.is_permit {
-            return Err(answer.code.into());
-        }
-        let stream =
-            self.connections.register_stream(&leaf, question).map_err(|Barred(code)| Code::from(code))?;
+        let (answer, stream) = self.shared.admit(&self.connections, &leaf, question).await?;
         Ok((Permit { as_of: answer.as_of, good_until_boot_ms: answer.good_until_boot_ms }, stream))
     }
 }
@@ -180,22 +184,81 @@ fn denied<B: Default>(code: &str, is_grpc: bool) -> Response<GateBody<B>> {
     response
 }
 
-/// The body of an answer, which ends with an error when its holder is denied.
+/// What follows such an answer is no body, and could not be cut (RFC 9110 sections 7.8 and 9.3.6, RFC 8441).
+fn is_upgrade(method: &Method, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (method == Method::CONNECT && status.is_success())
+}
+
+fn upgrade_refused<B: Default>() -> Response<GateBody<B>> {
+    let mut response = Response::new(GateBody::default());
+    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+    response.headers_mut().insert(CODE_HEADER, UPGRADE_REFUSED);
+    response
+}
+
+/// The body of an answer, which ends with an error when its holder is denied. Then it lets go of what it streams from,
+/// whether or not anybody polls it: a client that does not read holds no acknowledgement back.
 pub struct GateBody<B> {
+    source: Source<B>,
+}
+
+enum Source<B> {
+    /// Of a denial.
+    Unwatched(Pin<Box<B>>),
+    Watched(Watched<B>),
+    /// It was cut, and said so.
+    Cut,
+}
+
+struct Watched<B> {
+    /// None: it was cut.
+    open: Arc<Mutex<Option<Open<B>>>>,
+    denied: Pin<Box<dyn Future<Output = &'static str> + Send>>,
+    watch: AbortHandle,
+}
+
+struct Open<B> {
     // In this order: what it streams from is let go before it is said to be.
     inner: Pin<Box<B>>,
-    denied: Option<Pin<Box<dyn Future<Output = &'static str> + Send>>>,
+    _stream: Connection,
+}
+
+fn lock<B>(open: &Mutex<Option<Open<B>>>) -> MutexGuard<'_, Option<Open<B>>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets go of it, outside of the lock.
+fn cut<B>(open: &Mutex<Option<Open<B>>>) {
+    let open = lock(open).take();
+    drop(open);
+}
+
+impl<B> Drop for Watched<B> {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
 }
 
 impl<B: Default> Default for GateBody<B> {
     fn default() -> Self {
-        Self { inner: Box::pin(B::default()), denied: None }
+        Self { source: Source::Unwatched(Box::pin(B::default())) }
     }
 }
 
-impl<B> GateBody<B> {
-    fn of(inner: B, stream: Connection) -> Self {
-        Self { inner: Box::pin(inner), denied: Some(Box::pin(async move { stream.denied().await })) }
+impl<B: Send + 'static> GateBody<B> {
+    fn of(inner: B, stream: Connection, runtime: &Handle) -> Self {
+        let (signal, watched) = (stream.signal(), stream.signal());
+        let open = Arc::new(Mutex::new(Some(Open { inner: Box::pin(inner), _stream: stream })));
+        let weak = Arc::downgrade(&open);
+        // Beside the polls: a server does not poll a body while the client gives it no window (RFC 9113 section 5.2).
+        let watch = runtime.spawn(async move {
+            watched.wait().await;
+            if let Some(open) = weak.upgrade() {
+                cut(&open);
+            }
+        });
+        let denied = Box::pin(async move { signal.wait().await });
+        Self { source: Source::Watched(Watched { open, denied, watch: watch.abort_handle() }) }
     }
 }
 
@@ -212,20 +275,41 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        if let Some(denied) = &mut self.denied
-            && let Poll::Ready(code) = denied.as_mut().poll(context)
+        if let Source::Watched(watched) = &mut self.source
+            && let Poll::Ready(code) = watched.denied.as_mut().poll(context)
         {
-            self.denied = None;
+            cut(&watched.open);
+            self.source = Source::Cut;
             return Poll::Ready(Some(Err(Box::new(Barred(code)))));
         }
-        self.inner.as_mut().poll_frame(context).map_err(Into::into)
+        match &mut self.source {
+            Source::Unwatched(inner) => inner.as_mut().poll_frame(context).map_err(Into::into),
+            Source::Watched(watched) => match lock(&watched.open).as_mut() {
+                Some(open) => open.inner.as_mut().poll_frame(context).map_err(Into::into),
+                // Cut since the look above, which is told then.
+                None => Poll::Pending,
+            },
+            Source::Cut => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.source {
+            Source::Unwatched(inner) => inner.is_end_stream(),
+            Source::Watched(watched) => {
+                lock(&watched.open).as_ref().is_some_and(|open| open.inner.is_end_stream())
+            }
+            Source::Cut => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.source {
+            Source::Unwatched(inner) => inner.size_hint(),
+            Source::Watched(watched) => {
+                lock(&watched.open).as_ref().map(|open| open.inner.size_hint()).unwrap_or_default()
+            }
+            Source::Cut => SizeHint::with_exact(0),
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::ca::Issuer;
 use crate::client::{Barred, Connection, Gate, Question};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::decision::Denial;
-use crate::domain::enforce::EnforcementEvent;
+use crate::domain::enforce::{Chain, EnforcementEvent};
 use crate::domain::id::{EntityId, Ordinal};
 use crate::domain::revocation::{StopScope, SuspensionTarget};
 use crate::env::Clock;
@@ -165,6 +165,71 @@ async fn a_stream_is_closed_by_what_denies_its_question() {
     assert_eq!(stream.denied().await, Denial::EmergencyStop.as_str());
     assert_eq!(connection.why_denied(), None, "it may ask for other models");
     drop(stream);
+    scene.gate.shutdown().await;
+}
+
+/// Why it is closed, in time.
+async fn closed(stream: &Connection) -> &'static str {
+    tokio::time::timeout(Duration::from_secs(20), stream.denied()).await.expect("in time")
+}
+
+#[tokio::test]
+async fn a_stop_and_a_new_policy_close_streams_that_only_the_server_can_decide() {
+    let mut scene = Scene::new().await;
+    let leaf = scene.leaf(entity(1), 1, 1);
+    let question = || Question::inference(MODEL).from_place(request().place);
+    let connections = scene.gate.connections();
+    // Its card is not here: the server permitted it.
+    let stream = connections.register_stream(&leaf, question()).unwrap();
+    let at = scene.world.lock(9);
+    eventually(|| scene.gate.status().position >= at).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(stream.why_denied(), None, "neither others nor the upkeep close it");
+    let bundle = Arc::clone(&scene.world.state.enforcement.bundle);
+    scene.world.commit(vec![EnforcementEvent::PolicyAdopted(bundle)], &[]);
+    assert_eq!(closed(&stream).await, Denial::ServerNotAsked.as_str());
+    drop(stream);
+    let stream = connections.register_stream(&leaf, question()).unwrap();
+    scene.world.commit(vec![EnforcementEvent::Stopped(StopScope::Model(MODEL.parse().unwrap()))], &[]);
+    assert_eq!(closed(&stream).await, Denial::EmergencyStop.as_str());
+    drop(stream);
+    assert_eq!(connections.register_stream(&leaf, question()).err().unwrap().0, "EMERGENCY_STOP");
+    scene.gate.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_takes_an_intermediary_away_closes_the_streams_that_pass_through_it() {
+    let mut scene = Scene::new().await;
+    let leaf = scene.leaf(entity(1), 1, 1);
+    let mut question = Question::inference(MODEL).from_place(request().place);
+    question.chain = Chain { hops: vec![entity(2)], end_user_identified: true };
+    scene.gate.want(entity(1));
+    eventually(|| scene.gate.decide(&leaf, &request()).is_permit()).await;
+    for event in [
+        EnforcementEvent::EntityCut { entity: entity(2), cutoff: Ordinal(10) },
+        EnforcementEvent::Stopped(StopScope::Entity(entity(2))),
+        EnforcementEvent::Suspended(SuspensionTarget::Entity(entity(2))),
+    ] {
+        let stream = scene.gate.connections().register_stream(&leaf, question.clone()).unwrap();
+        scene.world.commit(vec![event], &[]);
+        assert_eq!(closed(&stream).await, Denial::ServerNotAsked.as_str());
+        drop(stream);
+    }
+    assert_eq!(scene.gate.connections().count(), 0);
+    scene.gate.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_a_record_overtook_is_not_begun() {
+    let mut scene = Scene::new().await;
+    let leaf = scene.leaf(entity(1), 1, 1);
+    let question = || Question::inference(MODEL).from_place(request().place);
+    let before = scene.gate.status().position;
+    drop(scene.gate.connections().register_answer(&leaf, question(), before).unwrap());
+    let at = scene.world.lock(9);
+    eventually(|| scene.gate.status().position >= at).await;
+    let barred = scene.gate.connections().register_answer(&leaf, question(), before).err();
+    assert_eq!(barred, Some(Barred(Denial::ServerNotAsked.as_str())));
     scene.gate.shutdown().await;
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty, Full};
-use tonic::codegen::http::{Request, Response, StatusCode};
+use tonic::codegen::http::{Method, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::served::{config, eventually, issuer, leaf, serve};
@@ -16,11 +16,16 @@ use crate::domain::certificate::AuthorityKind;
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::id::Ordinal;
 use crate::domain::revocation::StopScope;
+use crate::env::Clock;
 use crate::feed::tests::world::*;
 
 async fn model(request: Request<Empty<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible> {
     assert!(request.extensions().get::<Permit>().unwrap().good_until_boot_ms.is_some());
-    Ok(Response::new(Full::from("answer")))
+    let mut answer = Response::new(Full::from("answer"));
+    if request.headers().contains_key("upgrade") {
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    }
+    Ok(answer)
 }
 
 fn request_for(path: &str, kind: &str) -> Request<Empty<Bytes>> {
@@ -52,6 +57,17 @@ async fn requests_are_decided_denied_with_their_code_and_cut() {
     let permitted = ask(&format!("/{MODEL}"), "text/plain").await.unwrap();
     assert_eq!(permitted.status(), StatusCode::OK);
     assert_eq!(permitted.into_body().collect().await.unwrap().to_bytes(), "answer");
+    let mut websocket = request_for(&format!("/{MODEL}"), "");
+    websocket.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+    let mut tunnel = request_for(&format!("/{MODEL}"), "");
+    *tunnel.method_mut() = Method::CONNECT;
+    for request in [websocket, tunnel] {
+        let refused = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::NOT_IMPLEMENTED);
+        assert_eq!(refused.headers()["x-countersign-code"], "UPGRADE_REFUSED");
+        assert!(refused.body().is_end_stream());
+    }
+    assert_eq!(gate.connections().count(), 0);
     for path in ["/no-such-model", "/"] {
         let denied = ask(path, "text/plain").await.unwrap();
         assert_eq!(denied.status(), StatusCode::FORBIDDEN);
@@ -65,8 +81,16 @@ async fn requests_are_decided_denied_with_their_code_and_cut() {
     let mut open = ask(&format!("/{MODEL}"), "text/plain").await.unwrap().into_body();
     let at = world.commit(vec![EnforcementEvent::Stopped(StopScope::Model(MODEL.parse().unwrap()))], &[]);
     eventually(|| gate.status().position >= at).await;
+    // It is let go though nobody polls it, so the record is acknowledged.
+    let enforced = world.feed.wait_enforced(at, world.clock.boot_ms(), None);
+    let report = tokio::time::timeout(Duration::from_secs(20), enforced).await.expect("in time");
+    assert!(report.is_enforced(), "{report:?}");
+    assert_eq!((gate.connections().count(), open.is_end_stream()), (0, false));
     let cut = open.frame().await.unwrap().unwrap_err();
     assert_eq!(cut.to_string(), "no connection: EMERGENCY_STOP");
+    for _ in 0..2 {
+        assert!(open.frame().await.is_none(), "and nothing more");
+    }
     drop(open);
     world.commit(vec![EnforcementEvent::CertificateRevoked(Ordinal(2))], &[]);
     eventually(|| gate.status().position > at).await;
