@@ -10,7 +10,7 @@ use super::engine::Committed;
 use super::enroll::Issuance;
 use super::error::Error;
 use super::{App, Caller};
-use crate::ca::lifetime::{Ttl, Validity, validity};
+use crate::ca::lifetime::{TooShort, Ttl, Validity, validity};
 use crate::ca::{Issuer, Order, Prepared, assemble};
 use crate::domain::certificate::{
     AuthorityKind, BLOCK_LEN, CanaryFacts, Facts, LineageStep, PrincipalKind, Serial, SystemFacts, TTL_MAX_S,
@@ -229,11 +229,16 @@ impl App {
         let state = self.state();
         let kind = state.principal(principal).ok_or(Error::NotFound("principal"))?.kind;
         let last = state.system_certificates.get(principal).copied();
-        // The same key again: the same certificate, as long as half of its life is left.
-        let fresh_until = self.clock.now().plus_ms(i64::from(SYSTEM_TTL_S) * 500);
-        if let Some(issued) =
-            last.filter(|issued| issued.key == key.key().digest() && issued.not_after > fresh_until)
-        {
+        let now = self.clock.now();
+        // The same key again: the same certificate, as long as half of its life is left, or no other would live longer.
+        let fresh_until = now.plus_ms(i64::from(SYSTEM_TTL_S) * 500);
+        let is_last_word = |issued: &Issued| {
+            let next = self.system_validity(now).map(|next| next.not_after);
+            is_alive(issued, now) && next.is_ok_and(|not_after| not_after <= issued.not_after)
+        };
+        if let Some(issued) = last.filter(|issued| {
+            issued.key == key.key().digest() && (issued.not_after > fresh_until || is_last_word(issued))
+        }) {
             return self.stored(AuthorityKind::System, &issued).await;
         }
         self.issue_system(SystemFacts { kind, principal: principal.clone() }, key, Vec::new()).await
@@ -271,6 +276,12 @@ impl App {
         Err(last)
     }
 
+    /// From when until when a certificate of the system authority is valid that is issued now.
+    fn system_validity(&self, now: Timestamp) -> Result<Validity, TooShort> {
+        let limits = [(LimitKind::Issuer, self.system.authority().not_after())];
+        validity(now, Ttl::system(SYSTEM_TTL_S), &limits, [0; 8])
+    }
+
     async fn try_issue_system(
         &self,
         facts: &SystemFacts,
@@ -278,8 +289,7 @@ impl App {
         names: Vec<ServerName>,
     ) -> Result<(Vec<u8>, Position), Error> {
         let now = self.clock.now();
-        let limits = [(LimitKind::Issuer, self.system.authority().not_after())];
-        let Validity { not_before, not_after } = validity(now, Ttl::system(SYSTEM_TTL_S), &limits, [0; 8])?;
+        let Validity { not_before, not_after } = self.system_validity(now)?;
         let content = Content {
             serial: Serial::from_random(self.entropy.bytes16()),
             ordinal: Ordinal(self.state().last_system_ordinal.0 + 1),

@@ -1,13 +1,15 @@
 //! What gateways decided, as they reported it: a bounded log of its own beside the journal, so that a busy gateway can
-//! neither delay nor fill the record.
+//! neither delay nor fill the record, nor push out what others reported.
 //!
-//! A batch is on disk when [`DecisionLog::append`] returns, and the same batch again is not stored twice. Called by `app`.
+//! Each gateway has segments of its own. When all of them together are too long, the oldest of the gateway that holds the
+//! most goes: nobody falls below an equal share because of somebody else. A batch is on disk when [`DecisionLog::append`]
+//! returns, and the same batch again is not stored twice. Called by `app`.
 
 mod frame;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -19,12 +21,14 @@ use thiserror::Error;
 use crate::domain::enforce::DecisionBatch;
 use crate::domain::id::{BootId, PrincipalId};
 
-/// How long a segment becomes: small enough to be read whole.
-const SEGMENT_LEN: u64 = 16 << 20;
-/// How many segments there are; the oldest goes for a new one. All of them are read at a start: 256 MiB.
-const SEGMENTS_MAX: usize = 16;
-/// The most runs of gateways whose last batch is remembered.
-const RUNS_MAX: usize = 100_000;
+/// How long all segments are together: all of them are read at a start.
+const LEN_MAX: u64 = 256 << 20;
+/// How long a segment becomes at least, so that there are not too many files, and at most, so that it can be read whole.
+const SEGMENT_LEN: (u64, u64) = (64 << 10, 4 << 20);
+/// How many segments a share is: so much of it goes at once.
+const SEGMENTS_OF_SHARE: u64 = 4;
+/// The most runs of one gateway whose last batch is remembered: only of the last few may one come again.
+const RUNS_MAX: usize = 100;
 
 /// Is the batch stored by this call?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +57,46 @@ pub struct DecisionLog(Mutex<Log>);
 #[derive(Debug)]
 struct Log {
     dir: PathBuf,
-    /// Numbers of the segments, oldest first.
-    segments: VecDeque<u64>,
-    /// The last one, and how long it is.
-    tail: Option<(File, u64)>,
-    last: BTreeMap<(PrincipalId, BootId), u64>,
+    /// How long all segments may be together, and are.
+    len_max: u64,
+    len: u64,
+    /// The number of the next segment, whosever it is.
+    next: u64,
+    gateways: BTreeMap<PrincipalId, Own>,
     closed: Option<String>,
+}
+
+/// What the log has of one gateway.
+#[derive(Debug, Default)]
+struct Own {
+    /// Oldest first.
+    segments: VecDeque<Segment>,
+    /// How long they are together.
+    len: u64,
+    /// Runs and their last batches; the run that was heard last is at the end.
+    last: VecDeque<(BootId, u64)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    number: u64,
+    len: u64,
+}
+
+impl Own {
+    fn last(&self, boot: BootId) -> u64 {
+        self.last.iter().find(|(run, _)| *run == boot).map_or(0, |(_, number)| *number)
+    }
+
+    /// Who invents runs forgets its own.
+    fn remember(&mut self, batch: &DecisionBatch) {
+        let last = self.last(batch.boot).max(batch.number);
+        self.last.retain(|(run, _)| *run != batch.boot);
+        if self.last.len() >= RUNS_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back((batch.boot, last));
+    }
 }
 
 impl DecisionLog {
@@ -67,9 +105,10 @@ impl DecisionLog {
     pub fn open(dir: &Path) -> Self {
         let mut log = Log {
             dir: dir.to_owned(),
-            segments: VecDeque::new(),
-            tail: None,
-            last: BTreeMap::new(),
+            len_max: LEN_MAX,
+            len: 0,
+            next: 1,
+            gateways: BTreeMap::new(),
             closed: None,
         };
         if let Err(error) = log.open() {
@@ -91,91 +130,115 @@ impl DecisionLog {
         self.lock().append(batch)
     }
 
-    /// Every batch that is kept, oldest first: for tests and later for queries.
+    /// Every batch that is kept, gateway by gateway, oldest first: for tests and later for queries.
     ///
     /// # Errors
     /// A segment cannot be read.
     pub fn read_all(&self) -> Result<Vec<DecisionBatch>, io::Error> {
         let log = self.lock();
         let mut batches = Vec::new();
-        for segment in &log.segments {
-            let bytes = std::fs::read(log.path(*segment))?;
-            batches.extend(frame::Frames::of(&bytes).filter_map(|(_, batch)| batch));
+        for (gateway, own) in &log.gateways {
+            for segment in &own.segments {
+                let bytes = std::fs::read(path(&log.dir, segment.number, gateway))?;
+                batches.extend(frame::Frames::of(&bytes).filter_map(|(_, batch)| batch));
+            }
         }
         Ok(batches)
     }
 }
 
-impl Log {
-    fn path(&self, segment: u64) -> PathBuf {
-        self.dir.join(format!("{segment:020}.log"))
-    }
+/// Names of gateways are at most 64 of a-z, 0-9, '-', '.' and '_'.
+fn path(dir: &Path, number: u64, gateway: &PrincipalId) -> PathBuf {
+    dir.join(format!("{number:020}.{gateway}.log"))
+}
 
+fn parts(name: &str) -> Option<(u64, PrincipalId)> {
+    let (number, gateway) = name.strip_suffix(".log")?.split_once('.')?;
+    Some((number.parse().ok()?, gateway.parse().ok()?))
+}
+
+impl Log {
     fn open(&mut self) -> io::Result<()> {
         let entries = match std::fs::read_dir(&self.dir) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             entries => entries?,
         };
-        let mut segments = Vec::new();
+        let mut found: BTreeMap<PrincipalId, BTreeSet<u64>> = BTreeMap::new();
         for entry in entries {
-            let name = entry?.file_name();
-            let number: Option<u64> = name.to_str().and_then(|name| name.strip_suffix(".log")?.parse().ok());
-            segments.extend(number);
+            if let Some((number, gateway)) = entry?.file_name().to_str().and_then(parts) {
+                self.next = self.next.max(number.saturating_add(1));
+                found.entry(gateway).or_default().insert(number);
+            }
         }
-        segments.sort_unstable();
-        self.segments = segments.into();
-        for segment in self.segments.clone() {
-            let path = self.path(segment);
-            let bytes = std::fs::read(&path)?;
-            let mut good = 0;
-            for (end, batch) in frame::Frames::of(&bytes) {
-                good = end as u64;
-                if let Some(batch) = batch {
-                    self.remember(&batch);
-                }
+        for (gateway, numbers) in found {
+            let mut own = Own::default();
+            for number in &numbers {
+                let path = path(&self.dir, *number, &gateway);
+                let len = load(&path, numbers.last() == Some(number), &mut own)?;
+                own.segments.push_back(Segment { number: *number, len });
+                own.len += len;
             }
-            let is_torn = good < bytes.len() as u64;
-            let is_last = self.segments.back() == Some(&segment);
-            if is_torn && !is_last {
-                tracing::error!(path = %path.display(), offset = good, "decisions after this are damaged");
-            }
-            if is_last {
-                let file = OpenOptions::new().append(true).open(&path)?;
-                if is_torn {
-                    tracing::warn!(path = %path.display(), offset = good, "a torn batch of decisions was cut off");
-                    file.set_len(good)?;
-                    file.sync_all()?;
-                }
-                self.tail = Some((file, good));
-            }
+            self.len += own.len;
+            self.gateways.insert(gateway, own);
         }
         Ok(())
-    }
-
-    fn remember(&mut self, batch: &DecisionBatch) {
-        let key = (batch.gateway.clone(), batch.boot);
-        if self.last.len() >= RUNS_MAX && !self.last.contains_key(&key) {
-            drop(self.last.pop_first());
-        }
-        let last = self.last.entry(key).or_default();
-        *last = batch.number.max(*last);
     }
 
     fn append(&mut self, batch: &DecisionBatch) -> Result<Stored, DecisionLogFault> {
         if let Some(why) = &self.closed {
             return Err(DecisionLogFault::Closed(why.clone()));
         }
-        let key = (batch.gateway.clone(), batch.boot);
-        if self.last.get(&key).is_some_and(|last| batch.number <= *last) {
+        let own = self.gateways.entry(batch.gateway.clone()).or_default();
+        if batch.number <= own.last(batch.boot) {
             return Ok(Stored::Before);
         }
         let frame = frame::encode(batch)?;
-        if self.tail.as_ref().is_none_or(|(_, len)| len + frame.len() as u64 > SEGMENT_LEN) {
-            self.begin_segment()?;
-        }
-        self.write(&frame)?;
-        self.remember(batch);
+        self.make_room(frame.len() as u64)?;
+        let (mut file, mut tail) = self.tail(&batch.gateway, frame.len() as u64)?;
+        self.write((&mut file, tail.len), &frame)?;
+        tail.len += frame.len() as u64;
+        self.len += frame.len() as u64;
+        let own = self.gateways.entry(batch.gateway.clone()).or_default();
+        own.len += frame.len() as u64;
+        own.segments.pop_back();
+        own.segments.push_back(tail);
+        own.remember(batch);
         Ok(Stored::Now)
+    }
+
+    fn make_room(&mut self, len: u64) -> io::Result<()> {
+        while self.len + len > self.len_max {
+            let longest = self.gateways.iter_mut().max_by_key(|(_, own)| own.len);
+            let Some((gateway, own)) = longest else { break };
+            let Some(oldest) = own.segments.front().copied() else { break };
+            tracing::warn!(
+                gateway.id = %gateway, segment = oldest.number,
+                "the log of decisions is full: the oldest of the gateway that reported the most make room"
+            );
+            match std::fs::remove_file(path(&self.dir, oldest.number, gateway)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            own.segments.pop_front();
+            own.len -= oldest.len;
+            self.len -= oldest.len;
+        }
+        Ok(())
+    }
+
+    /// The last segment of this gateway, or a new one when there is no room in it.
+    fn tail(&mut self, gateway: &PrincipalId, len: u64) -> io::Result<(File, Segment)> {
+        let share = self.len_max / (self.gateways.len() as u64).max(1);
+        let len_max = (share / SEGMENTS_OF_SHARE).clamp(SEGMENT_LEN.0, SEGMENT_LEN.1);
+        let last = self.gateways.get(gateway).and_then(|own| own.segments.back().copied());
+        match last {
+            Some(last) if last.len == 0 || last.len + len <= len_max => {
+                // Not kept open: there may be more gateways than file descriptors.
+                let file = OpenOptions::new().append(true).open(path(&self.dir, last.number, gateway))?;
+                Ok((file, last))
+            }
+            Some(_) | None => self.begin_segment(gateway),
+        }
     }
 
     fn create_dir(&self) -> io::Result<()> {
@@ -190,30 +253,28 @@ impl Log {
         }
     }
 
-    fn begin_segment(&mut self) -> io::Result<()> {
-        if self.segments.is_empty() {
+    fn begin_segment(&mut self, gateway: &PrincipalId) -> io::Result<(File, Segment)> {
+        if self.gateways.values().all(|own| own.segments.is_empty()) {
             self.create_dir()?;
         }
-        let next = self.segments.back().map_or(1, |last| last + 1);
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.path(next))?;
-        File::open(&self.dir)?.sync_all()?;
-        self.tail = Some((file, 0));
-        self.segments.push_back(next);
-        while self.segments.len() > SEGMENTS_MAX {
-            let Some(oldest) = self.segments.pop_front() else { break };
-            tracing::warn!(segment = oldest, "the oldest reported decisions make room for new ones");
-            std::fs::remove_file(self.path(oldest))?;
+        let segment = Segment { number: self.next, len: 0 };
+        // Whatever fails from here on, the next try takes another name: this one may exist by then.
+        self.next = self.next.saturating_add(1);
+        let path = path(&self.dir, segment.number, gateway);
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+        if let Err(error) = File::open(&self.dir).and_then(|dir| dir.sync_all()) {
+            // Left behind, it would be an empty segment at the next start: no harm.
+            drop(std::fs::remove_file(&path));
+            return Err(error);
         }
-        Ok(())
+        self.gateways.entry(gateway.clone()).or_default().segments.push_back(segment);
+        Ok((file, segment))
     }
 
-    fn write(&mut self, frame: &[u8]) -> Result<(), DecisionLogFault> {
-        let Some((file, len)) = &mut self.tail else {
-            return Err(DecisionLogFault::Closed("there is no segment".to_owned()));
-        };
+    fn write(&mut self, (file, len): (&mut File, u64), frame: &[u8]) -> Result<(), DecisionLogFault> {
         if let Err(error) = file.write_all(frame) {
             // What was written of it is taken back, or the next batch would stand behind it and be lost.
-            if let Err(worse) = file.set_len(*len) {
+            if let Err(worse) = file.set_len(len) {
                 self.closed = Some(worse.to_string());
             }
             return Err(error.into());
@@ -223,7 +284,31 @@ impl Log {
             self.closed = Some(error.to_string());
             return Err(DecisionLogFault::Closed(error.to_string()));
         }
-        *len += frame.len() as u64;
         Ok(())
     }
+}
+
+/// Remembers the batches of a segment, and cuts off a torn end of the last one. Gives its length.
+fn load(path: &Path, is_last: bool, own: &mut Own) -> io::Result<u64> {
+    let bytes = std::fs::read(path)?;
+    let mut good = 0;
+    for (end, batch) in frame::Frames::of(&bytes) {
+        good = end as u64;
+        if let Some(batch) = batch {
+            own.remember(&batch);
+        }
+    }
+    let len = bytes.len() as u64;
+    if good == len {
+        return Ok(len);
+    }
+    if !is_last {
+        tracing::error!(path = %path.display(), offset = good, "decisions after this are damaged");
+        return Ok(len);
+    }
+    tracing::warn!(path = %path.display(), offset = good, "a torn batch of decisions was cut off");
+    let file = OpenOptions::new().append(true).open(path)?;
+    file.set_len(good)?;
+    file.sync_all()?;
+    Ok(good)
 }

@@ -1,4 +1,4 @@
-//! `EnforcementService`: the feed.
+//! `EnforcementService`: the feed, and what gateways report.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::fleet;
 use super::frames::{Downstream, Outgoing};
 use super::methods::{GATEWAY_WATCHERS, SUBSCRIBERS};
 use super::parse::{Peer, invalid, principal, required};
+use super::places::Places;
 use super::status::status;
 use super::watch::{self, Look, Watches};
 use crate::app::{App, Error};
@@ -30,15 +31,21 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const FLEET_INTERVAL: Duration = Duration::from_secs(1);
 /// How long one watch of the fleet lasts; a command that goes on begins another.
 const FLEET_LIFE: Duration = Duration::from_secs(3_600);
+/// Reports of one gateway that are written at once: one each of some gates that share its name.
+const REPORTS_EACH_MAX: usize = 4;
+/// Reports that are written at once. Each holds a thread, and they wait for each other; the feed and much else needs the
+/// same threads, of which there are 512.
+const REPORTS_ALL_MAX: usize = 32;
 
 pub(super) struct Enforcement {
     app: Arc<App>,
     watches: Arc<Watches>,
+    reports: Arc<Places>,
 }
 
 impl Enforcement {
-    pub(super) const fn new(app: Arc<App>, watches: Arc<Watches>) -> Self {
-        Self { app, watches }
+    pub(super) fn new(app: Arc<App>, watches: Arc<Watches>) -> Self {
+        Self { app, watches, reports: Arc::new(Places::new(REPORTS_EACH_MAX, REPORTS_ALL_MAX)) }
     }
 }
 
@@ -90,13 +97,18 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
         request: Request<pb::ReportDecisionsRequest>,
     ) -> Result<Response<pb::ReportDecisionsResponse>, Status> {
         let gateway = principal(&request)?;
+        // Before anything is made of the message: who finds no place comes again with the same batch.
+        let place = self.reports.enter(gateway.clone()).map_err(status)?;
         let (boot, batch, decisions) =
             decision_batch(request.into_inner()).map_err(|e| invalid(e.field, &e.why))?;
         let app = Arc::clone(&self.app);
         // A write and its sync.
-        let stored =
-            tokio::task::spawn_blocking(move || app.report_decisions(gateway, (boot, batch), decisions))
-                .await;
+        let stored = tokio::task::spawn_blocking(move || {
+            // The thread goes on when the caller is gone, and so does its place.
+            let _place = place;
+            app.report_decisions(gateway, (boot, batch), decisions)
+        })
+        .await;
         stored.map_err(|e| status(Error::Internal(e.to_string())))?.map_err(status)?;
         Ok(Response::new(pb::ReportDecisionsResponse { batch }))
     }

@@ -11,6 +11,7 @@ mod layer;
 mod mandate;
 pub mod methods;
 mod parse;
+mod places;
 mod provisioning;
 mod revocation;
 mod show;

@@ -1,8 +1,7 @@
 //! Streams that only look: bounded in number, for each caller and for all, and in life. Whoever does not read one holds
 //! a place until its life ends, and nothing else waits for it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -13,22 +12,26 @@ use tonic::{Request, Status};
 use super::caller::admit;
 use super::methods::Access;
 use super::parse::{Peer, principal};
+use super::places::{Place, Places};
 use super::status::status;
 use crate::app::{App, Error};
-use crate::domain::id::PrincipalId;
 
 /// Streams of one caller at once: a few terminals.
 const EACH_MAX: usize = 8;
 /// Streams of all callers at once: every officer's terminals.
 const ALL_MAX: usize = 64;
-/// How long who asks for one more should wait.
-const RETRY_AFTER_MS: u32 = 1_000;
 /// How long the last word may wait for a caller that does not read.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// The streams that are open, by caller.
-#[derive(Debug, Default)]
-pub(super) struct Watches(Mutex<BTreeMap<PrincipalId, usize>>);
+/// The streams that are open.
+#[derive(Debug)]
+pub(super) struct Watches(Arc<Places>);
+
+impl Default for Watches {
+    fn default() -> Self {
+        Self(Arc::new(Places::new(EACH_MAX, ALL_MAX)))
+    }
+}
 
 /// What a look found.
 #[derive(Debug)]
@@ -44,45 +47,15 @@ pub(super) enum Look<T> {
 /// The answer that a watching method gives.
 pub(super) type Stream<T> = ReceiverStream<Result<T, Status>>;
 
-/// A place among the streams, given back when it is dropped.
-struct Place {
-    watches: Arc<Watches>,
-    caller: PrincipalId,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.watches.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = open.get_mut(&self.caller).map(|count| {
-            *count -= 1;
-            *count
-        });
-        if left == Some(0) {
-            open.remove(&self.caller);
-        }
-    }
-}
-
 impl Watches {
-    fn enter(self: &Arc<Self>, caller: PrincipalId) -> Result<Place, Error> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = open.get(&caller).copied().unwrap_or_default();
-        if own >= EACH_MAX || open.values().sum::<usize>() >= ALL_MAX {
-            return Err(Error::Limit { retry_after_ms: RETRY_AFTER_MS });
-        }
-        open.insert(caller.clone(), own + 1);
-        drop(open);
-        Ok(Place { watches: Arc::clone(self), caller })
-    }
-
     /// Begins a stream for the caller of a request.
     pub(super) fn begin<R, T>(
-        self: &Arc<Self>,
+        &self,
         app: &Arc<App>,
         request: &Request<R>,
         access: Access,
     ) -> Result<(Watch<T>, Stream<T>), Status> {
-        let place = self.enter(principal(request)?).map_err(status)?;
+        let place = self.0.enter(principal(request)?).map_err(status)?;
         let (outbox, stream) = mpsc::channel(1);
         let peer = request.extensions().get::<Peer>().cloned();
         let watch = Watch { app: Arc::clone(app), peer, access, outbox, _place: place };
@@ -140,26 +113,5 @@ impl<T: Send + 'static> Watch<T> {
                 return Ok(());
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_bounded_for_one_caller_and_for_all_and_come_back() {
-        let watches = Arc::new(Watches::default());
-        let caller = |n: usize| -> PrincipalId { format!("officer-{n}").parse().unwrap() };
-        let mut places: Vec<_> = (0..EACH_MAX).map(|_| watches.enter(caller(0)).unwrap()).collect();
-        assert!(matches!(watches.enter(caller(0)), Err(Error::Limit { .. })));
-        for n in 1..ALL_MAX / EACH_MAX {
-            places.extend((0..EACH_MAX).map(|_| watches.enter(caller(n)).unwrap()));
-        }
-        assert!(matches!(watches.enter(caller(99)), Err(Error::Limit { .. })), "all places are taken");
-        places.pop();
-        places.push(watches.enter(caller(99)).unwrap());
-        drop(places);
-        assert!(watches.0.lock().unwrap().is_empty(), "nobody is remembered who watches nothing");
     }
 }

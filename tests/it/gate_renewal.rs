@@ -95,3 +95,22 @@ async fn only_the_registered_key_is_renewed() {
         assert!(matches!(refused.code(), Code::InvalidArgument | Code::FailedPrecondition), "{refused:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_lives_as_long_as_its_authority_is_not_issued_again() {
+    let world = World::start().await;
+    let caller = world.gateway("gw-1").await;
+    let app = world.running().app();
+    let csr = caller.key.request().unwrap();
+    let id = "gw-1".parse().unwrap();
+    // The authority of the tests lives 365 days.
+    for _ in 0..355 {
+        world.clock.advance_ms(DAY_MS);
+    }
+    let last = app.issue_principal(&id, &csr).await.unwrap();
+    assert_ne!(last.certificate, caller.certificate);
+    let head = app.journal().head().seq;
+    world.clock.advance_ms(DAY_MS);
+    assert_eq!(app.issue_principal(&id, &csr).await.unwrap().certificate, last.certificate);
+    assert_eq!(app.journal().head().seq, head, "nothing is signed or recorded");
+}

@@ -107,6 +107,38 @@ async fn without_a_server_permits_end_when_the_queue_is_full_and_denials_are_cou
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_takes_only_some_threads_while_its_reports_are_not_written() {
+    let (mut world, _) = world_with_employee().await;
+    let caller = world.gateway("gw-1").await;
+    let mut gateway = client(&world, &caller).await;
+    gateway.report_decisions(good()).await.unwrap();
+    // A disk that does not answer: opening it to write waits until somebody reads.
+    let segment = world.dir.path().join("decisions").join("00000000000000000001.gw-1.log");
+    std::fs::remove_file(&segment).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&segment).status().unwrap().success());
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 2..7 {
+        let mut gateway = gateway.clone();
+        let request = pb::ReportDecisionsRequest { batch: number, ..good() };
+        calls.spawn(async move { gateway.report_decisions(request).await });
+    }
+    let first = tokio::time::timeout(PATIENCE, calls.join_next()).await.expect("one is too many");
+    let refused = first.unwrap().unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert_eq!(calls.len(), 4);
+    let path = segment.clone();
+    tokio::task::spawn_blocking(move || std::fs::File::open(path).unwrap()).await.unwrap();
+    // What is no file cannot be synced, so the log is closed; all places are free again.
+    while let Some(answer) = calls.join_next().await {
+        assert_eq!(answer.unwrap().unwrap_err().code(), Code::Unavailable);
+    }
+    assert_eq!(gateway.report_decisions(good()).await.unwrap_err().code(), Code::Unavailable);
+    drop(gateway);
+    std::fs::remove_file(&segment).unwrap();
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_comes_again_is_stored_once_and_bad_ones_are_refused() {
     let (mut world, _) = world_with_employee().await;
     let caller = world.gateway("gw-1").await;

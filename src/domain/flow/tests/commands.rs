@@ -291,7 +291,6 @@ fn what_is_revoked_suspended_or_held_is_on_record() {
     assert_eq!(revoke(RevocationScope::Subject(SubjectId::from_bytes([1; 16]))), "subject");
     assert_eq!(revoke(RevocationScope::Person(PersonId::from_bytes([1; 16]))), "person");
     assert_eq!(revoke(RevocationScope::Entity(NOBODY)), "entity");
-    assert_eq!(revoke(RevocationScope::Determination("no-such-act".parse().unwrap())), "determination");
     for revision in [0, 2] {
         let scope = RevocationScope::AnnexRevision(LIFT.parse().unwrap(), revision);
         assert_eq!(revoke(scope), "annex revision", "the last one is 1");
@@ -304,6 +303,13 @@ fn what_is_revoked_suspended_or_held_is_on_record() {
     let scope = RevocationScope::Issuer(SYSTEM_CA);
     let denied = world.try_go(Command::Revoke { scope, reason: REASON });
     assert!(matches!(denied, Err(Reject::Denied(_))), "no model-access scope reaches it");
+}
+
+#[test]
+fn a_determination_that_no_policy_has_any_more_can_be_revoked() {
+    let (mut world, _) = World::with_member();
+    let scope = RevocationScope::Determination("an-act-of-an-earlier-policy".parse().unwrap());
+    world.go(Command::Revoke { scope, reason: REASON });
 }
 
 #[test]
