@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
+use tonic_types::StatusExt as _;
 
 use super::cache::Cache;
 use super::gate::{GateConfig, GateOptions, Shared, Trust, told_to_stop};
@@ -18,6 +19,7 @@ use super::keep::Saver;
 use super::renew::Renewer;
 use super::replica::{Refusal, Replica, Taken};
 use super::transport::{Identity, channel};
+use crate::domain::enforce::Contradiction;
 use crate::domain::enforce::message::{FromGateway, MESSAGE_LEN_MAX, NackCode, Strength, ToGateway};
 use crate::domain::id::{EntityId, Seq};
 use crate::domain::time::Timestamp;
@@ -227,7 +229,7 @@ impl Keeper {
         let down = match self.with_ticks(subscribing).await? {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {
-                if status.code() == tonic::Code::FailedPrecondition && self.replica.drop_kept() {
+                if is_contradiction(&status) && self.replica.drop_kept() {
                     tracing::error!(%status, "the server does not know the view that was kept; it is dropped");
                 }
                 return ended(status.to_string());
@@ -380,6 +382,11 @@ impl Keeper {
 enum End {
     Lost(String),
     Refused(Refusal),
+}
+
+/// Was the claim refused? Whatever else the server refuses says nothing about what is held.
+fn is_contradiction(status: &tonic::Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.reason == Contradiction::REASON)
 }
 
 fn ticks() -> tokio::time::Interval {

@@ -88,7 +88,9 @@ impl Queue {
             // No model has such a name.
             report.model.clear();
         }
-        report.code.truncate(CODE_LEN_MAX);
+        // A code of the server may be of any characters.
+        let end = (0..=CODE_LEN_MAX).rfind(|at| report.code.is_char_boundary(*at)).unwrap_or(0);
+        report.code.truncate(end);
         if report.is_permit && self.waiting.capacity() <= self.kept_free {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(QueueFull);
@@ -241,5 +243,35 @@ impl Reporter {
             .map_err(|_| "the answer did not arrive in time".to_owned())?
             .map_err(|status| status.to_string())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn a_long_code_of_any_characters_is_cut() {
+        let (queue, mut waiting) = Queue::new(Reports::default());
+        for (code, cut) in
+            [("\u{e9}".repeat(40), 64), (format!("x{}", "\u{e9}".repeat(40)), 63), ("OK".to_owned(), 2)]
+        {
+            let report = DecisionReport {
+                at: Timestamp::default(),
+                is_permit: false,
+                code: code.clone(),
+                model: String::new(),
+                form: AccessForm::Inference,
+                place: Place::Unknown,
+                subject: None,
+                entity: None,
+                ordinal: None,
+                as_of: Position::default(),
+                count: 1,
+            };
+            queue.put(report).unwrap();
+            assert_eq!(waiting.try_recv().unwrap().code, code[..cut]);
+        }
     }
 }

@@ -25,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connections::{Barred, Connection, Connections, code_of};
 use super::gate::{Gate, Shared};
+use super::index::Signal;
 use super::transport::{Identity, TlsTime, TransportFault};
 use crate::domain::decision::{CredentialFault, Denial};
 
@@ -104,10 +105,9 @@ impl GateAcceptor {
         let leaf = leaf.ok_or(Barred(Denial::CredentialInvalid.as_str()))?;
         let leaf = PeerLeaf(Bytes::copy_from_slice(leaf));
         // Judged again: what arrived since the verifier looked is seen here, and what arrives from here on closes it.
-        let connection = Arc::new(self.connections.register(&leaf.0)?);
-        let waiting = Arc::clone(&connection);
-        let denied = Box::pin(async move { waiting.denied().await });
-        Ok(GateStream { stream, leaf, denied, _connection: connection })
+        let connection = self.connections.register(&leaf.0)?;
+        let [reading, writing] = [connection.signal(), connection.signal()].map(Denied::of);
+        Ok(GateStream { stream, leaf, reading, writing, _connection: connection })
     }
 }
 
@@ -116,26 +116,37 @@ pub struct GateStream {
     // In this order: the connection is closed before it is said to be.
     stream: TlsStream<TcpStream>,
     leaf: PeerLeaf,
-    denied: Pin<Box<dyn Future<Output = &'static str> + Send + Sync>>,
-    _connection: Arc<Connection>,
+    // Two: the halves of a stream that was split are of two tasks, and both are woken.
+    reading: Denied,
+    writing: Denied,
+    _connection: Connection,
+}
+
+/// Wakes one task when the connection has to end.
+struct Denied(Pin<Box<dyn Future<Output = &'static str> + Send + Sync>>);
+
+impl Denied {
+    fn of(signal: Arc<Signal>) -> Self {
+        Self(Box::pin(async move { signal.wait().await }))
+    }
+
+    /// Has the connection to end? Wakes the task when it must later.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.0.as_mut().poll(context) {
+            Poll::Ready(why) => {
+                // A future is not polled again once it is ready; this one stays so.
+                self.0 = Box::pin(std::future::ready(why));
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, Barred(why)))
+            }
+            Poll::Pending => Ok(()),
+        }
+    }
 }
 
 impl GateStream {
     /// The certificate of the client.
     pub fn leaf(&self) -> PeerLeaf {
         self.leaf.clone()
-    }
-
-    /// Has the connection to end? Wakes the task when it must later.
-    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.denied.as_mut().poll(context) {
-            Poll::Ready(why) => {
-                // A future is not polled again once it is ready; this one stays so.
-                self.denied = Box::pin(std::future::ready(why));
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, Barred(why)))
-            }
-            Poll::Pending => Ok(()),
-        }
     }
 }
 
@@ -145,7 +156,7 @@ impl AsyncRead for GateStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(context)?;
+        self.reading.check(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -156,17 +167,17 @@ impl AsyncWrite for GateStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
+        self.writing.check(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(context)?;
+        self.writing.check(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(context)?;
+        self.writing.check(context)?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -13,9 +13,10 @@ use super::frames::{Downstream, Outgoing};
 use super::methods::{GATEWAY_WATCHERS, SUBSCRIBERS};
 use super::parse::{Peer, invalid, principal, required};
 use super::places::Places;
-use super::status::status;
+use super::status::{reasoned, status};
 use super::watch::{self, Look, Watches};
 use crate::app::{App, Error};
+use crate::domain::enforce::Contradiction;
 use crate::domain::enforce::message::{FromGateway, ToGateway};
 use crate::feed::{Closed, OpenFault, Session, SessionFault};
 use crate::pb;
@@ -162,9 +163,9 @@ fn parse(message: pb::SubscribeRequest) -> Result<FromGateway, Status> {
 fn refuse(fault: OpenFault) -> Status {
     match fault {
         OpenFault::NotAGateway(_) => status(Error::Denied(fault.to_string())),
-        OpenFault::BadClaim | OpenFault::NotRegisteredPausable(_) => {
-            status(Error::WrongState(fault.to_string()))
-        }
+        // Told apart from every other state: a gateway drops what it kept for this reason only.
+        OpenFault::BadClaim => reasoned(Code::FailedPrecondition, fault.to_string(), Contradiction::REASON),
+        OpenFault::NotRegisteredPausable(_) => status(Error::WrongState(fault.to_string())),
         OpenFault::RolledBack(_) => status(Error::Unavailable(fault.to_string())),
         OpenFault::TooManySessions => status(Error::Limit { retry_after_ms: 1_000 }),
     }

@@ -34,6 +34,11 @@ pub(super) const fn word(code: Code) -> &'static str {
     }
 }
 
+/// A status with a reason that no error has: what a program at the other end tells apart.
+pub(super) fn reasoned(code: Code, text: String, reason: &'static str) -> Status {
+    Status::with_error_details(code, text, ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()))
+}
+
 /// The status of an error. Faults of ours are logged here, once, and show a fixed text.
 pub fn status(error: Error) -> Status {
     let reason = error.code();

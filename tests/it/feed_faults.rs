@@ -204,7 +204,7 @@ async fn a_stream_begins_with_a_claim_that_can_be_read_and_is_believed() {
         let end = Raw::open(&world, &bad, bytes).await.end().await;
         assert_eq!(end.code(), code, "{what}: {end:?}");
         if code == Code::FailedPrecondition {
-            assert_eq!(reason(&end), "WRONG_STATE", "{what}");
+            assert_eq!(reason(&end), "CLAIM_CONTRADICTED", "{what}");
         }
     }
     // None of it proves anything: leases are granted and the stream of the other goes on.

@@ -145,3 +145,27 @@ async fn a_server_that_lost_history_while_the_gate_was_down_is_refused() {
     assert_eq!(gate.status().position, held);
     gate.shutdown().await;
 }
+
+#[tokio::test]
+async fn the_kept_view_is_dropped_when_its_claim_is_refused_and_for_nothing_else() {
+    let scene = Scene::new().await;
+    scene.keep().await;
+    let held = scene.world.state.position;
+    // It is not registered as one that can be paused.
+    let mut config = scene.config();
+    config.strength.pausable = true;
+    let gate = scene.gate(config).await;
+    eventually(|| gate.status().last_fault.contains("--pausable")).await;
+    assert_eq!(gate.status().position, held);
+    gate.shutdown().await;
+    // A server that never recorded this, and signed no head that would show that it lost it.
+    let mut other = World::new();
+    other.commit(Vec::new(), &[entity(1)]);
+    other.lock(2);
+    other.clock.advance_ms(20_000);
+    let server = serve(&other, &scene.system, &scene.access).await;
+    let gate = scene.gate(super::served::config(&other, &server, &scene.system)).await;
+    gate.ready(Duration::from_secs(20)).await.unwrap();
+    assert!(other.feed.counts().snapshots > 0);
+    gate.shutdown().await;
+}

@@ -4,6 +4,7 @@ mod layer;
 mod replica;
 mod served;
 mod simulate;
+mod tls;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! A gate against a server on loopback, over mTLS. The server is the feed and nothing else.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::{BoxFuture, Service, http};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::ca::bootstrap::{NewAuthority, authority};
 use crate::ca::signer::{FileSigner, SignatureAlgorithm};
@@ -27,11 +29,12 @@ use crate::ca::{Issuer, Order};
 use crate::client::{DecidedBy, Gate, GateConfig, Identity, Target, channel};
 use crate::domain::certificate::*;
 use crate::domain::decision::Denial;
+use crate::domain::enforce::Contradiction;
 use crate::domain::enforce::message::FromGateway;
 use crate::domain::id::{AuthorityId, Ordinal};
 use crate::env::{Clock, SeededEntropy};
 use crate::feed::tests::world::*;
-use crate::feed::{Feed, Session};
+use crate::feed::{Feed, OpenFault, Session};
 use crate::pb;
 use crate::x509::{ClientKey, Content, Curve, Profile, RequestedKey, ServerName, TrustBundle};
 
@@ -76,7 +79,7 @@ fn bundle(issuer: &Issuer) -> String {
     TrustBundle::new(vec![issuer.authority().clone()]).unwrap().to_pem()
 }
 
-fn role(kind: PrincipalKind, name: &str) -> Facts {
+pub(super) fn role(kind: PrincipalKind, name: &str) -> Facts {
     Facts::System(SystemFacts { kind, principal: name.parse().unwrap() })
 }
 
@@ -165,10 +168,12 @@ impl<const ENFORCEMENT: bool> Fake<ENFORCEMENT> {
         let mut up = request.into_inner();
         let first = up.message().await?.unwrap();
         let FromGateway::Open(open) = first.try_into().unwrap() else { panic!("not an Open") };
-        let session = self
-            .feed
-            .open(gateway(1), open)
-            .map_err(|fault| Status::failed_precondition(fault.to_string()))?;
+        let refuse = |fault: OpenFault| {
+            let reason = if fault == OpenFault::BadClaim { Contradiction::REASON } else { "WRONG_STATE" };
+            let details = ErrorDetails::with_error_info(reason, "countersign.v1", HashMap::new());
+            Status::with_error_details(Code::FailedPrecondition, fault.to_string(), details)
+        };
+        let session = self.feed.open(gateway(1), open).map_err(refuse)?;
         let (down, waiting) = tokio::sync::mpsc::channel(8);
         tokio::spawn(pump(session, up, down));
         Ok(Response::new(ReceiverStream::new(waiting)))
@@ -266,7 +271,7 @@ pub(super) async fn serve(world: &World, system: &Issuer, access: &Issuer) -> Se
 }
 
 #[derive(Debug)]
-struct FixedTime;
+pub(super) struct FixedTime;
 
 impl rustls::time_provider::TimeProvider for FixedTime {
     fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {

@@ -17,6 +17,11 @@ pub enum Start {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contradiction;
 
+impl Contradiction {
+    /// How the server names it to the gateway: the reason of its `google.rpc.ErrorInfo`.
+    pub const REASON: &'static str = "CLAIM_CONTRADICTED";
+}
+
 /// A record of the log and the digest or tree hash up to it.
 pub type Claim = (Position, Digest);
 
