@@ -15,6 +15,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             entity: EntityId::from_bytes([2; 16]),
             subject: SubjectId::from_bytes([3; 16]),
             lineage: LineageId::from_bytes([4; 16]),
+            determination: None,
+            annex_revision: None,
         };
         let fault = set.fault_of(&names);
         assert!(fault.is_some() || (ordinal <= set.ceiling.0 && !set.revoked.contains(names.ordinal)));

@@ -35,7 +35,7 @@ pub struct Connections {
 
 /// One open connection or stream. Dropping it says that it is closed, so the owner drops it last:
 ///
-/// ```ignore
+/// ```text
 /// let connection = gate.connections().register(&leaf)?;
 /// tokio::select! {
 ///     done = serve(&mut stream) => done?,
