@@ -3,6 +3,8 @@
 //!
 //! All certificates are issued by the service. `--certificates N` issues fewer.
 
+use countersign::domain::codec::from_bytes;
+use countersign::domain::event::{Entry, Event};
 use countersign::domain::id::EntityId;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::RevocationScope;
@@ -97,8 +99,12 @@ async fn measure(world: &World, entities: [EntityId; 2]) -> (Cost, Cost) {
             let app = world.running().app();
             let next = app.journal().head().seq.next();
             times.push(revoke_ms(world, &mut client, RevocationScope::Entity(*entity), GATEWAYS).await);
-            let records = app.journal().read(next, 1).unwrap();
-            *journal = journal.max(records.first().unwrap().body.as_ref().unwrap().len() as f64);
+            // What ended the barrier of the round before may be recorded first.
+            let records = app.journal().read(next, 8).unwrap();
+            let mut bodies = records.iter().filter_map(|record| record.body.as_deref());
+            let is_enacted =
+                |body: &[u8]| matches!(from_bytes(body), Ok(Entry { event: Event::Enacted { .. }, .. }));
+            *journal = journal.max(bodies.find(|body| is_enacted(body)).unwrap().len() as f64);
             let (len, applied_seq) = delta(&mut down).await;
             *feed = feed.max(len);
             let ack = Up::Ack(pb::Ack { applied_seq, barrier_id: 0 });

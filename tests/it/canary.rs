@@ -1,5 +1,7 @@
 //! Canaries: certificates of the access authority that TLS accepts and that nothing is ever permitted to.
 
+use std::time::Duration;
+
 use countersign::domain::certificate::{AuthorityKind, CanaryFacts, CanarySide, Facts};
 use countersign::domain::command::Command;
 use countersign::domain::id::Ordinal;
@@ -48,9 +50,12 @@ async fn canaries_are_issued_like_every_certificate_and_permitted_nothing() {
         assert_eq!(app.state().canaries[&facts].serial, certificate.serial);
         let decision = world.evaluate(&channel, der, "mythos-5").await;
         assert_eq!((decision.permit, decision.code.as_str()), (false, "CREDENTIAL_WRONG_KIND"));
-        while app.certificates().applied_seq() < app.state().position.seq {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        let indexed = async {
+            while app.certificates().applied_seq() < app.state().position.seq {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), indexed).await.expect("the index follows the record");
         let row = app.certificates().by_serial(&certificate.serial).unwrap().unwrap();
         assert_eq!((row.authority, row.entity, row.hash.is_some()), (AuthorityKind::Access, None, true));
         assert_eq!(row.principal.as_ref().map(ToString::to_string).as_deref(), Some("gw-1"));
