@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use compact_str::CompactString;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 use ulid::Ulid;
@@ -139,8 +139,11 @@ opaque_id!(
 pub const SLUG_LEN_MAX: usize = 64;
 
 /// A short name that people choose: lower-case ASCII letters, digits, `-`, `.` and `_`, beginning with a letter or digit.
+///
+/// Kept in place up to 24 bytes: a decision copies the name of a determination, and a count of references would be written
+/// by every thread that decides.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slug(Arc<str>);
+pub struct Slug(CompactString);
 
 impl Slug {
     /// The text of the slug.
