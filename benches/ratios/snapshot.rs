@@ -74,8 +74,8 @@ pub(crate) fn snapshot_1m() -> Vec<Row> {
     let whole = to_bytes(set);
     let mut with_many = state.clone();
     cut(Arc::make_mut(&mut with_many.enforcement), CUT_MANY - CUT);
-    let (measured, floor, sent) = apply(&runtime, Arc::new(state), &clock);
-    let (measured_many, floor_many, _) = apply(&runtime, Arc::new(with_many), &clock);
+    let (measured, floor, sent) = apply(Arc::new(state), &clock);
+    let (measured_many, floor_many, _) = apply(Arc::new(with_many), &clock);
     let mib = |len: usize| len as f64 / 1e6;
     vec![
         Row {
@@ -139,11 +139,7 @@ fn cut(set: &mut EnforcementSet, count: usize) {
 }
 
 /// What a gateway takes to hold the snapshot, what the unavoidable takes, and the bytes that were sent.
-fn apply(
-    runtime: &tokio::runtime::Runtime,
-    state: Arc<State>,
-    clock: &Arc<ManualClock>,
-) -> (f64, f64, usize) {
+fn apply(state: Arc<State>, clock: &Arc<ManualClock>) -> (f64, f64, usize) {
     let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let log_key: [u8; 32] = key.public_key().as_ref().try_into().unwrap();
     let heads = Arc::new(Still { position: state.position, key });
@@ -155,7 +151,7 @@ fn apply(
         let mut replica =
             Replica::new(ReplicaConfig { boot, strength, log_key }, Arc::new(Published::default()));
         let mut session = feed.open("gw-snapshot".parse().unwrap(), replica.open()).unwrap();
-        let messages = runtime.block_on(until_end(&mut session));
+        let messages = until_end(&mut session);
         let part = |message: &ToGateway| match message {
             ToGateway::SnapshotPart(part) => part.to_vec(),
             _ => Vec::new(),
@@ -173,10 +169,10 @@ fn apply(
     (median(measured), median(floor), sent)
 }
 
-async fn until_end(session: &mut Session) -> Vec<ToGateway> {
+fn until_end(session: &mut Session) -> Vec<ToGateway> {
     let mut messages = Vec::new();
     loop {
-        let message = session.next().await.unwrap();
+        let message = session.poll().unwrap().unwrap();
         let is_end = matches!(message, ToGateway::SnapshotEnd { .. });
         messages.push(message);
         if is_end {

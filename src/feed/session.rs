@@ -91,6 +91,8 @@ pub struct Session {
     pings: Pings,
     last_barrier: u64,
     is_drained: bool,
+    /// The gateway said something that may be answered.
+    is_told: bool,
 }
 
 impl Session {
@@ -153,6 +155,7 @@ impl Session {
             pings: Pings::default(),
             last_barrier,
             is_drained: false,
+            is_told: true,
             shared,
         };
         session.take_claimed_cards(&open, &state, floor);
@@ -206,8 +209,9 @@ impl Session {
             FromGateway::Ping { ping_id, applied: _ } => {
                 // The head is read here, after the Ping arrived.
                 self.pings.arrive(ping_id, self.shared.heads.committed_head());
+                self.is_told = true;
             }
-            FromGateway::Want(entity) => drop(self.want(entity)),
+            FromGateway::Want(entity) => self.is_told |= self.want(entity),
         }
         Ok(())
     }
@@ -231,6 +235,8 @@ impl Session {
             return Err(SessionFault::AckAhead(applied));
         }
         self.acked = self.acked.max(applied);
+        // There may be room for what waits.
+        self.is_told |= self.unacked.len() >= UNACKED_MAX;
         while self.unacked.front().is_some_and(|(seq, _)| *seq <= applied) {
             self.unacked.pop_front();
         }
@@ -244,22 +250,15 @@ impl Session {
         Ok(())
     }
 
-    /// The next message, when there is one. Can be dropped and called again without loss.
-    ///
-    /// # Errors
-    /// The session is over.
-    pub async fn next(&mut self) -> Result<ToGateway, Closed> {
-        loop {
-            self.news.borrow_and_update();
-            self.moved.borrow_and_update();
-            if let Some(message) = self.poll()? {
-                return Ok(message);
-            }
-            // The senders live in `shared`, so the channels are never closed.
-            tokio::select! {
-                _ = self.news.changed() => {}
-                _ = self.moved.changed(), if !self.pings.is_empty() => {}
-            }
+    /// Waits until there may be a message. Can be dropped and called again without loss.
+    pub async fn changed(&mut self) {
+        if self.is_told {
+            return;
+        }
+        // The senders live in `shared`, so the channels are never closed.
+        tokio::select! {
+            _ = self.news.changed() => {}
+            _ = self.moved.changed(), if !self.pings.is_empty() => {}
         }
     }
 
@@ -268,12 +267,20 @@ impl Session {
     /// # Errors
     /// The session is over.
     pub fn poll(&mut self) -> Result<Option<ToGateway>, Closed> {
+        self.news.borrow_and_update();
+        self.moved.borrow_and_update();
+        let message = self.look()?;
+        // Behind this one there may be another.
+        self.is_told = message.is_some();
+        Ok(message)
+    }
+
+    fn look(&mut self) -> Result<Option<ToGateway>, Closed> {
         // Several rounds, for a log that ran ahead asks for a snapshot and only the next round begins it.
         for _ in 0..2 {
             if let Some(message) = self.outbox.pop_front() {
                 return Ok(Some(message));
             }
-            self.needs_snapshot |= self.is_far_behind();
             if self.needs_snapshot {
                 self.begin_snapshot()?;
                 continue;
@@ -288,14 +295,8 @@ impl Session {
         Ok(self.outbox.pop_front())
     }
 
-    /// Is there more to send than one Delta, and more than a snapshot has?
-    fn is_far_behind(&self) -> bool {
-        let inner = self.shared.lock();
-        let backlog = inner.log.len_after(self.scanned);
-        if backlog <= DELTA_LEN as u64 || self.unacked.len() >= UNACKED_MAX {
-            return false;
-        }
-        drop(inner);
+    /// Is a snapshot shorter than what there is to send?
+    fn is_far_behind(&self, backlog: u64) -> bool {
         self.shared.image(self.cursor).is_some_and(|image| image.sent_len() < backlog)
     }
 
@@ -326,6 +327,16 @@ impl Session {
             return Err(Closed::Removed);
         }
         if self.unacked.len() < UNACKED_MAX {
+            let backlog = inner.log.len_after(self.scanned);
+            if backlog > DELTA_LEN as u64 {
+                // To make one takes time.
+                drop(inner);
+                self.needs_snapshot = self.is_far_behind(backlog);
+                if self.needs_snapshot {
+                    return Ok(None);
+                }
+                inner = shared.lock();
+            }
             if let Some(delta) = self.delta(&inner) {
                 if delta.to > self.acked {
                     self.unacked.push_back((delta.to, now_ms));

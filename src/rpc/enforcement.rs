@@ -195,13 +195,17 @@ impl Line {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = looks.tick() => self.admitted()?,
+                _ = looks.tick() => {
+                    self.admitted()?;
+                    // Another connection may have taken the place of this one, of which nothing tells.
+                    self.push(&mut session, &mut waiting)?;
+                }
                 heard = self.inbox.message() => {
                     let Some(message) = heard.map_err(unreadable)? else { return Ok(()) };
                     let refuse = |fault: SessionFault| Status::new(Code::FailedPrecondition, fault.to_string());
                     session.on(parse(message)?).map_err(refuse)?;
                 }
-                next = session.next(), if waiting.is_none() => waiting = Some(next.map_err(ended)?),
+                () = session.changed(), if waiting.is_none() => self.push(&mut session, &mut waiting)?,
                 place = self.outbox.reserve(), if waiting.is_some() => {
                     let Ok(place) = place else { return Ok(()) };
                     if let Some(message) = waiting.take() {
@@ -209,6 +213,21 @@ impl Line {
                     }
                 }
             }
+        }
+    }
+
+    /// Hands over what there is to send, and finds room for at once: all of it without another turn of the loop.
+    fn push(&self, session: &mut Session, waiting: &mut Option<ToGateway>) -> Result<(), Status> {
+        loop {
+            if waiting.is_none() {
+                *waiting = session.poll().map_err(ended)?;
+            }
+            let Some(message) = waiting.take() else { return Ok(()) };
+            let Ok(place) = self.outbox.try_reserve() else {
+                *waiting = Some(message);
+                return Ok(());
+            };
+            place.send(Box::new(Ok(message)));
         }
     }
 

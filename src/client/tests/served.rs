@@ -150,7 +150,7 @@ async fn pump(
                     return;
                 }
             }
-            message = session.next() => {
+            message = next(&mut session) => {
                 let Ok(message) = message else { return };
                 if down.send(Ok(message.into())).await.is_err() {
                     return;

@@ -85,9 +85,9 @@ async fn a_gateway_that_does_not_acknowledge_by_itself_is_asked() {
     let waiting = wait(&world, at, None);
     settle().await;
     assert_eq!(session.poll().unwrap(), None);
-    let ToGateway::Delta(delta) = session.next().await.unwrap() else { panic!("the record comes first") };
+    let ToGateway::Delta(delta) = next(&mut session).await.unwrap() else { panic!("the record comes first") };
     assert_eq!((delta.to, delta.records.len()), (at.seq, 0));
-    let barrier = session.next().await.unwrap();
+    let barrier = next(&mut session).await.unwrap();
     assert!(matches!(barrier, ToGateway::Barrier { at: asked, .. } if asked == at.seq), "{barrier:?}");
     session.on(FromGateway::Ack { applied: at.seq, barrier: None }).unwrap();
     assert_eq!(waiting.await.unwrap().enforced_by, Some(EnforcedBy::Acks));

@@ -319,7 +319,7 @@ fn a_record_that_no_gateway_is_told_of_wakes_only_who_has_a_ping() {
     ping(&mut pinging, 1);
     let (of_idle, of_pinging) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
     let (idle_waker, pinging_waker) = (of_idle.clone().into(), of_pinging.clone().into());
-    let (mut waits, mut has_ping) = (pin!(idle.next()), pin!(pinging.next()));
+    let (mut waits, mut has_ping) = (pin!(next(&mut idle)), pin!(next(&mut pinging)));
     let (mut of_waits, mut of_ping) = (Context::from_waker(&idle_waker), Context::from_waker(&pinging_waker));
     assert!(waits.as_mut().poll(&mut of_waits).is_pending());
     assert!(has_ping.as_mut().poll(&mut of_ping).is_pending(), "its head is not published yet");
@@ -407,14 +407,14 @@ fn records_that_do_not_lead_to_the_state_end_all_leases() {
 async fn a_session_wakes_when_there_is_something_to_send() {
     let mut world = World::new();
     let mut session = live(&world, 1);
-    let sent = tokio::spawn(async move { session.next().await });
+    let sent = tokio::spawn(async move { next(&mut session).await });
     tokio::task::yield_now().await;
     assert!(!sent.is_finished());
     let at = world.lock(1);
     assert!(matches!(sent.await.unwrap().unwrap(), ToGateway::Delta(delta) if delta.to == at.seq));
     let mut session = live(&world, 1);
     world.feed.drain(1, 2);
-    let drained = session.next().await.unwrap();
+    let drained = next(&mut session).await.unwrap();
     assert_eq!(drained, ToGateway::Drain { reconnect_after_ms: 1, jitter_ms: 2 });
     assert_eq!(session.poll(), Ok(None), "once");
 }

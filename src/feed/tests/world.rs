@@ -13,7 +13,7 @@ use crate::domain::bundle::BundleParts;
 use crate::domain::certificate::*;
 use crate::domain::codec::to_bytes;
 use crate::domain::command::NewPrincipal;
-use crate::domain::enforce::message::{Open, Strength};
+use crate::domain::enforce::message::{Open, Strength, ToGateway};
 use crate::domain::enforce::{Chain, EnforcementEvent, Position, Request, chain};
 use crate::domain::entity::*;
 use crate::domain::event::{Entry, Event, Genesis, NewEntity};
@@ -26,7 +26,7 @@ use crate::domain::principal::{Principal, Role};
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::env::{Clock, ManualClock};
-use crate::feed::{Feed, Heads, PublishedRecord};
+use crate::feed::{Closed, Feed, Heads, PublishedRecord, Session};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_782_500_000_000);
 pub(crate) const MODEL: &str = "mythos-5";
@@ -324,4 +324,14 @@ fn authority(number: u8, kind: AuthorityKind) -> Authority {
     let not_after = NOW.plus_ms(86_400_000);
     let id = AuthorityId::from_bytes([number; 16]);
     Authority { id, kind, certificate: vec![number], not_after, state: AuthorityState::Active }
+}
+
+/// The next message of a session, when there is one.
+pub(crate) async fn next(session: &mut Session) -> Result<ToGateway, Closed> {
+    loop {
+        session.changed().await;
+        if let Some(message) = session.poll()? {
+            return Ok(message);
+        }
+    }
 }
