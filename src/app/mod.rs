@@ -2,6 +2,7 @@
 //! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
 
 mod admission;
+pub mod backup;
 mod crl;
 mod engine;
 mod enroll;

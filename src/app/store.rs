@@ -78,7 +78,7 @@ pub struct Verified {
     pub state: Option<Seq>,
 }
 
-fn journal_dir(data: &Path) -> PathBuf {
+pub(super) fn journal_dir(data: &Path) -> PathBuf {
     data.join("journal")
 }
 
@@ -189,7 +189,7 @@ fn pass_over(id: &SnapshotId, why: &str) {
 }
 
 /// The log key by genesis as its officers signed it.
-fn log_key(journal: &dyn Journal) -> Result<[u8; PUBLIC_KEY_LEN], StoreError> {
+pub(super) fn log_key(journal: &dyn Journal) -> Result<[u8; PUBLIC_KEY_LEN], StoreError> {
     let mut state = None;
     for record in journal.read(Seq(1), 1)? {
         fold(&mut state, &record)?;

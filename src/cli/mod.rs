@@ -5,6 +5,7 @@
 
 mod agent;
 mod audit;
+mod backup;
 mod certificate;
 mod dev;
 mod enroll;
@@ -126,6 +127,7 @@ enum Verb {
     /// The record, from the server.
     #[command(subcommand)]
     Audit(audit::Verb),
+    Backup(backup::Arguments),
     /// The record, on disk.
     #[command(subcommand)]
     Journal(audit::JournalVerb),
@@ -225,6 +227,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Principal(verb) => principal::run(verb, context).await,
         Verb::Gateway(verb) => principal::gateway(verb, context).await,
         Verb::Audit(verb) => audit::run(&verb, context).await,
+        Verb::Backup(arguments) => backup::run(&arguments, context).await,
         Verb::Clock(verb) => records::clock(verb, context).await,
         Verb::Init(_)
         | Verb::Serve(_)

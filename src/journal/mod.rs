@@ -216,6 +216,14 @@ pub enum JournalError {
         /// What does not hold.
         why: &'static str,
     },
+    /// A record of another journal that cannot be taken over.
+    #[error("record {seq} cannot be taken over: {why}")]
+    Unfit {
+        /// Which.
+        seq: Seq,
+        /// Why not.
+        why: &'static str,
+    },
     /// Written by a newer release.
     #[error("segment {segment} has format version {version}; this release reads versions up to 1")]
     Version {

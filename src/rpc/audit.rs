@@ -13,6 +13,11 @@ use crate::domain::id::Seq;
 use crate::journal::Record;
 use crate::pb;
 
+/// Bytes of records in one page, unless the first alone is longer: half of what a client takes by default.
+const PAGE_BYTES_MAX: usize = 2 << 20;
+/// What a record has beside its body, at most.
+const RECORD_OVERHEAD: usize = 512;
+
 pub(super) struct Audit {
     app: Arc<App>,
 }
@@ -34,6 +39,7 @@ fn record(record: Record) -> pb::Record {
         actor: entry.and_then(|entry| entry.by).map(|by| by.to_string()).unwrap_or_default(),
         body_sha256: header.body.0.to_vec().into(),
         body: record.body.unwrap_or_default().into(),
+        header: header.encode().into(),
     }
 }
 
@@ -64,7 +70,14 @@ impl pb::audit_service_server::AuditService for Audit {
         let journal = Arc::clone(self.app.journal());
         let read = tokio::task::spawn_blocking(move || journal.read(from, len)).await;
         let records = read.map_err(|e| status(Error::Internal(e.to_string())))?;
-        let records = records.map_err(|e| status(e.into()))?;
+        let mut records = records.map_err(|e| status(e.into()))?;
+        let mut len = 0;
+        let fits = |record: &&Record| {
+            let is_first = len == 0;
+            len += RECORD_OVERHEAD + record.body.as_ref().map_or(0, Vec::len);
+            is_first || len <= PAGE_BYTES_MAX
+        };
+        records.truncate(records.iter().take_while(fits).count());
         let next_seq = records.last().map_or(0, |last| last.header.seq.0 + 1);
         let records = records.into_iter().map(record).collect();
         Ok(Response::new(pb::ListRecordsResponse { records, next_seq }))

@@ -29,6 +29,8 @@ const RESTRICTERS: &[Role] = &[Role::Approver, Role::SecurityOps];
 const REGISTRARS: &[Role] = &[Role::Registrar, Role::PartnerAdmin];
 const READERS: &[Role] =
     &[Role::Registrar, Role::Vetter, Role::Approver, Role::SecurityOps, Role::Auditor, Role::PartnerAdmin];
+/// Auditors, and who keeps backups.
+const RECORD_READERS: &[Role] = &[Role::SecurityOps, Role::Auditor];
 const DECIDERS: &[Role] = &[Role::Gateway, Role::SecurityOps, Role::Auditor];
 
 /// Who may subscribe: asked again while the stream is open.
@@ -80,7 +82,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.ProvisioningService/ListSubjects", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/CreateToken", Access::Roles(REGISTRARS)),
     row("/countersign.v1.AuditService/GetHead", Access::Roles(OFFICERS)),
-    row("/countersign.v1.AuditService/ListRecords", Access::Roles(&[Role::Auditor])),
+    row("/countersign.v1.AuditService/ListRecords", Access::Roles(RECORD_READERS)),
     row("/envoy.service.auth.v3.Authorization/Check", Access::Roles(&[Role::Gateway])),
     row("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", SUBSCRIBERS),
     row("/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", SUBSCRIBERS),

@@ -7,10 +7,11 @@ mod agent_proxy;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod canary;
-#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod cli_served;

@@ -7,7 +7,7 @@ use crate::domain::id::{Digest, Epoch, Seq};
 use crate::domain::time::Timestamp;
 use crate::journal::merkle::Frontier;
 use crate::journal::record::{self, Fields, Header, Record};
-use crate::journal::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BODY_LEN_MAX, Batch};
+use crate::journal::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BODY_LEN_MAX};
 
 /// One page: so the first frame never shares a page with the header.
 pub(super) const SEGMENT_HEADER_LEN: usize = 4096;
@@ -99,15 +99,14 @@ impl SegmentHeader {
     }
 }
 
-/// How long the frame of a batch is.
-pub(super) fn frame_len(batch: &Batch) -> u64 {
-    let bodies: usize = batch.drafts.iter().map(|draft| draft.body.len()).sum();
-    (FRAME_HEAD_LEN + batch.drafts.len() * RECORD_LEN + bodies) as u64
+/// How long the frame of so many records is, whose bodies are so long together.
+pub(super) const fn frame_len(records: usize, bodies_len: usize) -> u64 {
+    (FRAME_HEAD_LEN + records * RECORD_LEN + bodies_len) as u64
 }
 
-/// The frame of a checked batch.
-pub(super) fn encode_frame(marker: Marker, headers: &[Header], batch: &Batch) -> Vec<u8> {
-    let bodies_len: usize = batch.drafts.iter().map(|draft| draft.body.len()).sum();
+/// The frame of records with these headers and bodies; none: it was purged. Bounds were checked before.
+pub(super) fn encode_frame(marker: Marker, headers: &[Header], bodies: &[Option<&[u8]>]) -> Vec<u8> {
+    let bodies_len: usize = headers.iter().map(|header| header.body_len as usize).sum();
     let mut out = Vec::with_capacity(FRAME_HEAD_LEN + headers.len() * RECORD_LEN + bodies_len);
     out.extend_from_slice(&marker);
     out.extend_from_slice(&headers.first().map_or(0, |header| header.seq.0).to_be_bytes());
@@ -118,8 +117,13 @@ pub(super) fn encode_frame(marker: Marker, headers: &[Header], batch: &Batch) ->
     let crc = crc32c::crc32c_append(crc32c::crc32c(&out), &packed);
     out.extend_from_slice(&crc.to_be_bytes());
     out.extend_from_slice(&packed);
-    headers.iter().for_each(|_| out.extend_from_slice(&LIVE));
-    batch.drafts.iter().for_each(|draft| out.extend_from_slice(&draft.body));
+    bodies.iter().for_each(|body| out.extend_from_slice(if body.is_some() { &LIVE } else { &PURGED }));
+    for (header, body) in headers.iter().zip(bodies) {
+        match body {
+            Some(body) => out.extend_from_slice(body),
+            None => out.resize(out.len() + header.body_len as usize, 0),
+        }
+    }
     out
 }
 

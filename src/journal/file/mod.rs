@@ -4,6 +4,7 @@
 //! the tail again. A torn last frame disappears whole and is reported; any other damage is an error that names file,
 //! byte and record. The format is described in `format` and ARCHITECTURE.md. Used by `app`; `verify` also offline.
 
+mod copy;
 mod format;
 mod read;
 mod scan;

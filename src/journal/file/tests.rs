@@ -6,6 +6,7 @@ use crate::journal::contract::{self, Subject, batch, push};
 use crate::journal::fault::FaultDisk;
 use crate::journal::{Refusal, Space, merkle};
 
+mod copies;
 mod damage;
 mod disaster;
 mod full;

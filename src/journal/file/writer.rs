@@ -14,7 +14,7 @@ use super::{Options, RESERVE, RESERVE_LEN, segment_name};
 use crate::domain::id::Seq;
 use crate::journal::disk::{self, Disk, DiskFile, Mode};
 use crate::journal::merkle::Frontier;
-use crate::journal::{Batch, Head, Header, Outcome, Refusal, Space, record};
+use crate::journal::{Batch, Head, Header, Outcome, Record, Refusal, Space, record};
 
 const HEADER_LEN: u64 = SEGMENT_HEADER_LEN as u64;
 /// Free space at which the reserve becomes an ordinary segment: room for a new reserve, a new extension and as much again.
@@ -73,13 +73,27 @@ impl Writer {
         if let Err(refusal) = self.admit(expected_next, batch) {
             return Outcome::Refused(refusal);
         }
-        match self.make_room(format::frame_len(batch), batch.restricting) {
-            Ok(()) => self.commit(&record::headers(batch, self.head.epoch, expected_next), batch),
+        let headers = record::headers(batch, self.head.epoch, expected_next);
+        let bodies: Vec<_> = batch.drafts.iter().map(|draft| Some(draft.body.as_slice())).collect();
+        match self.make_room(len_of(&headers), batch.restricting) {
+            Ok(()) => self.commit(&headers, &bodies),
             Err(Trouble::Full) => Outcome::Refused(Refusal::NoSpace(self.space())),
             Err(Trouble::Broken(why)) => {
                 self.closed = Some(why.clone());
                 Outcome::Refused(Refusal::Closed { why })
             }
+        }
+    }
+
+    /// Stores records of another journal as they are, the first of them the next one. What `record::check` bounds in a
+    /// batch is bounded by the caller.
+    pub(super) fn take_over(&mut self, records: &[Record]) -> Outcome {
+        let headers: Vec<_> = records.iter().map(|record| record.header).collect();
+        let bodies: Vec<_> = records.iter().map(|record| record.body.as_deref()).collect();
+        match self.make_room(len_of(&headers), false) {
+            Ok(()) => self.commit(&headers, &bodies),
+            Err(Trouble::Full) => Outcome::Refused(Refusal::NoSpace(self.space())),
+            Err(Trouble::Broken(why)) => Outcome::Unknown(why),
         }
     }
 
@@ -198,8 +212,8 @@ impl Writer {
         self.disk.free(&self.dir).is_ok_and(|free| free >= LEAVE_RESERVE_FREE)
     }
 
-    fn commit(&mut self, headers: &[Header], batch: &Batch) -> Outcome {
-        let frame = format::encode_frame(self.tail.header.marker, headers, batch);
+    fn commit(&mut self, headers: &[Header], bodies: &[Option<&[u8]>]) -> Outcome {
+        let frame = format::encode_frame(self.tail.header.marker, headers, bodies);
         let file = self.tail.file.as_ref();
         let stored = disk::write_all(file, &frame, self.tail.offset)
             .map_err(|error| format!("a write failed: {error}"))
@@ -211,7 +225,9 @@ impl Writer {
         let first = self.head.seq.next();
         headers.iter().for_each(|header| self.frontier.push(header.leaf()));
         let seq = Seq(self.frontier.size());
-        self.head = Head { epoch: self.head.epoch, seq, root: self.frontier.root(), time: batch.time };
+        let (epoch, time) =
+            headers.last().map_or((self.head.epoch, self.head.time), |last| (last.epoch, last.time));
+        self.head = Head { epoch, seq, root: self.frontier.root(), time };
         if let Some(segment) = self.index().last_mut() {
             segment.remember(first, self.tail.offset);
         }
@@ -222,6 +238,11 @@ impl Writer {
     fn index(&self) -> std::sync::MutexGuard<'_, Vec<Segment>> {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long the frame of these records is.
+fn len_of(headers: &[Header]) -> u64 {
+    format::frame_len(headers.len(), headers.iter().map(|header| header.body_len as usize).sum())
 }
 
 /// The header of the segment that begins after this head.

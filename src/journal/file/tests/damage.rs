@@ -171,7 +171,7 @@ fn frame_inside_a_body_is_not_taken_for_one() {
     // A frame of the same journal but without its salt: the best that a writer of bodies can make.
     let headers = crate::journal::record::headers(&batch(9, &[b"forged"]), Epoch(1), Seq(6));
     let marker = format::marker(&[0; 16], Seq(1));
-    let forged = format::encode_frame(marker, &headers, &batch(9, &[b"forged"]));
+    let forged = format::encode_frame(marker, &headers, &[Some(b"forged")]);
     let at = usize::try_from(journal.writer().tail.offset).unwrap();
     assert_eq!(push(&journal, 4, &forged), Outcome::Done(Seq(4)));
     drop(journal);
