@@ -12,6 +12,7 @@ mod backup;
 mod calls;
 #[cfg(test)]
 mod canary;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod cli_served;
