@@ -28,6 +28,8 @@ mod enroll;
 #[cfg(test)]
 mod envoy;
 #[cfg(test)]
+mod envoy_faults;
+#[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
 mod envoy_sds;
