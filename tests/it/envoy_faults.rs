@@ -151,11 +151,8 @@ fn spoil_pem(source: &mut DataSource) {
 
 /// The sample, whose secrets come through the relay.
 fn through(port: u16) -> String {
-    let sds = SAMPLE.replacen(
-        "- envoy_grpc: { cluster_name: countersign }",
-        "- envoy_grpc: { cluster_name: relay }",
-        1,
-    );
+    let sds = SAMPLE
+        .replace("- envoy_grpc: { cluster_name: countersign }", "- envoy_grpc: { cluster_name: relay }");
     assert_ne!(sds, SAMPLE);
     let cluster = "
   - name: relay

@@ -128,7 +128,12 @@ impl Scene {
             ("CONTROL_NAME", "localhost".to_owned()),
             ("UPSTREAM_PORT", upstream.port().to_string()),
         ];
-        let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let values: Vec<(&str, &str)> = values
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            // A certificate that is pushed has no files here.
+            .filter(|(name, _)| !name.starts_with("SERVER_") || sample.contains(&format!("@{name}@")))
+            .collect();
         let envoy = Envoy::start(sample, &values).await;
         Self { world, entity, upstream, envoy, roots: listener.pem(), dir, _ticking: ticking }
     }

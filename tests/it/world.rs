@@ -473,6 +473,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         addresses: Rate { per_s: 100_000, burst: 100_000 },
         strangers: server::StrangerLife::default(),
         headers: countersign::envoy::TrustedHeaders::default(),
+        listeners: countersign::config::Listeners::new(),
         metrics: None,
         accept_clock: false,
     }
