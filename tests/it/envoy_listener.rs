@@ -22,6 +22,7 @@ use tonic::Code;
 
 use crate::calls::refused;
 use crate::envoy_sds::{Control, HOST, LIMIT, SAMPLE, Scene, assert_enforced};
+use crate::logs;
 use crate::metrics::{page, value};
 use crate::sds::{ALL, Delta, LEASED};
 use crate::world::{Caller, World};
@@ -69,12 +70,12 @@ fn put(dir: &Path, name: &str, text: &str, mode: u32) {
     std::fs::rename(&new, dir.join(name)).unwrap();
 }
 
-/// The service, told where the listener's pair is and where Prometheus reads.
-async fn serve(world: &mut World) {
+/// The service, told where the pair of this gateway's listener is and where Prometheus reads.
+async fn serve(world: &mut World, gateway: &str) {
     world.close().await;
     let dir = world.dir.path();
     let files = ListenerFiles { chain: dir.join("listener.pem"), key: dir.join("listener.key") };
-    world.settings.listeners.insert("gw-envoy".parse().unwrap(), files);
+    world.settings.listeners.insert(gateway.parse().unwrap(), files);
     world.settings.metrics = "127.0.0.1:0".parse().ok();
     world.open().await;
 }
@@ -119,7 +120,7 @@ async fn a_listener_gets_its_certificate_by_push_and_a_bad_pair_replaces_nothing
     let gateway = world.gateway("gw-envoy").await;
     let (first, second, third) = (Pair::new(), Pair::new(), Pair::new());
     first.put(world.dir.path());
-    serve(&mut world).await;
+    serve(&mut world, "gw-envoy").await;
     let control = Control::of(&world);
     let mut scene = Scene::with((world, entity), &gateway, &control, &pushed_sample()).await;
     scene.roots = [&first, &second, &third].map(|pair| pair.certificate.as_str()).concat();
@@ -190,13 +191,18 @@ fn certificate(response: &DeltaDiscoveryResponse) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_certificate_of_a_listener_is_for_its_gateway_alone() {
+    logs::keep();
     let mut world = World::start().await;
-    let (gateway, other) = (world.gateway("gw-envoy").await, world.gateway("gw-other").await);
-    let pair = Pair::new();
-    pair.put(world.dir.path());
-    serve(&mut world).await;
-
+    let (gateway, other) = (world.gateway("gw-nosy").await, world.gateway("gw-other").await);
+    let (pair, of_nosy) = (Pair::new(), |sample: &str| sample.replace("gw-envoy", "gw-nosy"));
+    // A service starts without the files, and pushes nothing until they are there.
+    serve(&mut world, "gw-nosy").await;
     let mut stream = Delta::open(&world, &gateway, &[], &[LISTENER]).await.unwrap();
+    assert!(stream.is_quiet().await);
+    let metrics = page(&world).await;
+    assert_eq!((value(&metrics, &of_nosy(STALE)), value(&metrics, &of_nosy(ENDS))), (1.0, 0.0));
+    assert!(world.row("gw-nosy", |row| !row.connected).await.adapter.is_empty(), "no session");
+    pair.put(world.dir.path());
     let response = stream.next().await;
     assert_eq!(certificate(&response), (pair.certificate.clone(), pair.key.clone()));
     stream.answer(&response, None).await;
@@ -220,13 +226,16 @@ async fn the_certificate_of_a_listener_is_for_its_gateway_alone() {
     let (set, pushed) = (both.next().await, both.next().await);
     assert_eq!((set.resources.len(), pushed.resources.len()), (1, 1));
     assert_eq!((set.resources[0].name.as_str(), pushed.resources[0].name.as_str()), (LEASED, LISTENER));
-    both.answer(&pushed, Some("no")).await;
-    world.row("gw-envoy", |row| row.connected && row.last_nack.is_empty()).await;
-    until_metric(&world, NACKS, 1.0).await;
+    // An Envoy quotes what it cannot read.
+    both.answer(&pushed, Some(&format!("no: {}", pair.key.lines().nth(1).unwrap()))).await;
+    world.row("gw-nosy", |row| row.connected && row.last_nack.is_empty()).await;
+    until_metric(&world, &of_nosy(NACKS), 1.0).await;
+    let line = logs::line_with(&["refused by the gateway", "gw-nosy", "code 13"]);
+    assert!(!line.contains("no: "), "{line}");
     let mut again = Delta::open(&world, &gateway, ALL, &[LEASED]).await.unwrap();
     let set = again.next().await;
     again.answer(&set, None).await;
-    world.row("gw-envoy", |row| row.applied_seq > 0 && row.last_nack.is_empty()).await;
+    world.row("gw-nosy", |row| row.applied_seq > 0 && row.last_nack.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,7 +243,7 @@ async fn streams_for_a_listener_alone_are_bounded() {
     let mut world = World::start().await;
     let gateway = world.gateway("gw-envoy").await;
     Pair::new().put(world.dir.path());
-    serve(&mut world).await;
+    serve(&mut world, "gw-envoy").await;
     let channel = world.connect_as(&gateway).await;
     let mut streams = Vec::new();
     for _ in 0..64 {

@@ -211,17 +211,22 @@ impl Line {
 
     fn note(&self, refusal: &Refusal) {
         let gateway = self.admission.principal();
+        if refusal.names == [Name::Listener] {
+            // What Envoy cannot read it quotes, and here that has a private key in it.
+            let code = refusal.why.split(':').next();
+            tracing::error!(
+                gateway.id = %gateway, code,
+                "the certificate of its listener was refused by the gateway, whose own log says why"
+            );
+            self.secrets.listeners.refused(gateway);
+            return;
+        }
         let detail: String = refusal.why.chars().filter(|c| !c.is_control()).collect();
         let detail = detail.chars().scan(0, |len, c| {
             *len += c.len_utf8();
             (*len <= NACK_DETAIL_LEN_MAX).then_some(c)
         });
         let detail: String = detail.collect();
-        if refusal.names == [Name::Listener] {
-            tracing::error!(gateway.id = %gateway, detail, "the certificate of its listener was refused by the gateway");
-            self.secrets.listeners.refused(gateway);
-            return;
-        }
         tracing::warn!(gateway.id = %gateway, detail, "a trust set was refused by the gateway");
         if let Some(session) = &self.session {
             session.nack(Nack { applied: self.acked, code: NackCode::Undecodable, detail });
