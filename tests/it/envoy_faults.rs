@@ -151,8 +151,11 @@ fn spoil_pem(source: &mut DataSource) {
 
 /// The sample, whose secrets come through the relay.
 fn through(port: u16) -> String {
-    let sds = SAMPLE
-        .replace("- envoy_grpc: { cluster_name: countersign }", "- envoy_grpc: { cluster_name: relay }");
+    // The cluster of secrets stands on a line of its own, that of requests does not.
+    let sds = SAMPLE.replace(
+        "\n                      cluster_name: countersign\n",
+        "\n                      cluster_name: relay\n",
+    );
     assert_ne!(sds, SAMPLE);
     let cluster = "
   - name: relay
@@ -329,17 +332,24 @@ async fn after_kill_9_handshakes_go_on_until_the_list_ends_and_again_when_the_se
     last = observer.next().await;
     let list = sds::secret(last.resources[0].resource.as_ref().unwrap()).2;
     let until = next_update(&list);
-    assert_eq!(scene.status(&caller).await, Some(200), "{}", scene.envoy.log());
+    // Streams are looked at within tens of milliseconds of each other; so many handshakes take longer.
+    for _ in 0..50 {
+        assert_eq!(scene.status(&caller).await, Some(200), "{}", scene.envoy.log());
+    }
     served.kill();
     let killed = SystemClock.now();
     let left = Duration::from_millis(u64::try_from(until.millis() - killed.millis()).unwrap());
     assert!(left > LEASE / 4 && left < LEASE, "{left:?}");
 
     let mut let_in = 0_u32;
-    // Handshakes go on, and nothing is permitted. A handshake takes a while, so the last part of a second proves nothing.
-    while SystemClock.now() < until.plus_ms(-500) {
-        assert_eq!(scene.status(&caller).await, Some(503), "{}", scene.envoy.log());
-        assert_eq!(scene.status(&revoked).await, None);
+    // Handshakes go on, and nothing is permitted.
+    loop {
+        let status = scene.status(&caller).await;
+        // What took until the end proves nothing.
+        if SystemClock.now() >= until {
+            break;
+        }
+        assert_eq!(status, Some(503), "{}", scene.envoy.log());
         let_in += 1;
     }
     scene.until(&caller, None).await;
@@ -348,7 +358,7 @@ async fn after_kill_9_handshakes_go_on_until_the_list_ends_and_again_when_the_se
     assert!(closed.millis() <= until.millis() + 2_000, "closed at {closed}, the list ended at {until}");
     assert_eq!(scene.status(&caller).await, None, "and stays so");
     println!(
-        "killed {left:?} before nextUpdate; {let_in} handshakes until half a second before it; closed {} ms after it",
+        "killed {left:?} before nextUpdate; {let_in} handshakes until it; closed {} ms after it",
         closed.millis() - until.millis()
     );
 
