@@ -4,6 +4,7 @@
 //! file. What genesis settled (trust domain, arc, lease, life of certificates) is in the journal and cannot be set here.
 
 pub mod agent;
+mod listeners;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,6 +14,8 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use thiserror::Error;
+
+pub use listeners::{ListenerFiles, Listeners};
 
 /// The largest configuration file: a hundred times a real one.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -79,6 +82,8 @@ pub struct Config {
     pub metrics: MetricsPage,
     /// `[crl]`: revocation lists over plain HTTP.
     pub crl: Crl,
+    /// `[listeners.GATEWAY]`: certificates that are pushed to Envoys for their own listeners. Default: none.
+    pub listeners: Listeners,
 }
 
 /// `[keys]`: PKCS#8 PEM files of mode 0600. Default: `keys/NAME.pem` in the data folder.
@@ -221,6 +226,8 @@ struct File {
     envoy: EnvoyHeaders,
     metrics: MetricsPage,
     crl: Crl,
+    #[serde(deserialize_with = "listeners::listeners")]
+    listeners: Listeners,
 }
 
 impl Default for File {
@@ -237,6 +244,7 @@ impl Default for File {
             envoy: EnvoyHeaders::default(),
             metrics: MetricsPage::default(),
             crl: Crl::default(),
+            listeners: Listeners::default(),
         }
     }
 }
@@ -303,6 +311,11 @@ impl Config {
             envoy: file.envoy,
             metrics: file.metrics,
             crl: file.crl,
+            listeners: file
+                .listeners
+                .into_iter()
+                .map(|(gateway, files)| (gateway, files.at(folder)))
+                .collect(),
         })
     }
 }
@@ -441,6 +454,7 @@ mod tests {
         assert_eq!(config.envoy, EnvoyHeaders::default());
         assert_eq!(config.metrics.listen, None);
         assert_eq!(config.crl, Crl { listen: None, lifetime_s: 3_600 });
+        assert!(config.listeners.is_empty());
     }
 
     #[test]
@@ -457,6 +471,8 @@ mod tests {
         let all = parse(&all).unwrap();
         assert_eq!(all.envoy.place_header.as_deref(), Some("x-countersign-place"));
         assert_eq!(all.metrics.listen, "127.0.0.1:9464".parse().ok());
+        let files = &all.listeners[&"gw-envoy".parse().unwrap()];
+        assert_eq!(files.key, Path::new("/etc/countersign/listener/gw-envoy.key"));
         for key in [
             "listen",
             "data",
@@ -474,6 +490,8 @@ mod tests {
             "place_header",
             "model_header",
             "lifetime_s",
+            "chain",
+            "key",
         ] {
             let named =
                 text.lines().any(|line| line.trim_start_matches("#:").starts_with(&format!("{key} =")));
@@ -506,6 +524,9 @@ mod tests {
             ("[metrics]\nlisten = \"203.0.113.1:9464\"", "line 2", "loopback or private"),
             ("[crl]\nlifetime_s = 59", "line 2", "60 to 604800"),
             ("[crl]\nlisten = \"crl.example\"", "line 2", "listen"),
+            ("[listeners.gw-1]\nchain = \"c\"", "line 1", "key"),
+            ("[listeners.gw-1]\nchain = \"c\"\nkey = \"k\"\nca = \"a\"", "line 4", "ca"),
+            ("[listeners.\"Gw 1\"]\nchain = \"c\"\nkey = \"k\"", "line 1", "Gw 1"),
             ("[keys]\nacess = \"a\"", "line 2", "acess"),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -43,6 +43,7 @@ impl App {
             certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),
             pushed_set: self.pushed_set(),
             faults: self.faults(space.is_some()),
+            listeners: Vec::new(),
         }
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use crl::{ListFault, ListOrder, SignedList, backdated};
-pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer};
+pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer, read_key_file};
 
 use crate::domain::certificate::Serial;
 use crate::domain::certificate::{BACKDATE_S, Facts};

@@ -15,6 +15,7 @@ use aws_lc_rs::signature::{
     Ed25519KeyPair, KeyPair as _,
 };
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::x509::{Curve, PublicKey};
 
@@ -92,30 +93,11 @@ pub struct FileSigner {
 impl FileSigner {
     /// Loads a key; refuses a file that anybody but its owner may read or change.
     pub fn load(path: &Path) -> Result<Self, KeyFileFault> {
-        // The open file is asked, not the path, so that nobody can swap it in between.
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(KeyFileFault::NotFile);
-        }
-        let mode = metadata.mode() & 0o7777;
-        if mode & 0o177 != 0 {
-            return Err(KeyFileFault::Mode { mode });
-        }
-        if metadata.len() > KEY_FILE_LEN_MAX {
-            return Err(KeyFileFault::TooLarge);
-        }
-        // Room for all of it at once: a buffer that grows would leave copies behind.
-        let mut text = Vec::with_capacity(usize::try_from(KEY_FILE_LEN_MAX).unwrap_or(usize::MAX));
-        file.take(KEY_FILE_LEN_MAX).read_to_end(&mut text)?;
-        let block = pem::parse(&text);
-        wipe(&mut text);
-        let block = block.map_err(|_| KeyFileFault::NotPem)?;
+        let text = read_key_file(path)?;
+        let block = pem::parse(&*text).map_err(|_| KeyFileFault::NotPem)?;
         let is_key = block.tag() == "PRIVATE KEY";
-        let mut pkcs8 = block.into_contents();
-        let signer = if is_key { Self::from_pkcs8(&pkcs8) } else { Err(KeyFileFault::NotPem) };
-        wipe(&mut pkcs8);
-        signer
+        let pkcs8 = Zeroizing::new(block.into_contents());
+        if is_key { Self::from_pkcs8(&pkcs8) } else { Err(KeyFileFault::NotPem) }
     }
 
     /// Makes a key, writes it to a new file of mode 0600 and syncs it; an existing file is never replaced.
@@ -129,10 +111,7 @@ impl FileSigner {
         let signer = Self::from_pkcs8(document.as_ref())?;
         let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
         let text = pem::encode_config(&pem::Pem::new("PRIVATE KEY", document.as_ref()), config);
-        let mut text = text.into_bytes();
-        let written = write_new(path, &text);
-        wipe(&mut text);
-        written?;
+        write_new(path, &Zeroizing::new(text.into_bytes()))?;
         Ok(signer)
     }
 
@@ -182,6 +161,31 @@ impl fmt::Debug for FileSigner {
     }
 }
 
+/// Reads a file with a private key, whatever is in it; it is wiped when it is dropped.
+///
+/// # Errors
+/// It is not a file of at most 16 KiB that nobody but its owner may read or change.
+pub fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileFault> {
+    // The open file is asked, not the path, so that nobody can swap it in between.
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(KeyFileFault::NotFile);
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o177 != 0 {
+        return Err(KeyFileFault::Mode { mode });
+    }
+    if metadata.len() > KEY_FILE_LEN_MAX {
+        return Err(KeyFileFault::TooLarge);
+    }
+    // Room for all of it at once: a buffer that grows would leave copies behind.
+    let room = usize::try_from(KEY_FILE_LEN_MAX).unwrap_or(usize::MAX);
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    file.take(KEY_FILE_LEN_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 fn signing(curve: Curve) -> &'static EcdsaSigningAlgorithm {
     match curve {
         Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
@@ -199,10 +203,4 @@ fn write_new(path: &Path, text: &[u8]) -> Result<(), KeyFileFault> {
         File::open(directory)?.sync_all()?;
     }
     Ok(())
-}
-
-/// Best effort: the optimiser may not skip it, but copies in registers or in the PEM decoder are out of reach.
-fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    std::hint::black_box(bytes);
 }

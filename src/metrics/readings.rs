@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -34,6 +34,19 @@ pub struct GatewayReading {
     pub lease_left_ms: Option<u64>,
     /// When its certificate ends, in seconds since 1970; 0: it has none.
     pub certificate_ends_s: i64,
+}
+
+/// The certificate that is pushed to one gateway for its own listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListenerReading {
+    /// The gateway's name.
+    pub gateway: String,
+    /// When what is pushed ends, in seconds since 1970; 0: there is nothing to push.
+    pub certificate_ends_s: i64,
+    /// The files cannot be used as they are now.
+    pub is_stale: bool,
+    /// Pushes that the gateway refused.
+    pub nacks: u64,
 }
 
 /// Everything that is read at once.
@@ -73,10 +86,13 @@ pub struct Readings {
     pub pushed_set: Option<(usize, bool)>,
     /// Every kind of fault.
     pub faults: Vec<Fault>,
+    /// Every gateway that is pushed its listener's certificate: at most a thousand can be configured.
+    pub listeners: Vec<ListenerReading>,
 }
 
 type Labelled = Family<[(&'static str, String); 1], Gauge<u64, AtomicU64>>;
 type Timestamps = Family<[(&'static str, String); 1], Gauge>;
+type Counted = Family<[(&'static str, String); 1], Counter>;
 type Seconds = Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>;
 
 impl Readings {
@@ -125,7 +141,29 @@ impl Readings {
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
         registry.register("build_info", "Always 1; the version is a label", build);
         self.register_gateways(&mut registry);
+        self.register_listeners(&mut registry);
         registry
+    }
+
+    fn register_listeners(&self, registry: &mut Registry) {
+        let (ends, stale, nacks) = (Timestamps::default(), Labelled::default(), Counted::default());
+        for listener in &self.listeners {
+            let label = [("gateway", listener.gateway.clone())];
+            ends.get_or_create(&label).set(listener.certificate_ends_s);
+            stale.get_or_create(&label).set(u64::from(listener.is_stale));
+            nacks.get_or_create(&label).inc_by(listener.nacks);
+        }
+        registry.register(
+            "listener_certificate_expiry_timestamp_seconds",
+            "When the certificate ends that is pushed to a gateway for its listener; 0 when there is none",
+            ends,
+        );
+        registry.register(
+            "listener_certificate_stale",
+            "1 while its files cannot be used as they are, so that an older one is pushed or none",
+            stale,
+        );
+        registry.register("listener_certificate_nacks", "Certificates that the gateway refused", nacks);
     }
 
     fn register_gateways(&self, registry: &mut Registry) {

@@ -4,6 +4,7 @@ mod crl_http;
 mod health;
 mod keys;
 mod listener;
+mod listeners;
 mod metrics;
 mod run;
 mod tls;
@@ -17,6 +18,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
 pub use keys::KeyError;
@@ -25,9 +27,9 @@ pub use tls::TlsError;
 
 use crate::app::store::{self, StoreError};
 use crate::app::{App, Error, Ingredients, Upkeep};
-use crate::config::KeyFiles;
+use crate::config::{self, KeyFiles};
 use crate::env::{Clock, Entropy};
-use crate::envoy::{Authorization, Secrets, TrustedHeaders};
+use crate::envoy::{Authorization, Listeners, Secrets, TrustedHeaders};
 use crate::journal::file::Options;
 use crate::rpc::{self, GatekeeperLayer, Rate};
 use crate::x509::{CrlBase, ServerName};
@@ -94,6 +96,8 @@ pub struct Settings {
     pub strangers: StrangerLife,
     /// Request headers that a trusted edge sets.
     pub headers: TrustedHeaders,
+    /// The certificates that are pushed to gateways for their own listeners.
+    pub listeners: config::Listeners,
     /// Where Prometheus reads; none: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Accept the clock as it is, without officers: for `dev` only.
@@ -249,6 +253,9 @@ pub async fn start(
         tracing::error!(%error, "the start cannot be recorded; nothing is permitted until it is");
         tasks.push(tokio::spawn(keep_beginning(Arc::clone(&app), stopped.clone())));
     }
+    let watch = listeners::Watch::begin(settings.listeners, clock);
+    let listeners = watch.listeners();
+    tasks.push(tokio::spawn(watch.carry(stopped.clone())));
     let (reporter, health) = tonic_health::server::health_reporter();
     tasks.push(tokio::spawn(health::watch(Arc::clone(&app), reporter, stopped.clone())));
     let strangers = settings.strangers;
@@ -257,17 +264,8 @@ pub async fn start(
         stranger_age: strangers.age + strangers.grace,
     };
     let accepted = listener::incoming((listener, bounds), config, Arc::clone(&app), stopped.clone(), is_cut);
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(crate::pb::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|e| ServerError::Reflection(e.to_string()))?;
     let gatekeeper = GatekeeperLayer::new(Arc::clone(&app), settings.principals, settings.addresses);
-    let routes = rpc::routes(&app)
-        .add_service(health)
-        .add_service(reflection)
-        .add_service(Authorization::service(&app, settings.headers))
-        .add_service(Secrets::service(&app));
+    let routes = routes((&app, &listeners), settings.headers)?.add_service(health);
     let mut server = server().layer(gatekeeper);
     // A server of their own for strangers: the age of a connection is the same for all that a server has.
     let mut of_strangers = server.clone().max_connection_age(strangers.age);
@@ -278,12 +276,27 @@ pub async fn start(
     tasks.push(tokio::spawn(report(known)));
     tasks.push(tokio::spawn(report(strangers)));
     let metrics = page.map(|(listener, address)| {
-        tasks.push(tokio::spawn(metrics::serve(Arc::clone(&app), listener, stopped.clone())));
+        let source = metrics::Source { app: Arc::clone(&app), listeners };
+        tasks.push(tokio::spawn(metrics::serve(source, listener, stopped.clone())));
         address
     });
     let upkeep = Upkeep::start(&app);
     tracing::info!(%address, seq = app.state().position.seq.0, "serving");
     Ok(Running { address, metrics, crl_address, app, stop, cut, tasks, upkeep })
+}
+
+/// Every service but health.
+fn routes(
+    (app, listeners): (&Arc<App>, &Arc<Listeners>),
+    headers: TrustedHeaders,
+) -> Result<Routes, ServerError> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(crate::pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|e| ServerError::Reflection(e.to_string()))?;
+    let routes = rpc::routes(app).add_service(reflection);
+    Ok(routes.add_service(Authorization::service(app, headers)).add_service(Secrets::service(app, listeners)))
 }
 
 async fn listen_if(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, ServerError> {

@@ -54,6 +54,7 @@ impl TryFrom<Config> for Settings {
             crl_listen: config.crl.listen,
             crl_lifetime_s: config.crl.lifetime_s,
             headers: TrustedHeaders { model: config.envoy.model_header, place: config.envoy.place_header },
+            listeners: config.listeners,
             metrics: config.metrics.listen,
             accept_clock: false,
         })

@@ -20,6 +20,7 @@ pub mod key;
 pub mod lint;
 mod oid;
 mod outline;
+pub mod pair;
 pub mod profile;
 pub mod template;
 
@@ -33,6 +34,7 @@ pub use csr::{CsrFault, Ignored, RequestedKey};
 pub use extension::{Arc, Attribute};
 pub use fault::CertificateFault;
 pub use key::{Curve, KeyFault, PublicKey};
+pub use pair::{PairFault, TlsPair};
 pub use profile::{CrlBase, Profile, TrustDomain};
 pub use template::{Content, ServerName, TemplateFault};
 

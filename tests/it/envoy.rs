@@ -237,6 +237,12 @@ impl HttpsClient {
         .await
     }
 
+    /// The certificate that the server showed, DER.
+    pub(crate) fn server_certificate(&self) -> Option<Vec<u8>> {
+        let chain = self.stream.get_ref().get_ref().1.peer_certificates();
+        chain.and_then(|chain| chain.first()).map(|der| der.to_vec())
+    }
+
     /// How the handshake went: full or resumed.
     pub(crate) fn handshake(&self) -> Option<rustls::HandshakeKind> {
         self.stream.get_ref().get_ref().1.handshake_kind()

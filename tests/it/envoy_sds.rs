@@ -19,12 +19,12 @@ use tokio::time::timeout;
 use crate::envoy::{Credential, Envoy, HttpsClient, Upstream, client_config};
 use crate::world::{Caller, World};
 
-const SAMPLE: &str = include_str!("../../deploy/envoy/sds.yaml");
-const HOST: &str = "gateway.test.example";
+pub(crate) const SAMPLE: &str = include_str!("../../deploy/envoy/sds.yaml");
+pub(crate) const HOST: &str = "gateway.test.example";
 /// How long something may take that takes milliseconds on a machine that does nothing else.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// The lease of a test's genesis.
-const LEASE: Duration = Duration::from_secs(10);
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
 /// Connections that are begun after the acknowledgement, at least.
 const ATTEMPTS: usize = 40;
 
@@ -50,41 +50,66 @@ impl Drop for Ticking {
     }
 }
 
-struct Scene {
-    world: World,
-    entity: EntityId,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) entity: EntityId,
     upstream: Upstream,
-    envoy: Envoy,
-    roots: String,
+    pub(crate) envoy: Envoy,
+    pub(crate) roots: String,
     dir: tempfile::TempDir,
     _ticking: Ticking,
 }
 
-fn write(dir: &Path, name: &str, text: &str) -> String {
+/// Which service an Envoy asks.
+pub(crate) struct Control {
+    pub(crate) system_pem: String,
+    pub(crate) port: u16,
+}
+
+impl Control {
+    pub(crate) fn of(world: &World) -> Self {
+        Self { system_pem: world.system_pem(), port: world.running().address().port() }
+    }
+}
+
+pub(crate) fn write(dir: &Path, name: &str, text: &str) -> String {
     let path = dir.join(name);
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
-fn pem(der: &[u8]) -> String {
+pub(crate) fn pem(der: &[u8]) -> String {
     countersign::x509::bundle::certificate_pem(der)
 }
 
-fn credential(caller: &Caller) -> Credential {
+pub(crate) fn credential(caller: &Caller) -> Credential {
     Credential { chain_pem: pem(&caller.certificate), key_pem: caller.key.to_pem() }
 }
 
 impl Scene {
     async fn start(sample: &str) -> Self {
-        // Making a partner moves the clock by two seconds; then it is the machine's.
-        let world = World::start_at(SystemClock.now().plus_ms(-2_000)).await;
-        let entity = world.partner().await;
-        Self::start_in(world, entity, sample).await
+        let (world, entity) = Self::world().await;
+        let gateway = world.gateway("gw-envoy").await;
+        let control = Control::of(&world);
+        Self::with((world, entity), &gateway, &control, sample).await
     }
 
-    async fn start_in(world: World, entity: EntityId, sample: &str) -> Self {
+    /// A service with a partner, whose clock is the machine's.
+    pub(crate) async fn world() -> (World, EntityId) {
+        // Making a partner moves the clock by two seconds.
+        let world = World::start_at(SystemClock.now().plus_ms(-2_000)).await;
+        let entity = world.partner().await;
+        (world, entity)
+    }
+
+    /// An Envoy with this configuration in front of a model, which asks this service.
+    pub(crate) async fn with(
+        (world, entity): (World, EntityId),
+        gateway: &Caller,
+        control: &Control,
+        sample: &str,
+    ) -> Self {
         let ticking = Ticking::of(&world);
-        let gateway = world.gateway("gw-envoy").await;
         let upstream = Upstream::start().await;
         let key = rcgen::KeyPair::generate().unwrap();
         let listener = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
@@ -93,39 +118,47 @@ impl Scene {
         let put = |name: &str, text: &str| write(dir.path(), name, text);
         let values = [
             ("GATEWAY_ID", "envoy-1".to_owned()),
-            ("SYSTEM_BUNDLE", put("system.pem", &world.system_pem())),
+            ("SYSTEM_BUNDLE", put("system.pem", &control.system_pem)),
             ("SERVER_CERT", put("listener.pem", &listener.pem())),
             ("SERVER_KEY", put("listener.key", &key.serialize_pem())),
             ("GATEWAY_CERT", put("gateway.pem", &pem(&gateway.certificate))),
             ("GATEWAY_KEY", put("gateway.key", &gateway.key.to_pem())),
             ("CONTROL_HOST", "127.0.0.1".to_owned()),
-            ("CONTROL_PORT", world.running().address().port().to_string()),
+            ("CONTROL_PORT", control.port.to_string()),
             ("CONTROL_NAME", "localhost".to_owned()),
             ("UPSTREAM_PORT", upstream.port().to_string()),
         ];
-        let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let values: Vec<(&str, &str)> = values
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            // A certificate that is pushed has no files here.
+            .filter(|(name, _)| !name.starts_with("SERVER_") || sample.contains(&format!("@{name}@")))
+            .collect();
         let envoy = Envoy::start(sample, &values).await;
         Self { world, entity, upstream, envoy, roots: listener.pem(), dir, _ticking: ticking }
     }
 
-    async fn employee(&self) -> (SubjectId, Caller) {
+    pub(crate) async fn employee(&self) -> (SubjectId, Caller) {
         let subject = self.world.person(self.entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
         (subject, self.world.enroll(subject).await)
     }
 
-    fn knock(&self, caller: &Caller) -> impl Future<Output = std::io::Result<HttpsClient>> + Send + 'static {
+    pub(crate) fn knock(
+        &self,
+        caller: &Caller,
+    ) -> impl Future<Output = std::io::Result<HttpsClient>> + Send + 'static {
         let config = Arc::new(client_config(&self.roots, Some(&credential(caller))));
         let port = self.envoy.port();
         async move { HttpsClient::connect(port, HOST, config).await }
     }
 
     /// The status of a first request on a new connection; none: the handshake was refused.
-    async fn status(&self, caller: &Caller) -> Option<u16> {
+    pub(crate) async fn status(&self, caller: &Caller) -> Option<u16> {
         self.knock(caller).await.ok()?.get("/v1/mythos", &[]).await.ok().map(|response| response.status)
     }
 
     /// Waits until new connections get this.
-    async fn until(&self, caller: &Caller, wanted: Option<u16>) {
+    pub(crate) async fn until(&self, caller: &Caller, wanted: Option<u16>) {
         let reached = async {
             while self.status(caller).await != wanted {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -134,20 +167,20 @@ impl Scene {
         timeout(LIMIT, reached).await.unwrap_or_else(|_| panic!("never {wanted:?}"));
     }
 
-    async fn revoke(&self, subject: SubjectId) -> pb::Enforcement {
+    pub(crate) async fn revoke(&self, subject: SubjectId) -> pb::Enforcement {
         let scope = RevocationScope::Subject(subject);
         let command = Command::Revoke { scope, reason: RevocationReason::AffiliationEnded };
         self.world.restrict(command, pb::Wait::Enforced).await.unwrap()
     }
 
-    async fn rows(&self) -> Vec<pb::GatewaySession> {
+    pub(crate) async fn rows(&self) -> Vec<pb::GatewaySession> {
         let mut client = EnforcementServiceClient::new(self.world.alice());
         let list = client.list_gateways(pb::ListGatewaysRequest::default()).await.unwrap();
         list.into_inner().sessions
     }
 }
 
-fn assert_enforced(report: &pb::Enforcement) {
+pub(crate) fn assert_enforced(report: &pb::Enforcement) {
     assert_eq!(report.status, i32::from(pb::EnforcementStatus::Enforced), "{report:?}");
     assert!(report.acked.contains(&"gw-envoy".to_owned()), "{report:?}");
 }

@@ -30,6 +30,10 @@ mod enroll;
 #[cfg(test)]
 mod envoy;
 #[cfg(test)]
+mod envoy_faults;
+#[cfg(test)]
+mod envoy_listener;
+#[cfg(test)]
 mod envoy_route;
 #[cfg(test)]
 mod envoy_sds;

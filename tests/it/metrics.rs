@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use countersign::config::ListenerFiles;
 use countersign::domain::command::Command;
 use countersign::domain::id::PrincipalId;
 use countersign::domain::person::EvidenceKind;
@@ -27,6 +28,9 @@ async fn world() -> World {
     let mut world = World::start().await;
     world.close().await;
     world.settings.metrics = "127.0.0.1:0".parse().ok();
+    // No such files: the gateway is named all the same.
+    let files = ListenerFiles { chain: "no-chain.pem".into(), key: "no-key.pem".into() };
+    world.settings.listeners.insert("gw-1".parse().unwrap(), files);
     world.open().await;
     world
 }
@@ -46,7 +50,7 @@ async fn http(address: SocketAddr, request_line: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-async fn page(world: &World) -> String {
+pub(crate) async fn page(world: &World) -> String {
     let (head, body) = http(world.running().metrics().unwrap(), "GET /metrics").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
@@ -56,7 +60,7 @@ async fn page(world: &World) -> String {
 
 /// The value of a sample, by its name with labels.
 #[track_caller]
-fn value(page: &str, sample: &str) -> f64 {
+pub(crate) fn value(page: &str, sample: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{sample} is not on the page: {page}")).parse().unwrap()
 }

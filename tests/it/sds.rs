@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::calls::refused;
@@ -33,11 +34,12 @@ use crate::world::{Caller, World};
 const LIMIT: Duration = Duration::from_secs(30);
 /// Long enough for what must not come: the server looks twice in that time.
 const QUIET: Duration = Duration::from_millis(1_200);
-const LEASED: &str = "countersign-access";
+pub(crate) const LEASED: &str = "countersign-access";
 const UNLEASED: &str = "countersign-access-unleased";
 const REASON: RevocationReason = RevocationReason::Misuse;
 /// Everything that can be promised.
-const ALL: &[&str] = &["per_request", "resumption_off", "closes_connections", "clock_synchronized"];
+pub(crate) const ALL: &[&str] =
+    &["per_request", "resumption_off", "closes_connections", "clock_synchronized"];
 
 fn node(promises: &[&str]) -> Node {
     let truth = |name: &&str| ((*name).to_owned(), Value { kind: Some(Kind::BoolValue(true)) });
@@ -51,7 +53,7 @@ fn node(promises: &[&str]) -> Node {
     }
 }
 
-fn secret(any: &Any) -> (String, String, String) {
+pub(crate) fn secret(any: &Any) -> (String, String, String) {
     let secret = Secret::decode(any.value.as_slice()).unwrap();
     let Some(Type::ValidationContext(context)) = secret.r#type else { panic!("not a validation context") };
     let text = |source: Option<envoy_types::pb::envoy::config::core::v3::DataSource>| match source
@@ -65,18 +67,22 @@ fn secret(any: &Any) -> (String, String, String) {
 }
 
 /// An incremental stream.
-struct Delta {
+pub(crate) struct Delta {
     up: mpsc::Sender<DeltaDiscoveryRequest>,
     down: Streaming<DeltaDiscoveryResponse>,
 }
 
 impl Delta {
-    async fn open(
+    pub(crate) async fn open(
         world: &World,
         gateway: &Caller,
         promises: &[&str],
         names: &[&str],
     ) -> Result<Self, Status> {
+        Self::open_on(world.connect_as(gateway).await, promises, names).await
+    }
+
+    pub(crate) async fn open_on(channel: Channel, promises: &[&str], names: &[&str]) -> Result<Self, Status> {
         let (up, waiting) = mpsc::channel(4);
         let first = DeltaDiscoveryRequest {
             node: Some(node(promises)),
@@ -84,20 +90,20 @@ impl Delta {
             ..Default::default()
         };
         up.send(first).await.unwrap();
-        let mut client = SecretDiscoveryServiceClient::new(world.connect_as(gateway).await);
+        let mut client = SecretDiscoveryServiceClient::new(channel);
         let down = client.delta_secrets(ReceiverStream::new(waiting)).await?.into_inner();
         Ok(Self { up, down })
     }
 
-    async fn next(&mut self) -> DeltaDiscoveryResponse {
+    pub(crate) async fn next(&mut self) -> DeltaDiscoveryResponse {
         timeout(LIMIT, self.down.message()).await.expect("a response").unwrap().expect("the stream goes on")
     }
 
-    async fn is_quiet(&mut self) -> bool {
+    pub(crate) async fn is_quiet(&mut self) -> bool {
         timeout(QUIET, self.down.message()).await.is_err()
     }
 
-    async fn answer(&self, response: &DeltaDiscoveryResponse, error: Option<&str>) {
+    pub(crate) async fn answer(&self, response: &DeltaDiscoveryResponse, error: Option<&str>) {
         let error =
             error.map(|message| rpc::Status { code: 13, message: message.to_owned(), ..Default::default() });
         let nonce = response.nonce.clone();
@@ -131,7 +137,11 @@ impl World {
     }
 
     /// The row of a gateway, when this holds of it.
-    async fn row(&self, name: &str, wanted: impl Fn(&pb::GatewaySession) -> bool) -> pb::GatewaySession {
+    pub(crate) async fn row(
+        &self,
+        name: &str,
+        wanted: impl Fn(&pb::GatewaySession) -> bool,
+    ) -> pb::GatewaySession {
         let found = async {
             loop {
                 let row = self.rows().await.into_iter().find(|row| row.gateway == name && wanted(row));
@@ -150,7 +160,7 @@ impl World {
     }
 
     /// Restricts and waits until it is enforced, beside the test.
-    async fn begin(&self, command: Command) -> JoinHandle<pb::Enforcement> {
+    pub(crate) async fn begin(&self, command: Command) -> JoinHandle<pb::Enforcement> {
         let mandate = self.mandate(&command).await.unwrap();
         let approvals = vec![self.alice.approve(&mandate)];
         let mut client = pb::revocation_service_client::RevocationServiceClient::new(self.alice());

@@ -33,6 +33,8 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) const TRUST_DOMAIN: &str = "test.example";
 /// When every test begins: after the lift, before the rescission.
 pub(crate) const BEGIN: &str = "2026-06-27T12:00:00Z";
+/// Where the certificates of every test say that their list is.
+pub(crate) const CRL_BASE: &str = "http://crl.test.example/crl";
 
 /// A caller: a key with the certificate that was issued for it.
 pub(crate) struct Caller {
@@ -462,7 +464,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         data: data.to_owned(),
         keys: countersign::config::KeyFiles::of(data),
         names: vec![ServerName::dns("localhost").unwrap(), ServerName::Ip("127.0.0.1".parse().unwrap())],
-        crl_base: "http://crl.test.example/crl".parse().unwrap(),
+        crl_base: CRL_BASE.parse().unwrap(),
         crl_listen: Some("127.0.0.1:0".parse().unwrap()),
         crl_lifetime_s: 3_600,
         low_water: 1 << 20,
@@ -471,6 +473,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         addresses: Rate { per_s: 100_000, burst: 100_000 },
         strangers: server::StrangerLife::default(),
         headers: countersign::envoy::TrustedHeaders::default(),
+        listeners: countersign::config::Listeners::new(),
         metrics: None,
         accept_clock: false,
     }

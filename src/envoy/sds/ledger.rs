@@ -4,12 +4,13 @@
 //! response with its nonce and of nothing else.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use thiserror::Error;
 
 use super::name::Name;
 use crate::app::{CrlNumber, Term};
-use crate::domain::id::Seq;
+use crate::domain::id::{Digest, Seq};
 
 /// Responses that are sent and not answered. A consumer that answers none gets no more, and its lease ends.
 const UNANSWERED_MAX: usize = 8;
@@ -52,33 +53,58 @@ pub(super) enum Fault {
     Dropped,
 }
 
+/// What tells a secret from others of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Version {
+    /// The number of the set's list.
+    Set(CrlNumber),
+    /// The fingerprint of the listener's chain.
+    Chain(Digest),
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(number) => number.fmt(f),
+            Self::Chain(fingerprint) => fingerprint.fmt(f),
+        }
+    }
+}
+
+/// A refusal: of which secrets, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) names: Vec<Name>,
+    pub(super) why: String,
+}
+
 /// One name that is asked for.
 #[derive(Debug, Default)]
 struct Row {
     /// Asked for and not answered since.
     is_asked: bool,
-    /// The set that was sent last.
-    sent: Option<CrlNumber>,
-    /// The set that was acknowledged last, and the last record that it is known to say.
-    acked: Option<(CrlNumber, Seq)>,
+    /// What was sent last.
+    sent: Option<Version>,
+    /// What was acknowledged last, and the last record that it is known to say.
+    acked: Option<(Version, Seq)>,
     /// Which canary is listed next.
     turn: bool,
 }
 
-/// The sets of one response.
-type Sets = Vec<(Name, CrlNumber, Seq)>;
+/// The secrets of one response, each with the last record that it says.
+type Secrets = Vec<(Name, Version, Seq)>;
 
 /// The books of one stream.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     rows: BTreeMap<Name, Row>,
     unknown: Vec<String>,
-    unanswered: VecDeque<(u64, Sets)>,
+    unanswered: VecDeque<(u64, Secrets)>,
     nonce: u64,
 }
 
 impl Ledger {
-    /// Takes what the consumer says, and gives why it refused a response if it did. `exists` says which names there are.
+    /// Takes what the consumer says, and gives what it refused, if it did. `exists` says which names there are.
     ///
     /// # Errors
     /// What ends the stream.
@@ -86,7 +112,7 @@ impl Ledger {
         &mut self,
         heard: Heard,
         exists: impl Fn(Name) -> bool,
-    ) -> Result<Option<String>, Fault> {
+    ) -> Result<Option<Refusal>, Fault> {
         let refused = match heard.answer {
             Some((nonce, refused)) => self.answer(&nonce, refused)?,
             None => None,
@@ -131,12 +157,12 @@ impl Ledger {
     fn drop_name(&mut self, name: Name) -> Result<(), Fault> {
         let row = self.rows.remove(&name);
         let was_sent = row.is_some_and(|row| row.sent.is_some());
-        if was_sent && name.term == Term::Leased { Err(Fault::Dropped) } else { Ok(()) }
+        if was_sent && name.term() == Some(Term::Leased) { Err(Fault::Dropped) } else { Ok(()) }
     }
 
     /// Answers are of responses in the order in which those were sent; an answer of a later one leaves the earlier ones
     /// without.
-    fn answer(&mut self, nonce: &str, refused: Option<String>) -> Result<Option<String>, Fault> {
+    fn answer(&mut self, nonce: &str, refused: Option<String>) -> Result<Option<Refusal>, Fault> {
         let number: u64 = nonce.parse().map_err(|_| Fault::UnknownNonce)?;
         if number > self.nonce {
             return Err(Fault::UnknownNonce);
@@ -148,15 +174,16 @@ impl Ledger {
         if self.unanswered.front().is_none_or(|(sent, _)| *sent != number) {
             return Ok(None);
         }
-        let sets = self.unanswered.pop_front().map(|(_, sets)| sets).unwrap_or_default();
-        if refused.is_none() {
-            for (name, set, as_of) in sets {
-                if let Some(row) = self.rows.get_mut(&name) {
-                    row.acked = Some((set, as_of));
-                }
+        let secrets = self.unanswered.pop_front().map(|(_, secrets)| secrets).unwrap_or_default();
+        if let Some(why) = refused {
+            return Ok(Some(Refusal { names: secrets.into_iter().map(|(name, ..)| name).collect(), why }));
+        }
+        for (name, version, as_of) in secrets {
+            if let Some(row) = self.rows.get_mut(&name) {
+                row.acked = Some((version, as_of));
             }
         }
-        Ok(refused)
+        Ok(None)
     }
 
     /// The names that are asked for.
@@ -164,13 +191,13 @@ impl Ledger {
         self.rows.keys().copied()
     }
 
-    /// The set that was sent last for a name, and which canary comes next.
-    pub(super) fn last(&self, name: Name) -> (Option<CrlNumber>, bool) {
+    /// What was sent last for a name, and which canary comes next.
+    pub(super) fn last(&self, name: Name) -> (Option<Version>, bool) {
         self.rows.get(&name).map_or((None, false), |row| (row.sent, row.turn))
     }
 
     /// This set is the one of its name and says what the record says up to `as_of`: who acknowledged it needs nothing.
-    pub(super) fn confirm(&mut self, name: Name, set: CrlNumber, as_of: Seq) {
+    pub(super) fn confirm(&mut self, name: Name, set: Version, as_of: Seq) {
         if let Some((acked, seq)) = self.rows.get_mut(&name).and_then(|row| row.acked.as_mut())
             && *acked == set
         {
@@ -178,9 +205,9 @@ impl Ledger {
         }
     }
 
-    /// Must this set be sent?
-    pub(super) fn is_due(&self, name: Name, set: CrlNumber) -> bool {
-        self.rows.get(&name).is_some_and(|row| row.is_asked || row.sent != Some(set))
+    /// Must this be sent?
+    pub(super) fn is_due(&self, name: Name, version: Version) -> bool {
+        self.rows.get(&name).is_some_and(|row| row.is_asked || row.sent != Some(version))
     }
 
     /// May another response be sent?
@@ -193,23 +220,25 @@ impl Ledger {
         std::mem::take(&mut self.unknown)
     }
 
-    /// Notes that these sets are sent in one response, and gives its nonce.
-    pub(super) fn send(&mut self, sets: Sets) -> String {
+    /// Notes that these are sent in one response, and gives its nonce.
+    pub(super) fn send(&mut self, secrets: Secrets) -> String {
         self.nonce += 1;
-        for (name, set, _) in &sets {
+        for (name, version, _) in &secrets {
             if let Some(row) = self.rows.get_mut(name) {
                 row.is_asked = false;
-                row.sent = Some(*set);
+                row.sent = Some(*version);
                 row.turn = !row.turn;
             }
         }
-        self.unanswered.push_back((self.nonce, sets));
+        self.unanswered.push_back((self.nonce, secrets));
         self.nonce.to_string()
     }
 
     /// Up to which record the consumer enforces, as far as its lists can say it; the leased ones, if it has any.
     pub(super) fn acked(&self) -> Option<Seq> {
-        let of = |term: Term| self.rows.iter().filter(move |(name, _)| name.term == term).map(|(_, row)| row);
+        let of = |term: Term| {
+            self.rows.iter().filter(move |(name, _)| name.term() == Some(term)).map(|(_, row)| row)
+        };
         let least = |term| of(term).map(|row| row.acked.map_or(Seq(0), |(_, seq)| seq)).min();
         least(Term::Leased).or_else(|| least(Term::Unleased))
     }

@@ -3,19 +3,23 @@ use std::collections::HashMap;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 
-use super::ledger::Names;
+use super::ledger::{Names, Refusal, Version};
 use super::*;
-use crate::domain::id::Epoch;
+use crate::domain::id::{Digest, Epoch, Seq};
 
-const LEASED: Name = Name { term: Term::Leased, has_canary: false };
-const UNLEASED: Name = Name { term: Term::Unleased, has_canary: false };
+const LEASED: Name = Name::Set { term: Term::Leased, has_canary: false };
+const UNLEASED: Name = Name::Set { term: Term::Unleased, has_canary: false };
 
-fn set(signature: u64) -> CrlNumber {
-    CrlNumber::new(Epoch(1), signature, Seq(1)).unwrap()
+fn set(signature: u64) -> Version {
+    Version::Set(CrlNumber::new(Epoch(1), signature, Seq(1)).unwrap())
 }
 
 fn without_canaries(name: Name) -> bool {
-    !name.has_canary
+    matches!(name, Name::Set { has_canary: false, .. })
+}
+
+fn why(refusal: Option<Refusal>) -> Option<String> {
+    refusal.map(|refusal| refusal.why)
 }
 
 fn names(list: &[&str]) -> Vec<String> {
@@ -23,12 +27,13 @@ fn names(list: &[&str]) -> Vec<String> {
 }
 
 fn ask(ledger: &mut Ledger, more: &[&str], less: &[&str]) -> Result<Option<String>, Fault> {
-    ledger.hear(Heard { names: Names::Change(names(more), names(less)), answer: None }, without_canaries)
+    let heard = Heard { names: Names::Change(names(more), names(less)), answer: None };
+    ledger.hear(heard, without_canaries).map(why)
 }
 
 fn answer(ledger: &mut Ledger, nonce: &str, refused: Option<&str>) -> Result<Option<String>, Fault> {
     let answer = Some((nonce.to_owned(), refused.map(str::to_owned)));
-    ledger.hear(Heard { answer, ..Heard::default() }, without_canaries)
+    ledger.hear(Heard { answer, ..Heard::default() }, without_canaries).map(why)
 }
 
 #[test]
@@ -38,10 +43,18 @@ fn names_are_read_as_they_are_written() {
         "countersign-access-canary",
         "countersign-access-unleased",
         "countersign-access-unleased-canary",
+        "countersign-listener",
     ] {
         assert_eq!(text.parse::<Name>().unwrap().to_string(), text);
     }
-    for other in ["", "countersign", "countersign-access-", "countersign-access-canary-unleased", "*"] {
+    for other in [
+        "",
+        "countersign",
+        "countersign-access-",
+        "countersign-access-canary-unleased",
+        "countersign-listener-",
+        "*",
+    ] {
         assert!(other.parse::<Name>().is_err(), "{other}");
     }
 }
@@ -142,7 +155,7 @@ fn the_older_variant_names_all_and_is_not_answered_again() {
 #[test]
 fn a_canary_takes_turns() {
     let mut ledger = Ledger::default();
-    let name = Name { term: Term::Leased, has_canary: true };
+    let name = Name::Set { term: Term::Leased, has_canary: true };
     let heard = Heard { names: Names::Change(vec![name.to_string()], Vec::new()), answer: None };
     ledger.hear(heard, |_| true).unwrap();
     let mut turns = Vec::new();
@@ -152,6 +165,33 @@ fn a_canary_takes_turns() {
     }
     assert_eq!(turns, [false, true, false, true]);
     assert_eq!(ledger.last(name).0, Some(set(4)));
+}
+
+#[test]
+fn the_certificate_of_a_listener_acknowledges_nothing() {
+    let mut ledger = Ledger::default();
+    let heard = Heard {
+        names: Names::Change(names(&["countersign-access", "countersign-listener"]), Vec::new()),
+        answer: None,
+    };
+    ledger.hear(heard, |_| true).unwrap();
+    let chain = Version::Chain(Digest::of(b"chain"));
+    let pair = ledger.send(vec![(Name::Listener, chain, Seq(0))]);
+    assert!(!ledger.is_due(Name::Listener, chain));
+    assert!(ledger.is_due(Name::Listener, Version::Chain(Digest::of(b"another"))));
+    assert_eq!(answer(&mut ledger, &pair, None), Ok(None));
+    assert_eq!(ledger.acked(), Some(Seq(0)), "the set is not acknowledged");
+    let set = ledger.send(vec![(LEASED, set(1), Seq(5))]);
+    assert_eq!(answer(&mut ledger, &set, None), Ok(None));
+    assert_eq!(ledger.acked(), Some(Seq(5)));
+    let pair = ledger.send(vec![(Name::Listener, chain, Seq(0))]);
+    let heard = Heard { answer: Some((pair, Some("no".to_owned()))), ..Heard::default() };
+    let refusal = ledger.hear(heard, |_| true).unwrap().unwrap();
+    assert_eq!(refusal.names, [Name::Listener]);
+    assert_eq!(ledger.acked(), Some(Seq(5)));
+    // It may be dropped, for nobody waits for it.
+    ask(&mut ledger, &[], &["countersign-listener"]).unwrap();
+    assert_eq!(ledger.names().collect::<Vec<_>>(), [LEASED]);
 }
 
 fn value(kind: Kind) -> Value {

@@ -42,7 +42,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("faults", &[]),
     // Beside app: values of the rooms below it that app would only forward.
     ("rpc", &["app", "wire", "pb", "domain", "env", "x509", "journal", "feed", "views", "metrics"]),
-    ("envoy", &["app", "wire", "pb", "domain", "env", "feed"]),
+    // x509: the pair of a listener, which it pushes and did not read.
+    ("envoy", &["app", "wire", "pb", "domain", "env", "feed", "x509"]),
     ("client", &["wire", "x509", "env", "pb", "domain"]),
     // Beside a proxy: a gate, and the proxy's question as Envoy's is answered.
     ("agent", &["client", "config", "envoy", "pb", "x509", "domain", "env"]),
