@@ -137,6 +137,56 @@ async fn no_session_is_resumed(proxy: Proxy) {
     }
 }
 
+/// A session is resumed, and what comes on it passes without a question: nothing that a list says reaches who has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_haproxy_that_lets_the_revoked_in_by_their_sessions_is_closed_until_it_is_mended() {
+    let mut scene = Scene::set(Proxy::Haproxy).await;
+    let mut sample = Proxy::Haproxy.sample().to_owned();
+    let (_, resumption) = NO_RESUMPTION[0];
+    let trap = [
+        (" if { var(txn.revoked) -m found }", " if { var(txn.revoked) -m found } !{ ssl_fc_is_resumed }"),
+        ("http-request lua.countersign", "http-request lua.countersign unless { ssl_fc_is_resumed }"),
+        (
+            "unless { var(txn.countersign_status) -m int 204 }",
+            "unless { var(txn.countersign_status) -m int 204 } or { ssl_fc_is_resumed }",
+        ),
+    ];
+    for (good, bad) in resumption.iter().chain(&trap) {
+        assert!(sample.contains(good), "{good}");
+        sample = sample.replace(good, bad);
+    }
+    scene.configure(&sample);
+    scene.start_agent();
+    scene.start_proxy().await;
+    // It is open until the first of the canaries that it accepted is on a list: some seconds.
+    let config = scene.resuming(&scene.caller, &rustls::version::TLS13);
+    scene.until_permitted().await;
+    let mut first = scene.connect(Arc::clone(&config)).await.unwrap();
+    assert_eq!(first.get("/v1/mythos", &[]).await.unwrap().status, 200);
+    scene.until("the agent sees it", || scene.agent_log().contains("gets in by resuming its session")).await;
+    assert!(scene.agent_log().contains("no-tls-tickets"), "it says what to change");
+    scene.until_answered("closed", |answer| matches!(answer, Ok(response) if response.status == 503)).await;
+    let enforced = scene.revoke().await;
+    assert_ne!(enforced.status(), pb::EnforcementStatus::Enforced, "it is weak: {enforced:?}");
+    let mut again = scene.connect(config).await.unwrap();
+    assert_eq!(again.handshake(), Some(HandshakeKind::Resumed), "the trap: {}", scene.agent_log());
+    let answer = again.get("/v1/mythos", &[]).await.unwrap();
+    assert_eq!((answer.status, answer.header("x-countersign-code")), (503, Some("STALE_VIEW")));
+    let of_lists = scene.fleet().await.into_iter().filter(|session| session.adapter == "sds");
+    let refused = of_lists.filter(|session| session.last_nack.contains("resum")).count();
+    assert!(refused > 0, "no list was acknowledged: {:#?}", scene.fleet().await);
+    // It stays closed for as long as sessions are resumed.
+    for _ in 0..100 {
+        assert_eq!(scene.ask_anew(&scene.other).await.unwrap().status, 503, "{}", scene.agent_log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    scene.configure(Proxy::Haproxy.sample());
+    scene.proxy = None;
+    scene.start_proxy().await;
+    scene.until_permitted().await;
+    scene.until_refused().await;
+}
+
 /// Without the question the agent is weak, and says so: nothing is called enforced.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_haproxy_that_does_not_ask_is_weak() {
@@ -288,6 +338,15 @@ async fn nginx_accepts_every_live_certificate_while_a_block_changes() {
 }
 
 impl Scene {
+    /// How many decisions of the agent with this outcome and code the service has.
+    fn reported(&self, outcome: &str, code: &str) -> u64 {
+        let app = self.world.running().app();
+        let page = app.metrics().render(&app.readings()).unwrap();
+        let labels = format!("{{gateway=\"gw-agent\",outcome=\"{outcome}\",code=\"{code}\"}}");
+        let row = format!("countersign_gateway_decisions_total{labels} ");
+        page.lines().find_map(|line| line.strip_prefix(&row)).map_or(0, |count| count.parse().unwrap())
+    }
+
     /// Another person of the partner.
     async fn enroll(&self) -> Caller {
         self.world
@@ -407,6 +466,29 @@ async fn the_endpoint_permits_denies_and_says_when_it_cannot_know() {
         assert_eq!(answered, status, "{head:.200}: {answer}");
         assert!(answer.contains(code), "{head:.200}: {answer}");
     }
+    // What it is, and what it decided: both permits and denials.
+    let fleet = scene.fleet().await;
+    let gate = fleet.iter().find(|session| session.agent.starts_with("countersign-client/")).unwrap();
+    assert_eq!((gate.gateway.as_str(), gate.adapter.as_str()), ("gw-agent", "nginx"));
+    scene.until("decisions are reported", || scene.reported("DENY", "CREDENTIAL_INVALID") == 3).await;
+    let (_, answer) = ask_endpoint(&socket, &permitted).await;
+    let code = answer.lines().find_map(|line| line.strip_prefix("x-countersign-code: ")).unwrap();
+    assert!(scene.reported("PERMIT", code) > 0, "{answer}");
+    // A gate that ends reports its last ones first.
+    let nobody = format!("GET /authz HTTP/1.1\r\n{place}");
+    for _ in 0..5 {
+        assert_eq!(ask_endpoint(&socket, &nobody).await.0, 403);
+    }
+    scene.agent = None;
+    assert_eq!(scene.reported("DENY", "CREDENTIAL_INVALID"), 8, "{}", scene.agent_log());
+    scene.start_agent();
+    scene.until("it answers again", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
+    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        while ask_endpoint(&socket, &permitted).await.0 != 204 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    waited.await.expect("a lease");
     scene.world.close().await;
     let waited = tokio::time::timeout(Duration::from_secs(60), async {
         while ask_endpoint(&socket, &permitted).await.0 != 503 {
