@@ -148,7 +148,7 @@ impl Replica {
     ///
     /// # Errors
     /// It is not of the service whose log key this is, or its head does not cover it.
-    pub(super) fn resume(&mut self, kept: Kept) -> Result<(), String> {
+    pub fn resume(&mut self, kept: Kept) -> Result<(), String> {
         let head: SignedHead = from_bytes(&kept.signed_head).map_err(|error| error.to_string())?;
         head.verify(&self.config.log_key).map_err(|error| error.to_string())?;
         if head.epoch != kept.position.epoch || head.seq < kept.position.seq {

@@ -1,6 +1,5 @@
 //! The agent beside HAProxy and nginx: what it acknowledges is enforced, and what dies closes.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +11,6 @@ use countersign::domain::revocation::{RevocationReason, StopScope};
 use countersign::pb;
 use countersign::x509::{TrustBundle, crl_read};
 use rustls::HandshakeKind;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 
 use crate::agent_proxy::{Proxy, Scene, is_refused};
 use crate::world::Caller;
@@ -338,15 +335,6 @@ async fn nginx_accepts_every_live_certificate_while_a_block_changes() {
 }
 
 impl Scene {
-    /// How many decisions of the agent with this outcome and code the service has.
-    fn reported(&self, outcome: &str, code: &str) -> u64 {
-        let app = self.world.running().app();
-        let page = app.metrics().render(&app.readings()).unwrap();
-        let labels = format!("{{gateway=\"gw-agent\",outcome=\"{outcome}\",code=\"{code}\"}}");
-        let row = format!("countersign_gateway_decisions_total{labels} ");
-        page.lines().find_map(|line| line.strip_prefix(&row)).map_or(0, |count| count.parse().unwrap())
-    }
-
     /// Another person of the partner.
     async fn enroll(&self) -> Caller {
         self.world
@@ -412,91 +400,6 @@ async fn a_stop_of_everything_closes_haproxy() {
     assert_eq!(on_open.status, 503, "{on_open:?}");
     scene.world.enact(Command::ReleaseStop(StopScope::All)).await.unwrap();
     scene.until_permitted().await;
-}
-
-/// One request to the endpoint on its Unix socket.
-async fn ask_endpoint(socket: &Path, head: &str) -> (u16, String) {
-    let mut stream = UnixStream::connect(socket).await.unwrap();
-    let request = format!("{head}\r\nhost: agent\r\nconnection: close\r\n\r\n");
-    // A head that is refused is not read to its end: what comes back is there all the same, before the reset.
-    let _ = stream.write_all(request.as_bytes()).await;
-    let mut answer = Vec::new();
-    while stream.read_buf(&mut answer).await.is_ok_and(|len| len > 0) {}
-    let answer = String::from_utf8(answer).unwrap();
-    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
-}
-
-/// What another proxy with forward-auth gets, without any proxy here.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_endpoint_permits_denies_and_says_when_it_cannot_know() {
-    let mut scene = Scene::set(Proxy::Nginx).await;
-    let config = scene.dir().join("agent.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    let listen = text.lines().find(|line| line.starts_with("listen =")).unwrap();
-    std::fs::write(&config, text.replace(listen, "listen = \"unix:authz.sock\"")).unwrap();
-    scene.start_agent();
-    let socket = scene.dir().join("authz.sock");
-    scene.until("the endpoint listens", || socket.exists()).await;
-    let pem = countersign::x509::bundle::certificate_pem(&scene.caller.certificate);
-    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let certificate = format!("x-ssl-client-cert: {base64}");
-    let place = "x-place: US";
-    let permitted = format!("GET /authz HTTP/1.1\r\n{certificate}\r\n{place}");
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
-        while ask_endpoint(&socket, &permitted).await.0 != 204 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    waited.await.expect("a lease");
-    for (head, status, code) in [
-        (format!("GET /authz HTTP/1.1\r\n{certificate}"), 403, "P-PLACE_NOT_ALLOWED"),
-        (format!("GET /authz HTTP/1.1\r\n{certificate}\r\n{place}\r\n{place}"), 403, "P-PLACE_NOT_ALLOWED"),
-        (
-            format!("GET /authz HTTP/1.1\r\n{certificate}\r\n{certificate}\r\n{place}"),
-            403,
-            "CREDENTIAL_INVALID",
-        ),
-        (format!("GET /authz HTTP/1.1\r\n{place}"), 403, "CREDENTIAL_INVALID"),
-        (format!("GET /authz HTTP/1.1\r\nx-ssl-client-cert: nonsense\r\n{place}"), 403, "CREDENTIAL_INVALID"),
-        (format!("POST /authz HTTP/1.1\r\n{certificate}\r\n{place}\r\ncontent-length: 0"), 405, ""),
-        (format!("GET /elsewhere HTTP/1.1\r\n{certificate}\r\n{place}"), 404, ""),
-        (format!("GET /authz HTTP/1.1\r\nx-long: {}", "a".repeat(256 * 1024)), 431, ""),
-    ] {
-        let (answered, answer) = ask_endpoint(&socket, &head).await;
-        assert_eq!(answered, status, "{head:.200}: {answer}");
-        assert!(answer.contains(code), "{head:.200}: {answer}");
-    }
-    // What it is, and what it decided: both permits and denials.
-    let fleet = scene.fleet().await;
-    let gate = fleet.iter().find(|session| session.agent.starts_with("countersign-client/")).unwrap();
-    assert_eq!((gate.gateway.as_str(), gate.adapter.as_str()), ("gw-agent", "nginx"));
-    scene.until("decisions are reported", || scene.reported("DENY", "CREDENTIAL_INVALID") == 3).await;
-    let (_, answer) = ask_endpoint(&socket, &permitted).await;
-    let code = answer.lines().find_map(|line| line.strip_prefix("x-countersign-code: ")).unwrap();
-    assert!(scene.reported("PERMIT", code) > 0, "{answer}");
-    // A gate that ends reports its last ones first.
-    let nobody = format!("GET /authz HTTP/1.1\r\n{place}");
-    for _ in 0..5 {
-        assert_eq!(ask_endpoint(&socket, &nobody).await.0, 403);
-    }
-    scene.agent = None;
-    assert_eq!(scene.reported("DENY", "CREDENTIAL_INVALID"), 8, "{}", scene.agent_log());
-    scene.start_agent();
-    scene.until("it answers again", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
-        while ask_endpoint(&socket, &permitted).await.0 != 204 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    waited.await.expect("a lease");
-    scene.world.close().await;
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
-        while ask_endpoint(&socket, &permitted).await.0 != 503 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    waited.await.expect("the lease ends");
-    assert!(ask_endpoint(&socket, &permitted).await.1.contains("STALE_VIEW"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
