@@ -219,6 +219,7 @@ impl Gateway {
             boot: BootId::from_parts(SystemClock.now(), SystemEntropy.bytes16()),
             strength: Strength { per_request: true, resumption_off: true, ..Strength::default() },
             log_key: log_key.try_into().unwrap(),
+            adapter: None,
         };
         Replica::new(config, Arc::new(Published::default()))
     }

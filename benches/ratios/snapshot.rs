@@ -148,8 +148,8 @@ fn apply(state: Arc<State>, clock: &Arc<ManualClock>) -> (f64, f64, usize) {
     for n in 0..ROUNDS {
         let boot = BootId::from_bytes([u8::try_from(n).unwrap(); 16]);
         let strength = Strength { per_request: true, ..Strength::default() };
-        let mut replica =
-            Replica::new(ReplicaConfig { boot, strength, log_key }, Arc::new(Published::default()));
+        let config = ReplicaConfig { boot, strength, log_key, adapter: None };
+        let mut replica = Replica::new(config, Arc::new(Published::default()));
         let mut session = feed.open("gw-snapshot".parse().unwrap(), replica.open()).unwrap();
         let messages = until_end(&mut session);
         let part = |message: &ToGateway| match message {

@@ -28,7 +28,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let log_key = *LOG_KEY.get_or_init(|| array("log-key"));
     let published = Arc::new(Published::default());
     let boot = BootId::from_bytes([1; 16]);
-    let config = ReplicaConfig { boot, strength: Strength::default(), log_key };
+    let config = ReplicaConfig { boot, strength: Strength::default(), log_key, adapter: None };
     let mut replica = Replica::new(config, Arc::clone(&published));
     let _ = replica.want(EntityId::from_bytes(*ENTITY.get_or_init(|| array("entity"))));
     let _ = replica.open();

@@ -10,6 +10,22 @@
 //! ```
 
 pub mod der;
+pub mod sds;
+pub mod service;
+
+/// What the files of the service that are taken in name as their own (`service`, `sds`).
+mod app {
+    pub use countersign::x509::CrlNumber;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Term {
+        Leased,
+        Unleased,
+    }
+}
+mod domain {
+    pub use countersign::domain::*;
+}
 
 use std::path::Path;
 use std::sync::OnceLock;

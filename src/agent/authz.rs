@@ -155,7 +155,9 @@ impl Endpoint {
         let headers = request.headers();
         let certificate = single(headers, &self.config.certificate_header).and_then(leaf).unwrap_or_default();
         let asked = self.asked(headers);
-        let answer = self.enforcer.decide(&certificate, &asked.request()).await;
+        let Some(answer) = self.enforcer.decide(&certificate, &asked.request()).await else {
+            return denied(StatusCode::SERVICE_UNAVAILABLE, Denial::StateUnavailable.as_str(), Bytes::new());
+        };
         if let Some(probe) = single(headers, PROBE_HEADER).filter(|_| !answer.is_permit) {
             self.flights.arrived(probe);
         }

@@ -19,9 +19,11 @@ mod remedy;
 mod sds;
 mod set;
 
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::watch;
@@ -37,7 +39,7 @@ use self::own::Own;
 use self::probe::{Flights, Prober};
 use self::prove::Prover;
 use self::publish::{Proxy, Publisher, Service};
-use crate::client::{GateConfig, Target, TransportFault};
+use crate::client::{GateConfig, GateOptions, Reports, Target, TransportFault};
 use crate::config::agent::AgentConfig;
 use crate::domain::enforce::message::Strength;
 use crate::domain::head::PUBLIC_KEY_LEN;
@@ -51,6 +53,15 @@ pub enum Adapter {
     Haproxy,
     /// nginx, through files and SIGHUP.
     Nginx,
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+        })
+    }
 }
 
 /// What an agent needs beside its configuration.
@@ -98,6 +109,9 @@ const fn sightings(adapter: Adapter) -> u32 {
         Adapter::Nginx => 3,
     }
 }
+
+/// How long the tasks may take to end by themselves.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The parts that can be made without a network.
 struct Parts {
@@ -181,7 +195,13 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         clock: Arc::clone(&clock),
         entropy,
     };
-    let enforcer = Arc::new(Enforcer::connect(gate, Arc::clone(&own)).await?);
+    let options = GateOptions {
+        renewal: Some(own.renewal()),
+        reports: Some(Reports::default()),
+        adapter: adapter.to_string().parse().ok(),
+        ..GateOptions::default()
+    };
+    let enforcer = Arc::new(Enforcer::connect(gate, options, Arc::clone(&own)).await?);
     let hold = Arc::new(Hold::new(lease, Arc::clone(&enforcer), Arc::clone(&clock)));
     let timeout = config.probe.apply_timeout();
     let publisher = Publisher {
@@ -195,7 +215,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         said: None,
     };
     tracing::info!(authz.listen = %listen, ?adapter, "the agent begins; everything is denied until it has a lease");
-    let endpoint = Arc::new(Endpoint { enforcer, flights, config: config.authz });
+    let endpoint = Arc::new(Endpoint { enforcer: Arc::clone(&enforcer), flights, config: config.authz });
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(authz::serve(listener, endpoint, stopped.clone()));
@@ -206,6 +226,9 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         ended = tasks.join_next() => tracing::error!(?ended, "a task of the agent ended; the agent stops"),
     }
     stop.send_replace(true);
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    drop(tokio::time::timeout(STOP_TIMEOUT, ended).await);
     tasks.shutdown().await;
+    enforcer.finish().await;
     Ok(())
 }

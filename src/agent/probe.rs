@@ -271,6 +271,22 @@ mod tests {
         assert!(matches!(of_error(&reset), Outcome::Unreachable(_)));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_answer_is_a_proof_that_the_endpoint_does_not_confirm(
+            status in "[0-9]{0,4}", head in "\\PC{0,40}", body in "\\PC{0,40}", whole in "\\PC{0,60}", arrived: bool,
+        ) {
+            let answer = format!("HTTP/1.1 {status} Word\r\n{CODE_HEADER}: {head}\r\n\r\n{body}{REFUSED_BY_NGINX}");
+            for text in [answer, format!("HTTP/1.{whole}"), whole] {
+                match of_answer(&text, arrived) {
+                    Outcome::Denied => assert!(arrived, "{text}"),
+                    Outcome::Refused | Outcome::Held(_) => assert!(!arrived, "{text}"),
+                    Outcome::Passed(_) | Outcome::Unreachable(_) => {}
+                }
+            }
+        }
+    }
+
     #[test]
     fn only_a_probe_on_its_way_arrives() {
         let flights = Flights::default();

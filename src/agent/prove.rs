@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::canary::{Canaries, Canary};
 use super::hold::Hold;
 use super::probe::{Dress, Outcome, Prober, VERSIONS};
-use super::remedy::{NOT_ASKED, RELOAD, Refusal};
+use super::remedy::{NOT_ASKED, RELOAD, RESUMPTION, Refusal};
 use crate::domain::certificate::Serial;
 use crate::domain::time::Timestamp;
 
@@ -24,6 +24,8 @@ const STALE: &str = "STALE_VIEW";
 pub(super) struct Proof {
     /// The endpoint is asked for each request.
     pub(super) is_asked: bool,
+    /// What the proxy does with sessions.
+    pub(super) resumption: Resumption,
 }
 
 /// What came of resuming the session of a canary that is revoked by now.
@@ -48,28 +50,45 @@ pub(super) struct Prover {
     sightings: u32,
     /// Sessions of each canary from when it was accepted.
     sessions: BTreeMap<Serial, Vec<Dress>>,
+    /// A revoked canary got in by resuming a session, and no other try has shown yet that none can.
+    leaks: bool,
 }
 
 impl Prover {
     pub(super) const fn new(prober: Prober, hold: Arc<Hold>, timeout: Duration, sightings: u32) -> Self {
-        Self { prober, hold, timeout, sightings, sessions: BTreeMap::new() }
+        Self { prober, hold, timeout, sightings, sessions: BTreeMap::new(), leaks: false }
     }
 
-    /// Waits until the proxy shows that it works with a set that may be used until then.
+    /// Waits until the proxy shows that it works with a set that may be used until then, and looks what it does with
+    /// sessions. One that lets the revoked in by those is closed at once, and not opened to look at it again.
     pub(super) async fn prove(
-        &self,
+        &mut self,
         listed: &Canary,
         other: &Canary,
         until: Timestamp,
     ) -> Result<Proof, Refusal> {
+        if self.leaks && self.is_resumed(listed).await {
+            return Err(Refusal::new("a revoked client still resumes its session", RESUMPTION));
+        }
+        self.leaks = false;
+        let is_asked = self.open(listed, other, until).await?;
+        let resumption = self.resume(listed, other).await;
+        if resumption == Resumption::Leaks {
+            self.leaks = true;
+            self.hold.allow(Timestamp::default()).await?;
+        }
+        Ok(Proof { is_asked, resumption })
+    }
+
+    async fn open(&self, listed: &Canary, other: &Canary, until: Timestamp) -> Result<bool, Refusal> {
         if !self.hold.is_needed() {
             return self.see(listed, other, |outcome| matches!(outcome, Outcome::Denied)).await;
         }
         let is_through = |outcome: &Outcome| matches!(outcome, Outcome::Denied | Outcome::Passed(_));
         if self.hold.is_open().await {
-            let proof = self.see(listed, other, is_through).await?;
+            let is_asked = self.see(listed, other, is_through).await?;
             self.hold.allow(until).await?;
-            return Ok(proof);
+            return Ok(is_asked);
         }
         // The rule of the lease is looked at too, before anybody rests on it.
         let is_closed = |outcome: &Outcome| matches!(outcome, Outcome::Held(code) if code == STALE);
@@ -88,12 +107,13 @@ impl Prover {
         self.see(&canaries.a, &canaries.b, |outcome| *outcome == Outcome::Refused).await.map(drop)
     }
 
+    /// Says whether the endpoint was asked.
     async fn see(
         &self,
         listed: &Canary,
         other: &Canary,
         expected: impl Fn(&Outcome) -> bool,
-    ) -> Result<Proof, Refusal> {
+    ) -> Result<bool, Refusal> {
         let wrong = |why| Refusal::new(why, RELOAD);
         let (a, b) = (self.prober.fresh(listed).map_err(wrong)?, self.prober.fresh(other).map_err(wrong)?);
         let mut last = None;
@@ -104,23 +124,35 @@ impl Prover {
                 let fits = refused == Outcome::Refused && expected(&accepted);
                 seen = if fits { seen + 1 } else { 0 };
                 if seen >= self.sightings {
-                    return Proof { is_asked: accepted == Outcome::Denied };
+                    return accepted == Outcome::Denied;
                 }
                 last = Some((refused, accepted));
                 sleep(if fits { LOOK_AGAIN * 3 } else { LOOK_AGAIN }).await;
             }
         });
         match looked.await {
-            Ok(proof) => Ok(proof),
+            Ok(is_asked) => Ok(is_asked),
             Err(_) => Err(unproven(listed, other, last)),
         }
     }
 
+    /// Does the proxy resume a session of a canary that is revoked now? What it answers on it says nothing while it is
+    /// closed.
+    async fn is_resumed(&self, listed: &Canary) -> bool {
+        for dress in self.sessions.get(&listed.serial).into_iter().flatten() {
+            if let (_, true) = self.prober.show(dress).await {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Tries to resume sessions of the canary that is revoked now, and begins sessions of the other for the next time.
-    pub(super) async fn resume(&mut self, listed: &Canary, other: &Canary) -> Resumption {
+    async fn resume(&mut self, listed: &Canary, other: &Canary) -> Resumption {
         let mut found = Resumption::Untried;
-        for dress in self.sessions.remove(&listed.serial).unwrap_or_default() {
-            let one = match self.prober.show(&dress).await {
+        let tried = self.sessions.remove(&listed.serial).unwrap_or_default();
+        for dress in &tried {
+            let one = match self.prober.show(dress).await {
                 (Outcome::Refused, _) => Resumption::Off,
                 (Outcome::Denied | Outcome::Held(_), _) => Resumption::Held,
                 (Outcome::Passed(_), _) => Resumption::Leaks,
@@ -132,6 +164,10 @@ impl Prover {
                 (Resumption::Held, _) | (_, Resumption::Held) => Resumption::Held,
                 (Resumption::Untried | Resumption::Off, one) => one,
             };
+        }
+        if found == Resumption::Leaks {
+            // Kept, to see whether they still are.
+            self.sessions.insert(listed.serial, tried);
         }
         if !self.sessions.contains_key(&other.serial) {
             let dresses = VERSIONS.iter().filter_map(|version| self.prober.resuming(other, version).ok());

@@ -74,7 +74,7 @@ pub(super) struct Publisher {
     /// Did it have a lease when it was last looked at?
     pub(super) is_well: Option<bool>,
     /// What was seen of the proxy and logged last.
-    pub(super) said: Option<(Proof, Resumption)>,
+    pub(super) said: Option<Proof>,
 }
 
 impl Publisher {
@@ -177,14 +177,18 @@ impl Publisher {
         let (listed, other) =
             pair.ok_or_else(|| Refusal::new("the list does not name exactly one canary", RELOAD))?;
         let proof = self.prover.prove(listed, other, set.until).await?;
-        let resumption = self.prover.resume(listed, other).await;
-        tracing::debug!(canary.listed = %listed.side, ?resumption, "the proxy works with its list");
-        let strength = self.strength(proof, resumption);
-        self.enforcer.promise(strength).await.map_err(|why| Refusal::new(why, RELOAD))
+        tracing::debug!(canary.listed = %listed.side, ?proof, "the proxy works with its list");
+        let strength = self.strength(proof);
+        self.enforcer.promise(strength).await.map_err(|why| Refusal::new(why, RELOAD))?;
+        if proof.resumption == Resumption::Leaks {
+            return Err(Refusal::new("a revoked client gets in by resuming its session", RESUMPTION));
+        }
+        Ok(())
     }
 
     /// What the proxy was seen to keep.
-    fn strength(&mut self, proof: Proof, resumption: Resumption) -> Strength {
+    fn strength(&mut self, proof: Proof) -> Strength {
+        let resumption = proof.resumption;
         let promised = self.enforcer.promised();
         let resumption_off = match resumption {
             Resumption::Untried => promised.resumption_off,
@@ -194,30 +198,21 @@ impl Publisher {
         let per_request = proof.is_asked && resumption != Resumption::Leaks;
         let strength = Strength { per_request, resumption_off, ..promised };
         let nothing_new = resumption == Resumption::Untried && strength == promised;
-        if nothing_new || self.said == Some((proof, resumption)) {
+        if nothing_new || self.said == Some(proof) {
             return strength;
         }
-        self.said = Some((proof, resumption));
+        self.said = Some(proof);
         if !proof.is_asked {
             tracing::error!(
                 remedy = NOT_ASKED,
                 "requests pass that the agent was not asked about: it is weak"
             );
         }
-        match resumption {
-            Resumption::Leaks => {
-                tracing::error!(
-                    remedy = RESUMPTION,
-                    "a revoked client gets in by resuming its session: it is weak"
-                );
-            }
-            Resumption::Held => {
-                tracing::warn!(
-                    remedy = RESUMPTION,
-                    "a revoked client resumes its session; only its requests are denied"
-                );
-            }
-            Resumption::Untried | Resumption::Off => {}
+        if resumption == Resumption::Held {
+            tracing::warn!(
+                remedy = RESUMPTION,
+                "a revoked client resumes its session; only its requests are denied"
+            );
         }
         tracing::info!(per_request, resumption_off, "what the proxy keeps was seen");
         strength

@@ -43,25 +43,8 @@ impl TrustSet {
         if bundle.authorities().iter().any(|authority| authority.kind() != AuthorityKind::Access) {
             return Err("an authority is not one of people and workloads".to_owned());
         }
-        let blocks = pem::parse_many(&lists_pem).map_err(|_| "the lists are not PEM".to_owned())?;
-        if blocks.len() != lists_pem.matches("-----BEGIN ").count() {
-            return Err("the lists are not PEM".to_owned());
-        }
-        let mut listed = BTreeSet::new();
-        let mut until: Option<Timestamp> = None;
-        let mut issuers = BTreeSet::new();
-        for block in blocks {
-            let list = crl_read::read(block.contents(), &bundle).map_err(|fault| fault.to_string())?;
-            listed.extend(list.serials);
-            until = Some(until.map_or(list.next_update, |until| until.min(list.next_update)));
-            issuers.insert(list.issuer);
-        }
-        // A proxy refuses everybody whose issuer has no list.
-        if bundle.authorities().iter().any(|authority| !issuers.contains(&authority.id())) {
-            return Err("an authority has no revocation list".to_owned());
-        }
-        let until = until.ok_or("there is no revocation list")?;
-        Ok(Self { authorities_pem, lists_pem, listed, until })
+        let lists = crl_read::read_all(&lists_pem, &bundle).map_err(|fault| fault.to_string())?;
+        Ok(Self { authorities_pem, lists_pem, listed: lists.serials, until: lists.until })
     }
 }
 

@@ -25,7 +25,7 @@ use crate::domain::certificate::{Certificate, Facts};
 use crate::domain::decision::{
     Access, CredentialFault, Decision, Denial, Gate as GateNumber, Legal, LegalReason, Rule, StateFault,
 };
-use crate::domain::enforce::message::Strength;
+use crate::domain::enforce::message::{SoftwareName, Strength};
 use crate::domain::enforce::report::DecisionReport;
 use crate::domain::enforce::{Position, Request, decide};
 use crate::domain::head::PUBLIC_KEY_LEN;
@@ -67,6 +67,8 @@ pub struct GateOptions {
     pub renewal: Option<Renewal>,
     /// Reports its decisions. When the server takes none for too long, nothing is permitted any more.
     pub reports: Option<Reports>,
+    /// What joins it to its gateway, as the fleet shows it. Without one: `library`.
+    pub adapter: Option<SoftwareName>,
 }
 
 /// A gate with lease was not there in time.
@@ -209,7 +211,12 @@ impl Gate {
             wants,
         });
         let boot = BootId::from_bytes(config.entropy.bytes16());
-        let replica = ReplicaConfig { boot, strength: config.strength, log_key: config.log_key };
+        let replica = ReplicaConfig {
+            boot,
+            strength: config.strength,
+            log_key: config.log_key,
+            adapter: options.adapter.clone(),
+        };
         let mut replica = Replica::new(replica, published);
         if let Some(file) = &options.snapshot {
             resume(&mut replica, file).await;

@@ -47,7 +47,7 @@ impl SnapshotFile {
 /// What is kept. The head is of this epoch and not before the position: a server that is behind the one is behind the
 /// other.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub(super) struct Kept {
+pub struct Kept {
     #[n(0)]
     pub(super) position: Position,
     #[n(1)]
@@ -62,13 +62,17 @@ pub(super) struct Kept {
 
 /// Why a file is passed over.
 #[derive(Debug, Error)]
-pub(super) enum KeepFault {
+pub enum KeepFault {
+    /// The system does not give it.
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// It does not begin as one does.
     #[error("it is no kept view of this version")]
     Foreign,
+    /// It is cut off or was changed.
     #[error("it is not whole")]
     Broken,
+    /// It is whole, and not what a gate writes.
     #[error("its content cannot be read: {0}")]
     Content(String),
 }
@@ -83,26 +87,32 @@ pub(super) fn read(path: &Path) -> Result<Option<Kept>, KeepFault> {
     let mut bytes = Vec::new();
     // One byte more than there may be: a longer file is seen to be one, and not read.
     file.take((HEADER_LEN + CONTENT_LEN_MAX) as u64 + 1).read_to_end(&mut bytes)?;
-    decode(&bytes).map(Some)
+    Kept::from_bytes(&bytes).map(Some)
 }
 
-fn decode(bytes: &[u8]) -> Result<Kept, KeepFault> {
-    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(KeepFault::Foreign)?;
-    if *magic != MAGIC {
-        return Err(KeepFault::Foreign);
+impl Kept {
+    /// Reads the content of a file.
+    ///
+    /// # Errors
+    /// Why it is passed over.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeepFault> {
+        let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(KeepFault::Foreign)?;
+        if *magic != MAGIC {
+            return Err(KeepFault::Foreign);
+        }
+        let (sha256, rest) = rest.split_first_chunk::<32>().ok_or(KeepFault::Broken)?;
+        if Digest::of(rest) != Digest(*sha256) {
+            return Err(KeepFault::Broken);
+        }
+        let (len, content) = rest.split_first_chunk::<8>().ok_or(KeepFault::Broken)?;
+        let len = usize::try_from(u64::from_be_bytes(*len)).unwrap_or(usize::MAX);
+        if len > CONTENT_LEN_MAX {
+            return Err(KeepFault::Broken);
+        }
+        let content =
+            zstd::bulk::decompress(content, len).map_err(|error| KeepFault::Content(error.to_string()))?;
+        from_bytes(&content).map_err(|error| KeepFault::Content(error.to_string()))
     }
-    let (sha256, rest) = rest.split_first_chunk::<32>().ok_or(KeepFault::Broken)?;
-    if Digest::of(rest) != Digest(*sha256) {
-        return Err(KeepFault::Broken);
-    }
-    let (len, content) = rest.split_first_chunk::<8>().ok_or(KeepFault::Broken)?;
-    let len = usize::try_from(u64::from_be_bytes(*len)).unwrap_or(usize::MAX);
-    if len > CONTENT_LEN_MAX {
-        return Err(KeepFault::Broken);
-    }
-    let content =
-        zstd::bulk::decompress(content, len).map_err(|error| KeepFault::Content(error.to_string()))?;
-    from_bytes(&content).map_err(|error| KeepFault::Content(error.to_string()))
 }
 
 /// Writes what is to be kept: whole, and on disk when this returns.

@@ -67,7 +67,7 @@ pub use ask::{Answer, DecidedBy};
 pub use connections::{Barred, Connection, Connections};
 pub use gate::{Gate, GateConfig, GateDecision, GateOptions, GateStatus};
 pub use index::{Key, Touched};
-pub use keep::SnapshotFile;
+pub use keep::{KeepFault, Kept, SnapshotFile};
 pub use layer::{GateBody, GateLayer, GateService, Permit};
 pub use metrics::GateMetrics;
 pub use question::Question;

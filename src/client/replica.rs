@@ -15,7 +15,7 @@ use crate::domain::certificate::FORMAT_VERSION;
 use crate::domain::codec::from_bytes;
 use crate::domain::enforce::message::{
     Delta, FromGateway, HeldCard, Nack, NackCode, Open, Pong, SNAPSHOT_LEN_MAX, SNAPSHOT_PART_LEN_MAX,
-    SnapshotBegin, Strength, ToGateway, WANTS_MAX, Welcome,
+    SnapshotBegin, SoftwareName, Strength, ToGateway, WANTS_MAX, Welcome,
 };
 use crate::domain::enforce::{
     EnforcementEvent, EnforcementSet, GateView, Lease, PING_MS, PongFault, Position,
@@ -29,7 +29,7 @@ use crate::domain::time::Timestamp;
 const PING_MIN_MS: u32 = 100;
 /// What this library calls itself, for who looks at the fleet.
 const AGENT: &str = concat!("countersign-client/", env!("CARGO_PKG_VERSION"));
-/// How it is joined to its gateway: linked into it.
+/// How it is joined to its gateway, if nobody says otherwise: linked into it.
 const ADAPTER: &str = "library";
 /// Cards asked for between an Open and its Welcome: they must fit into what may wait for the transport.
 const UNSENT_MAX: usize = 128;
@@ -45,6 +45,8 @@ pub struct ReplicaConfig {
     pub strength: Strength,
     /// The log key that signs heads: Ed25519.
     pub log_key: [u8; PUBLIC_KEY_LEN],
+    /// What joins it to its gateway. Without one: `library`.
+    pub adapter: Option<SoftwareName>,
 }
 
 /// What a message led to.
@@ -146,7 +148,7 @@ impl Replica {
     ///
     /// # Errors
     /// It is not of the service whose log key this is, or its head does not cover it.
-    pub(super) fn resume(&mut self, kept: Kept) -> Result<(), String> {
+    pub fn resume(&mut self, kept: Kept) -> Result<(), String> {
         let head: SignedHead = from_bytes(&kept.signed_head).map_err(|error| error.to_string())?;
         head.verify(&self.config.log_key).map_err(|error| error.to_string())?;
         if head.epoch != kept.position.epoch || head.seq < kept.position.seq {
@@ -210,7 +212,7 @@ impl Replica {
             strength: self.config.strength,
             cards: self.asked.iter().map(revision).collect(),
             agent: AGENT.parse().ok(),
-            adapter: ADAPTER.parse().ok(),
+            adapter: self.config.adapter.clone().or_else(|| ADAPTER.parse().ok()),
         }
     }
 

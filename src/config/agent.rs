@@ -301,4 +301,25 @@ mod tests {
             assert!(parse(&text).unwrap_err().to_string().contains("unknown field"), "{added}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_changed_the_endpoint_is_on_this_machine(
+            edits in proptest::collection::vec((0_usize..400, "[ -~\n\\PC]{0,3}"), 1..6),
+        ) {
+            let mut text = NEEDED.to_owned();
+            for (at, with) in edits {
+                let at = (0..=at.min(text.len())).rfind(|at| text.is_char_boundary(*at)).unwrap();
+                let end = (at + 1..=text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(at);
+                text.replace_range(at..end, &with);
+            }
+            if let Ok(config) = parse(&text) {
+                match config.authz.listen {
+                    LocalAddress::Tcp(address) => assert!(address.ip().is_loopback(), "{text}"),
+                    LocalAddress::Unix(path) => assert!(path.is_absolute(), "{text}"),
+                }
+                assert!(config.probe.ca.is_absolute() && config.identity.is_absolute());
+            }
+        }
+    }
 }

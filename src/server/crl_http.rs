@@ -24,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::app::{App, Error, PublishedCrl};
-use crate::domain::id::AuthorityId;
 use crate::domain::time::Timestamp;
+use crate::x509::profile::read_crl_path;
 
 /// Connections open at once; further ones wait in the kernel's queue. A cache in front needs a few.
 const CONNECTIONS_MAX: usize = 256;
@@ -114,7 +114,7 @@ async fn answer(app: &Arc<App>, request: &Request<Incoming>) -> Response<Full<By
         set(&mut refused, ALLOW, "GET, HEAD");
         return refused;
     }
-    let Some((authority, shard)) = place(request.uri().path()) else {
+    let Some((authority, shard)) = request.uri().path().strip_prefix("/crl").and_then(read_crl_path) else {
         return plain(StatusCode::NOT_FOUND, now);
     };
     match app.crl(authority, shard).await {
@@ -133,14 +133,6 @@ async fn answer(app: &Arc<App>, request: &Request<Incoming>) -> Response<Full<By
             later
         }
     }
-}
-
-/// `/crl/AUTHORITY/SHARD.crl`, in one spelling.
-fn place(path: &str) -> Option<(AuthorityId, u64)> {
-    let (authority, shard) = path.strip_prefix("/crl/")?.strip_suffix(".crl")?.split_once('/')?;
-    let number: u64 = shard.parse().ok()?;
-    let id: AuthorityId = authority.parse().ok()?;
-    (number.to_string() == shard && id.to_string() == authority).then_some((id, number))
 }
 
 /// The list, or that the client has it already (RFC 9110 section 13.2.2: the tag before the time).

@@ -1,8 +1,11 @@
 //! Reading a revocation list that was received: whose it is, until when it may be used, and which serials it names.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
+use super::authority::Authority;
 use super::bundle::TrustBundle;
 use super::crl::halves;
 use crate::domain::certificate::Serial;
@@ -24,6 +27,12 @@ pub enum CrlFault {
     /// A serial that this service does not give.
     #[error("it names a serial that is not of this service")]
     Serial,
+    /// A text that is not PEM of lists (RFC 7468 section 6) from its first block to its last.
+    #[error("the lists are not PEM")]
+    NotPem,
+    /// An authority of the bundle has no list in the text: a proxy would refuse everybody whom it issued to.
+    #[error("an authority has no revocation list")]
+    Missing,
 }
 
 /// What a list says.
@@ -35,6 +44,34 @@ pub struct ReadCrl {
     pub next_update: Timestamp,
     /// Which certificates it names, in its order.
     pub serials: Vec<Serial>,
+}
+
+/// What the lists of all authorities of a bundle say together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadCrls {
+    /// Until when all of them may be used.
+    pub until: Timestamp,
+    /// Which certificates they name.
+    pub serials: BTreeSet<Serial>,
+}
+
+/// Reads lists (PEM): each of an authority of the bundle, and one at least of each. Says nothing about time.
+///
+/// # Errors
+/// What is wrong with the first that is not one, or that an authority has none.
+pub fn read_all(text: &str, bundle: &TrustBundle) -> Result<ReadCrls, CrlFault> {
+    let blocks = pem::parse_many(text).map_err(|_| CrlFault::NotPem)?;
+    // What is not whole, or has another name, a proxy passes over in silence.
+    let is_whole = blocks.len() == text.matches("-----BEGIN ").count();
+    if !is_whole || blocks.iter().any(|block| block.tag() != "X509 CRL") {
+        return Err(CrlFault::NotPem);
+    }
+    let lists = blocks.iter().map(|block| read(block.contents(), bundle));
+    let lists = lists.collect::<Result<Vec<_>, _>>()?;
+    let has_one = |authority: &Authority| lists.iter().any(|list| list.issuer == authority.id());
+    let until = lists.iter().map(|list| list.next_update).min();
+    let until = until.filter(|_| bundle.authorities().iter().all(has_one)).ok_or(CrlFault::Missing)?;
+    Ok(ReadCrls { until, serials: lists.into_iter().flat_map(|list| list.serials).collect() })
 }
 
 /// Reads a list (DER) and verifies its signature. Says nothing about time.

@@ -169,3 +169,11 @@ pub(super) fn canary_path(facts: &CanaryFacts) -> String {
 pub(super) fn crl_path(authority: &AuthorityId, ordinal: Ordinal) -> String {
     format!("/{authority}/{}.crl", ordinal.0 / BLOCK_LEN)
 }
+
+/// Authority and shard of what follows the base in a CRL address; none: it is not as a certificate spells it.
+pub fn read_crl_path(path: &str) -> Option<(AuthorityId, u64)> {
+    let (authority, shard) = path.strip_prefix('/')?.strip_suffix(".crl")?.split_once('/')?;
+    let number: u64 = shard.parse().ok()?;
+    let id: AuthorityId = authority.parse().ok()?;
+    (number.to_string() == shard && id.to_string() == authority).then_some((id, number))
+}

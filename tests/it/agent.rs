@@ -1,6 +1,5 @@
 //! The agent beside HAProxy and nginx: what it acknowledges is enforced, and what dies closes.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +11,6 @@ use countersign::domain::revocation::{RevocationReason, StopScope};
 use countersign::pb;
 use countersign::x509::{TrustBundle, crl_read};
 use rustls::HandshakeKind;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 
 use crate::agent_proxy::{Proxy, Scene, is_refused};
 use crate::world::Caller;
@@ -135,6 +132,56 @@ async fn no_session_is_resumed(proxy: Proxy) {
             assert_eq!(connection.handshake(), Some(HandshakeKind::Full));
         }
     }
+}
+
+/// A session is resumed, and what comes on it passes without a question: nothing that a list says reaches who has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_haproxy_that_lets_the_revoked_in_by_their_sessions_is_closed_until_it_is_mended() {
+    let mut scene = Scene::set(Proxy::Haproxy).await;
+    let mut sample = Proxy::Haproxy.sample().to_owned();
+    let (_, resumption) = NO_RESUMPTION[0];
+    let trap = [
+        (" if { var(txn.revoked) -m found }", " if { var(txn.revoked) -m found } !{ ssl_fc_is_resumed }"),
+        ("http-request lua.countersign", "http-request lua.countersign unless { ssl_fc_is_resumed }"),
+        (
+            "unless { var(txn.countersign_status) -m int 204 }",
+            "unless { var(txn.countersign_status) -m int 204 } or { ssl_fc_is_resumed }",
+        ),
+    ];
+    for (good, bad) in resumption.iter().chain(&trap) {
+        assert!(sample.contains(good), "{good}");
+        sample = sample.replace(good, bad);
+    }
+    scene.configure(&sample);
+    scene.start_agent();
+    scene.start_proxy().await;
+    // It is open until the first of the canaries that it accepted is on a list: some seconds.
+    let config = scene.resuming(&scene.caller, &rustls::version::TLS13);
+    scene.until_permitted().await;
+    let mut first = scene.connect(Arc::clone(&config)).await.unwrap();
+    assert_eq!(first.get("/v1/mythos", &[]).await.unwrap().status, 200);
+    scene.until("the agent sees it", || scene.agent_log().contains("gets in by resuming its session")).await;
+    assert!(scene.agent_log().contains("no-tls-tickets"), "it says what to change");
+    scene.until_answered("closed", |answer| matches!(answer, Ok(response) if response.status == 503)).await;
+    let enforced = scene.revoke().await;
+    assert_ne!(enforced.status(), pb::EnforcementStatus::Enforced, "it is weak: {enforced:?}");
+    let mut again = scene.connect(config).await.unwrap();
+    assert_eq!(again.handshake(), Some(HandshakeKind::Resumed), "the trap: {}", scene.agent_log());
+    let answer = again.get("/v1/mythos", &[]).await.unwrap();
+    assert_eq!((answer.status, answer.header("x-countersign-code")), (503, Some("STALE_VIEW")));
+    let of_lists = scene.fleet().await.into_iter().filter(|session| session.adapter == "sds");
+    let refused = of_lists.filter(|session| session.last_nack.contains("resum")).count();
+    assert!(refused > 0, "no list was acknowledged: {:#?}", scene.fleet().await);
+    // It stays closed for as long as sessions are resumed.
+    for _ in 0..100 {
+        assert_eq!(scene.ask_anew(&scene.other).await.unwrap().status, 503, "{}", scene.agent_log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    scene.configure(Proxy::Haproxy.sample());
+    scene.proxy = None;
+    scene.start_proxy().await;
+    scene.until_permitted().await;
+    scene.until_refused().await;
 }
 
 /// Without the question the agent is weak, and says so: nothing is called enforced.
@@ -353,68 +400,6 @@ async fn a_stop_of_everything_closes_haproxy() {
     assert_eq!(on_open.status, 503, "{on_open:?}");
     scene.world.enact(Command::ReleaseStop(StopScope::All)).await.unwrap();
     scene.until_permitted().await;
-}
-
-/// One request to the endpoint on its Unix socket.
-async fn ask_endpoint(socket: &Path, head: &str) -> (u16, String) {
-    let mut stream = UnixStream::connect(socket).await.unwrap();
-    let request = format!("{head}\r\nhost: agent\r\nconnection: close\r\n\r\n");
-    // A head that is refused is not read to its end: what comes back is there all the same, before the reset.
-    let _ = stream.write_all(request.as_bytes()).await;
-    let mut answer = Vec::new();
-    while stream.read_buf(&mut answer).await.is_ok_and(|len| len > 0) {}
-    let answer = String::from_utf8(answer).unwrap();
-    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
-}
-
-/// What another proxy with forward-auth gets, without any proxy here.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_endpoint_permits_denies_and_says_when_it_cannot_know() {
-    let mut scene = Scene::set(Proxy::Nginx).await;
-    let config = scene.dir().join("agent.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    let listen = text.lines().find(|line| line.starts_with("listen =")).unwrap();
-    std::fs::write(&config, text.replace(listen, "listen = \"unix:authz.sock\"")).unwrap();
-    scene.start_agent();
-    let socket = scene.dir().join("authz.sock");
-    scene.until("the endpoint listens", || socket.exists()).await;
-    let pem = countersign::x509::bundle::certificate_pem(&scene.caller.certificate);
-    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let certificate = format!("x-ssl-client-cert: {base64}");
-    let place = "x-place: US";
-    let permitted = format!("GET /authz HTTP/1.1\r\n{certificate}\r\n{place}");
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
-        while ask_endpoint(&socket, &permitted).await.0 != 204 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    waited.await.expect("a lease");
-    for (head, status, code) in [
-        (format!("GET /authz HTTP/1.1\r\n{certificate}"), 403, "P-PLACE_NOT_ALLOWED"),
-        (format!("GET /authz HTTP/1.1\r\n{certificate}\r\n{place}\r\n{place}"), 403, "P-PLACE_NOT_ALLOWED"),
-        (
-            format!("GET /authz HTTP/1.1\r\n{certificate}\r\n{certificate}\r\n{place}"),
-            403,
-            "CREDENTIAL_INVALID",
-        ),
-        (format!("GET /authz HTTP/1.1\r\n{place}"), 403, "CREDENTIAL_INVALID"),
-        (format!("GET /authz HTTP/1.1\r\nx-ssl-client-cert: nonsense\r\n{place}"), 403, "CREDENTIAL_INVALID"),
-        (format!("POST /authz HTTP/1.1\r\n{certificate}\r\n{place}\r\ncontent-length: 0"), 405, ""),
-        (format!("GET /elsewhere HTTP/1.1\r\n{certificate}\r\n{place}"), 404, ""),
-        (format!("GET /authz HTTP/1.1\r\nx-long: {}", "a".repeat(256 * 1024)), 431, ""),
-    ] {
-        let (answered, answer) = ask_endpoint(&socket, &head).await;
-        assert_eq!(answered, status, "{head:.200}: {answer}");
-        assert!(answer.contains(code), "{head:.200}: {answer}");
-    }
-    scene.world.close().await;
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
-        while ask_endpoint(&socket, &permitted).await.0 != 503 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    waited.await.expect("the lease ends");
-    assert!(ask_endpoint(&socket, &permitted).await.1.contains("STALE_VIEW"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,22 @@
 //! A gate renews its own certificate at seven tenths of its life, for the same key, and goes on with its lease.
 
-use countersign::client::{Gate, GateOptions, Renewal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use countersign::client::{Gate, GateConfig, GateOptions, Renewal};
 use countersign::domain::time::Timestamp;
-use countersign::env::Clock;
+use countersign::env::{Clock, Entropy, SystemEntropy};
 use countersign::pb;
 use countersign::pb::attestation_service_client::AttestationServiceClient;
 use countersign::pb::enforcement_service_client::EnforcementServiceClient;
 use countersign::x509::bundle::certificate_pem;
+use countersign::x509::parse;
+use tokio::time::timeout;
 use tonic::Code;
 
-use crate::calls::key;
-use crate::gate::{PATIENCE, STRONG, config, until};
+use crate::calls::{enrolled, key};
+use crate::gate::{PATIENCE, STRONG, config, permits, question, until};
 use crate::world::World;
 
 const DAY_MS: u32 = 86_400_000;
@@ -59,6 +65,74 @@ async fn a_gate_renews_its_certificate_and_keeps_its_lease() {
     world.clock.advance_ms(10 * DAY_MS);
     until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
     gate.shutdown().await;
+}
+
+/// Nothing is spread: what is due is due at once.
+struct NoJitter;
+
+impl Entropy for NoJitter {
+    fn fill(&self, bytes: &mut [u8]) {
+        SystemEntropy.fill(bytes);
+        bytes[..8].fill(0);
+    }
+}
+
+/// As the machine's clock does, while a gate may not stand still.
+async fn run_clock(world: &World, until: impl Fn() -> bool) {
+    let step = async {
+        while !until() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            world.clock.advance_ms(100);
+        }
+    };
+    timeout(Duration::from_secs(60), step).await.expect("it happens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_denied_while_a_gate_renews_its_certificate() {
+    let world = World::start().await;
+    let caller = world.gateway("gw-1").await;
+    let config = GateConfig {
+        entropy: Arc::new(NoJitter),
+        ..config(&world, (&caller, world.running().address()), STRONG, &world.clock)
+    };
+    let first = parse(&caller.certificate, &config.profile).unwrap();
+    let (begin, end) = (first.not_before().millis(), first.not_after().millis());
+    let due = Timestamp::from_millis(begin + (end - begin) / 10 * 7);
+    let left = due.millis() - world.clock.now().millis() - 5_000;
+    world.clock.advance_ms(u32::try_from(left).unwrap());
+    let (entity, _, person) = enrolled(&world).await;
+    let options = GateOptions { renewal: Some(Renewal::with(|_| Ok(()))), ..GateOptions::default() };
+    let gate = Arc::new(Gate::connect_with(config, options).await.unwrap());
+    gate.ready(PATIENCE).await.unwrap();
+    gate.want(entity);
+    let leaf = person.certificate;
+    run_clock(&world, || permits(&gate, &leaf)).await;
+    assert!(world.clock.now() < due, "it is not renewed yet");
+    let before = registered(&world).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (asker, stop) = (Arc::clone(&gate), Arc::clone(&is_over));
+    let asking = std::thread::spawn(move || {
+        let mut asked = 0_u64;
+        while !stop.load(Ordering::Relaxed) {
+            let decided = asker.decide(&leaf, &question("mythos-5"));
+            assert!(decided.is_permit(), "after {asked} permits: {decided:?} {:?}", asker.status());
+            asked += 1;
+        }
+        asked
+    });
+    let life_s = (end - begin) / 1_000;
+    run_clock(&world, || gate.metrics().certificate_left_s > Some(life_s * 9 / 10)).await;
+    // A lease that was granted over the new connection, and the old one's is over.
+    let renewed_at = world.clock.now();
+    run_clock(&world, || world.clock.now() > renewed_at.plus_ms(12_000) || asking.is_finished()).await;
+    is_over.store(true, Ordering::Relaxed);
+    assert!(asking.join().expect("no request was denied") > 1_000);
+    let after = registered(&world).await;
+    assert!(after.certificate_not_after > before.certificate_not_after, "{after:?}");
+    let [old, new] = [&before, &after].map(|gateway| &gateway.sessions[0]);
+    assert_eq!((&new.boot_id, new.connected, after.sessions.len()), (&old.boot_id, true, 1));
+    assert!(new.connected_since > old.connected_since, "another connection, with the new certificate");
 }
 
 #[tokio::test(flavor = "multi_thread")]

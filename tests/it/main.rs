@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod agent_authz;
+#[cfg(test)]
 mod agent_proxy;
 #[cfg(test)]
 mod authz;

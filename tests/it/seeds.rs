@@ -2,8 +2,11 @@
 //! are never of an older format.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
+use countersign::app::Term;
+use countersign::client::{Gate, GateOptions, Kept, SnapshotFile};
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::Command;
 use countersign::domain::enforce::EnforcementSet;
@@ -11,12 +14,14 @@ use countersign::domain::event::{Entry, Event};
 use countersign::domain::id::{BootId, EntityId, SubjectId};
 use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
+use countersign::envoy::asked::leaf;
 use countersign::pb;
 use countersign::pb::audit_service_client::AuditServiceClient;
 use countersign::pb::enforcement_service_client::EnforcementServiceClient;
 use countersign::pb::subscribe_request::Message as Up;
 use countersign::pb::subscribe_response::Message as Down;
 use countersign::x509::bundle::certificate_pem;
+use countersign::x509::{TrustBundle, crl_read};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -24,7 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use crate::calls::enrolled;
-use crate::gate::PATIENCE;
+use crate::gate::{PATIENCE, STRONG, config};
 use crate::world::{Caller, World};
 
 const REASON: RevocationReason = RevocationReason::Drill;
@@ -197,6 +202,81 @@ fn payloads(heard: &[pb::SubscribeResponse]) -> Vec<Vec<u8>> {
     found
 }
 
+/// What proxies, their agents and the gate's own disk give.
+async fn of_proxies(world: &World, seeds: &Seeds, (gateway, person): (&Caller, &Caller)) {
+    let set = world.running().app().trust_set(Term::Unleased, None).await.unwrap();
+    let list = pem::parse(&set.crl).unwrap();
+    let authorities = TrustBundle::from_pem(std::str::from_utf8(&set.bundle).unwrap()).unwrap();
+    assert!(crl_read::read_all(std::str::from_utf8(&set.crl).unwrap(), &authorities).is_ok());
+    seeds.write("access.pem", &set.bundle);
+    seeds.write("access-key.pem", &std::fs::read(world.dir.path().join("keys/access.pem")).unwrap());
+    seeds.write("crl/list", list.contents());
+    seeds.write("crl/set", &set.crl);
+    for action in 0..6 {
+        seeds.write(&format!("crl/change-{action}"), &[action, 9, 1, 2, 3, 4]);
+    }
+    let pem = certificate_pem(&person.certificate);
+    let escaped = pem.replace('\n', "%0A").replace(' ', "%20").replace('+', "%2B");
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let rest = "\0mythos-5\0INFERENCE\0US\0DE\0";
+    for (name, text) in [("escaped", &escaped), ("base64", &base64)] {
+        assert_eq!(leaf(text).as_ref(), Some(&person.certificate), "{name}");
+        seeds.write(&format!("leaf_header/{name}"), format!("{text}{rest}").as_bytes());
+    }
+    // Asks for two of the names, is sent sets, acknowledges, refuses, asks for others.
+    seeds.write(
+        "sds/leased",
+        &[1, 0, 1, 0, 0, 0, 2, 1, 5, 0, 1, 0, 0, 1, 1, 2, 1, 7, 0, 1, 0, 0, 2, 2, 1, b'x'],
+    );
+    seeds.write("sds/incremental", &[0, 1, 2, 0, 0, 0, 1, 0, 0, 2, 1, 3, 3, 1, 1, 0, 1, 0, 1, 1, 1]);
+    let path = world.dir.path().join("kept");
+    let options = GateOptions {
+        snapshot: Some(SnapshotFile { path: path.clone(), every_ms: 0 }),
+        ..GateOptions::default()
+    };
+    let config = config(world, (gateway, world.running().address()), STRONG, &world.clock);
+    let gate = Gate::connect_with(config, options).await.unwrap();
+    // Once a signed head covers it, which comes with a Pong.
+    let written = async {
+        while !path.exists() {
+            world.clock.advance_ms(500);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, written).await.expect("a view is kept");
+    gate.shutdown().await;
+    let kept = std::fs::read(path).unwrap();
+    assert!(Kept::from_bytes(&kept).is_ok());
+    seeds.write("kept/file", &kept);
+    let (len, content) = kept[40..].split_first_chunk::<8>().unwrap();
+    let len = usize::try_from(u64::from_be_bytes(*len)).unwrap();
+    seeds.write("kept/content", &zstd::bulk::decompress(content, len).unwrap());
+}
+
+/// One text of each kind that a target tells apart by its number.
+fn words(seeds: &Seeds, world: &World, leaf: &[u8]) {
+    let (facts, authority) = (world.facts(leaf), world.read(leaf).issuer.to_string());
+    let words = [
+        format!("/{authority}/0.crl"),
+        "countersign-client/0.1.0".to_owned(),
+        "gw-1".to_owned(),
+        facts.entity.entity.to_string(),
+        facts.subject.to_string(),
+        authority,
+        facts.step.lineage.to_string(),
+        BootId::from_bytes([1; 16]).to_string(),
+        "mythos-5".to_owned(),
+        "INFERENCE".to_owned(),
+        world.clock.now().to_string(),
+        "test.example".to_owned(),
+        "1.3.6.1.4.1.32473".to_owned(),
+        "US".to_owned(),
+    ];
+    for (kind, word) in (0_u8..).zip(words) {
+        seeds.write(&format!("words/{kind}"), &[&[kind], word.as_bytes()].concat());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn seeds_of_the_fuzz_targets_are_those_of_a_real_session() {
     let world = World::start().await;
@@ -243,6 +323,9 @@ async fn seeds_of_the_fuzz_targets_are_those_of_a_real_session() {
     seeds.write("set", &second.set());
     seeds.write("snapshot/set", &second.set());
     seeds.write("ordinals/revoked", &to_bytes(&set.revoked));
+    of_proxies(&world, &seeds, (&gateway, &person)).await;
+    words(&seeds, &world, &person.certificate);
+    seeds.write("from_gateway/reports", &crate::reports::good().encode_to_vec());
     let Some(Down::Welcome(welcome)) = &first.heard[0].message else { panic!("{:?}", first.heard[0]) };
     for (name, message) in said(entity, &welcome.signed_head) {
         seeds.write(&format!("from_gateway/{name}"), &request(message).encode_to_vec());

@@ -17,7 +17,8 @@ use crate::feed::tests::world::*;
 
 fn replica(world: &World, n: u8) -> (Replica, Arc<Published>) {
     let published = Arc::new(Published::default());
-    let config = ReplicaConfig { boot: boot(n), strength: STRONG, log_key: world.heads.public_key() };
+    let config =
+        ReplicaConfig { boot: boot(n), strength: STRONG, log_key: world.heads.public_key(), adapter: None };
     (Replica::new(config, Arc::clone(&published)), published)
 }
 
