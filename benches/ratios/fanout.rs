@@ -236,6 +236,13 @@ impl EnforcementService for Echo {
         Err(Status::unimplemented(""))
     }
 
+    async fn report_restrictions(
+        &self,
+        _: Request<pb::ReportRestrictionsRequest>,
+    ) -> Result<Response<pb::ReportRestrictionsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn list_gateways(
         &self,
         _: Request<pb::ListGatewaysRequest>,

@@ -46,8 +46,8 @@ pub enum StoreError {
     /// The journal has no genesis.
     #[error("{} has a journal without genesis; run `countersign init` again", .0.display())]
     Empty(PathBuf),
-    /// Genesis could not be written.
-    #[error("genesis could not be written: {0}")]
+    /// The first record of a journal, or of an epoch, could not be written.
+    #[error("the first record could not be written: {0}")]
     Genesis(String),
 }
 
@@ -233,12 +233,19 @@ fn replay(journal: &dyn Journal, from: Option<State>) -> Result<(Option<State>, 
     }
 }
 
-fn fold(state: &mut Option<State>, record: &Record) -> Result<(), StoreError> {
+pub(super) fn fold(state: &mut Option<State>, record: &Record) -> Result<(), StoreError> {
     let header = &record.header;
     let entry = entry_of(record)?;
     match state {
         None => *state = Some(State::genesis(header.epoch, header.time, &entry)?),
         Some(state) => drop(state.apply(header.seq, header.time, &entry)?),
+    }
+    let epoch = state.as_ref().map(|state| state.position.epoch);
+    if epoch != Some(header.epoch) {
+        return Err(StoreError::Body {
+            seq: header.seq,
+            why: "its epoch is not the one that the records say".to_owned(),
+        });
     }
     Ok(())
 }

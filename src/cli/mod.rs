@@ -25,6 +25,7 @@ mod principal;
 mod proposal;
 mod records;
 mod remote;
+mod restore;
 mod restrict;
 mod serve;
 mod subject;
@@ -128,6 +129,9 @@ enum Verb {
     #[command(subcommand)]
     Audit(audit::Verb),
     Backup(backup::Arguments),
+    /// Go on from a backup.
+    #[command(subcommand)]
+    Restore(restore::Verb),
     /// The record, on disk.
     #[command(subcommand)]
     Journal(audit::JournalVerb),
@@ -196,6 +200,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
         Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
         Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, output),
         Verb::Journal(verb) => audit::journal(&verb, output),
+        Verb::Restore(restore::Verb::Begin(arguments)) => restore::begin(&arguments, output),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "countersign", &mut std::io::stdout());
             Ok(Outcome::Done)
@@ -227,6 +232,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Principal(verb) => principal::run(verb, context).await,
         Verb::Gateway(verb) => principal::gateway(verb, context).await,
         Verb::Audit(verb) => audit::run(&verb, context).await,
+        Verb::Restore(verb) => restore::run(verb, context).await,
         Verb::Backup(arguments) => backup::run(&arguments, context).await,
         Verb::Clock(verb) => records::clock(verb, context).await,
         Verb::Init(_)

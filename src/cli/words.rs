@@ -84,6 +84,10 @@ fn command(command: &Command) -> Vec<String> {
             lines.extend(reverify_due.map(|at| format!("  verify anew {at}")));
             lines
         }
+        Command::AcknowledgeRestore { restored } => vec![
+            format!("Go on from the backup that was restored at record {restored}"),
+            "  what was recorded after the backup, and no gateway has given back, is lost".to_owned(),
+        ],
         Command::AcceptClock(at) => vec![format!("Accept that the server's clock is right: it is {at}")],
     }
 }

@@ -70,7 +70,9 @@ impl Touched {
             Event::EntityCut { entity, cutoff: _ } => self.add(Key::Entity(*entity)),
             Event::IssuerRevoked(authority) => self.add(Key::Issuer(*authority)),
             // Rare, and of half of all certificates.
-            Event::Stopped(StopScope::All) | Event::DeterminationCut { .. } => *self = Self::All,
+            Event::Stopped(StopScope::All) | Event::DeterminationCut { .. } | Event::RangeRevoked(_) => {
+                *self = Self::All;
+            }
             Event::Stopped(StopScope::Model(_)) | Event::PolicyAdopted(_) => self.add(Key::Asked),
             Event::Stopped(StopScope::Entity(entity))
             | Event::Suspended(SuspensionTarget::Entity(entity)) => self.add(Key::Entity(*entity)),

@@ -15,6 +15,7 @@ use tonic_types::StatusExt as _;
 
 use super::cache::Cache;
 use super::gate::{GateConfig, GateOptions, Shared, Trust, told_to_stop};
+use super::give_back::give_back;
 use super::keep::Saver;
 use super::renew::Renewer;
 use super::replica::{Refusal, Replica, Taken};
@@ -48,6 +49,7 @@ const FAREWELL_MS: u64 = 1_000;
 enum Chore {
     Trust(Result<TrustBundle, String>),
     Renewal(Result<Identity, String>),
+    GaveBack(Result<u64, String>),
 }
 
 /// How a connection ended.
@@ -260,6 +262,10 @@ impl Keeper {
                         ended.had_lease |= taken.has_lease;
                         ended.drain = taken.drain;
                         send = taken.send;
+                        if let Some(held) = taken.gives_back {
+                            let giving = give_back(connected.clone(), held);
+                            chores.spawn(async move { Chore::GaveBack(giving.await) });
+                        }
                     }
                     Err(End::Lost(why)) => return Some(Ended { why, ..ended }),
                     Err(End::Refused(refusal)) => refused = Some(refusal),
@@ -363,6 +369,16 @@ impl Keeper {
                 if let Some(renewer) = renewer {
                     renewer.failed(&config.clock, &config.entropy);
                 }
+                self.shared.note_fault(why);
+            }
+            Ok(Chore::GaveBack(Ok(collected))) => {
+                tracing::warn!(
+                    collected,
+                    "the service was restored from a backup; restrictions were given back"
+                );
+            }
+            Ok(Chore::GaveBack(Err(why))) => {
+                tracing::error!(why, "the service was restored from a backup and takes nothing back");
                 self.shared.note_fault(why);
             }
             Err(error) => tracing::error!(%error, "what was done beside the stream failed"),

@@ -47,6 +47,7 @@ mod ask;
 mod cache;
 mod connections;
 mod gate;
+mod give_back;
 mod index;
 mod keep;
 mod layer;

@@ -50,7 +50,7 @@ pub struct ReplicaConfig {
 }
 
 /// What a message led to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Taken {
     /// To be sent, in this order. What they acknowledge is already published.
     pub send: Vec<FromGateway>,
@@ -60,6 +60,16 @@ pub struct Taken {
     pub has_lease: bool,
     /// The connections to be looked at before anything is sent.
     pub touched: Touched,
+    /// What the server lost and asks for.
+    pub(super) gives_back: Option<Held>,
+}
+
+/// What a gateway holds of the record that a restored service lost a part of.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Held {
+    pub(super) position: Position,
+    pub(super) signed_head: Bytes,
+    pub(super) enforcement: Arc<EnforcementSet>,
 }
 
 /// A message that was refused. The lease is gone; the Nack is to be sent and the connection to be ended.
@@ -96,6 +106,8 @@ pub struct Replica {
     /// Asked for after the last Open and not sent yet.
     unsent: Vec<EntityId>,
     head: Option<(SignedHead, Bytes)>,
+    /// The last one of the epoch of what is held, before the present connection.
+    held_head: Option<Bytes>,
     lease: Lease,
     clock_offset_ms: i64,
     wall_minus_boot_ms: i64,
@@ -132,6 +144,7 @@ impl Replica {
             asked: BTreeSet::new(),
             unsent: Vec::new(),
             head: None,
+            held_head: None,
             lease: Lease::default(),
             clock_offset_ms: 0,
             wall_minus_boot_ms: 0,
@@ -303,6 +316,11 @@ impl Replica {
         if !matches!(self.link, Link::Opening) {
             return Err(undecodable("a second welcome"));
         }
+        if let (Some(view), Some((head, bytes))) = (&self.view, &self.head)
+            && head.epoch == view.position.epoch
+        {
+            self.held_head = Some(bytes.clone());
+        }
         self.note_head(&welcome.signed_head, welcome.head.epoch)?;
         let held = self.view.as_ref().map(|view| view.position).unwrap_or_default();
         if welcome.head < held {
@@ -310,6 +328,11 @@ impl Replica {
                 "the server is at record {} of epoch {}, behind record {} of epoch {}",
                 welcome.head.seq, welcome.head.epoch, held.seq, held.epoch
             )));
+        }
+        if self.view.is_some() && held.epoch != welcome.head.epoch {
+            // Whatever was leased was leased on another history.
+            self.lease.drop_lease();
+            self.publish();
         }
         self.is_kept = false;
         self.ping_ms = welcome.ping_ms.clamp(PING_MIN_MS, PING_MS);
@@ -320,7 +343,14 @@ impl Replica {
         // What it holds it enforces: a resumed session with nothing new would otherwise never say so.
         let mut send = self.ack(None);
         send.extend(self.unsent.drain(..).map(FromGateway::Want));
-        Ok(Taken { send, ..Taken::default() })
+        let gives_back = if welcome.wants_restrictions { self.held() } else { None };
+        Ok(Taken { send, gives_back, ..Taken::default() })
+    }
+
+    fn held(&self) -> Option<Held> {
+        // The last head of the history that is held, not the one that was just shown.
+        let (view, signed_head) = (self.view.as_ref()?, self.held_head.clone()?);
+        Some(Held { position: view.position, signed_head, enforcement: Arc::clone(&view.enforcement) })
     }
 
     fn delta(&mut self, delta: &Delta) -> Result<Taken, Refused> {

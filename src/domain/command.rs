@@ -11,7 +11,7 @@ use super::bundle::BundleParts;
 use super::certificate::PrincipalKind;
 use super::entity::Screening;
 use super::grant::Grant;
-use super::id::{DeterminationId, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, SubjectId};
+use super::id::{DeterminationId, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId};
 use super::license::License;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
@@ -215,6 +215,13 @@ pub enum Command {
     /// Accept that the server's clock is right again.
     #[n(20)]
     AcceptClock(#[n(0)] Timestamp),
+    /// Go on from a restored backup, knowing what may be missing.
+    #[n(23)]
+    AcknowledgeRestore {
+        /// The record of the restore.
+        #[n(0)]
+        restored: Seq,
+    },
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -250,6 +257,9 @@ pub enum ObjectRef {
     /// The server's clock.
     #[n(9)]
     Clock,
+    /// A restore from a backup.
+    #[n(11)]
+    Restore,
 }
 
 impl fmt::Display for ObjectRef {
@@ -265,6 +275,7 @@ impl fmt::Display for ObjectRef {
             Self::Suspension(target) => write!(f, "suspension of {target}"),
             Self::Hold(ordinal) => write!(f, "hold on certificate {ordinal}"),
             Self::Clock => f.write_str("clock"),
+            Self::Restore => f.write_str("restore"),
         }
     }
 }
@@ -295,7 +306,8 @@ impl Command {
             | Self::ReleaseStop(_)
             | Self::Unsuspend(_)
             | Self::ReleaseHold(_)
-            | Self::AcceptClock(_) => LOOSEN,
+            | Self::AcceptClock(_)
+            | Self::AcknowledgeRestore { .. } => LOOSEN,
             Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
             Self::AmendAnnex { .. }
             | Self::RejectEntity(_)
@@ -348,6 +360,7 @@ impl Command {
             Self::Hold { ordinal, .. } | Self::ReleaseHold(ordinal) => vec![ObjectRef::Hold(*ordinal)],
             Self::DecideSubject { subject, .. } => vec![ObjectRef::Subject(*subject)],
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
+            Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
         }
     }
 
@@ -396,7 +409,8 @@ impl Command {
             | Self::DecideSubject { .. }
             | Self::RecordScreening { .. }
             | Self::RecordSafeguards { .. }
-            | Self::AcceptClock(_) => None,
+            | Self::AcceptClock(_)
+            | Self::AcknowledgeRestore { .. } => None,
         }
     }
 
@@ -424,6 +438,7 @@ impl Command {
             Self::RecordScreening { .. } => "RECORD_SCREENING",
             Self::RecordSafeguards { .. } => "RECORD_SAFEGUARDS",
             Self::AcceptClock(_) => "ACCEPT_CLOCK",
+            Self::AcknowledgeRestore { .. } => "ACKNOWLEDGE_RESTORE",
         }
     }
 }

@@ -9,6 +9,7 @@ use super::authority::Authority;
 use super::bundle::BundleParts;
 use super::certificate::{AuthorityKind, Facts, Serial};
 use super::command::NewPrincipal;
+use super::enforce::{EnforcementEvent, Position};
 use super::entity::{EntityKind, Organisation};
 use super::id::{
     BootId, Digest, EntityId, LineageId, Ordinal, PrincipalId, ProposalId, RequestId, Seq, SubjectId, TokenId,
@@ -315,6 +316,22 @@ pub enum Event {
         #[cbor(with = "minicbor::bytes")]
         signature: Vec<u8>,
     },
+    /// The record goes on from a backup, in a new epoch.
+    #[n(17)]
+    Restored,
+    /// A gateway gave back restrictions that it holds and the backup does not have.
+    #[n(18)]
+    RestrictionsCollected {
+        /// Which.
+        #[n(0)]
+        gateway: PrincipalId,
+        /// Up to which record it had applied the part that was lost.
+        #[n(1)]
+        upto: Position,
+        /// What the record lacked.
+        #[n(2)]
+        events: Vec<EnforcementEvent>,
+    },
 }
 
 impl Event {
@@ -338,6 +355,8 @@ impl Event {
             Self::BarrierFinished { .. } => 14,
             Self::InstantPassed(_) => 15,
             Self::SnapshotTaken { .. } => SNAPSHOT_TAKEN,
+            Self::Restored => 17,
+            Self::RestrictionsCollected { .. } => 18,
         }
     }
 
@@ -361,6 +380,8 @@ impl Event {
             Self::BarrierFinished { .. } => "barrier.finished",
             Self::InstantPassed(_) => "instant.passed",
             Self::SnapshotTaken { .. } => "snapshot.taken",
+            Self::Restored => "record.restored",
+            Self::RestrictionsCollected { .. } => "restrictions.collected",
         }
     }
 }

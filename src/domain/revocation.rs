@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use minicbor::{Decode, Encode};
+use minicbor::decode::Error as DecodeError;
+use minicbor::{Decode, Decoder, Encode};
 
 use super::id::{AuthorityId, DeterminationId, EntityId, LineageId, ModelId, Ordinal, PersonId, SubjectId};
 use super::word::words;
@@ -138,5 +139,45 @@ impl fmt::Display for SuspensionTarget {
             Self::Entity(id) => write!(f, "entity {id}"),
             Self::Subject(id) => write!(f, "subject {id}"),
         }
+    }
+}
+
+/// Ordinals from one to another, both included: at most 2^21, so that whoever is sent one can hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
+pub struct OrdinalRange {
+    #[n(0)]
+    first: Ordinal,
+    #[n(1)]
+    last: Ordinal,
+}
+
+impl OrdinalRange {
+    const LEN_MAX: u64 = 1 << 21;
+
+    /// None: the range is empty or too long.
+    pub const fn new(first: Ordinal, last: Ordinal) -> Option<Self> {
+        match last.0.checked_sub(first.0) {
+            Some(distance) if distance < Self::LEN_MAX => Some(Self { first, last }),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The first.
+    pub const fn first(self) -> Ordinal {
+        self.first
+    }
+
+    /// The last.
+    pub const fn last(self) -> Ordinal {
+        self.last
+    }
+}
+
+impl<'b, C> Decode<'b, C> for OrdinalRange {
+    fn decode(d: &mut Decoder<'b>, context: &mut C) -> Result<Self, DecodeError> {
+        let len = d.array()?;
+        let (first, last) = (Ordinal::decode(d, context)?, Ordinal::decode(d, context)?);
+        let range = if len == Some(2) { Self::new(first, last) } else { None };
+        range.ok_or_else(|| DecodeError::message("not a range of ordinals"))
     }
 }

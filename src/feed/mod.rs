@@ -154,8 +154,19 @@ struct Inner {
 
 impl Inner {
     /// May leases be granted at all?
-    const fn grants(&self) -> bool {
-        self.may_grant && self.closed.is_none() && !self.is_broken && self.rolled_back.is_none()
+    fn grants(&self) -> bool {
+        self.may_grant && self.closed.is_none() && !self.is_broken && self.rollback().is_none()
+    }
+
+    /// Why this server may have permitted what it does not know any more.
+    fn rollback(&self) -> Option<String> {
+        let pending = self.state.pending_restore().map(|restore| {
+            format!(
+                "a backup that ends at record {} of epoch {} was restored and is not acknowledged: `countersign restore show`",
+                restore.from.seq, restore.from.epoch
+            )
+        });
+        self.rolled_back.clone().or(pending)
     }
 
     fn forget(&mut self, now_ms: u64) {
@@ -264,12 +275,18 @@ impl Feed {
         let inner = self.shared.lock();
         let not_started = (!inner.may_grant).then(|| "the start is not on record yet".to_owned());
         let broken = inner.is_broken.then(|| "records and state do not fit together".to_owned());
-        inner.rolled_back.clone().or(broken).or_else(|| inner.closed.clone()).or(not_started)
+        inner.rollback().or(broken).or_else(|| inner.closed.clone()).or(not_started)
     }
 
-    /// Why this server must not loosen anything any more: a gateway showed history that it lost.
+    /// Why this server must not loosen anything: a gateway showed history that it lost, or it was restored from a backup
+    /// and officers have not acknowledged that.
     pub fn rollback(&self) -> Option<String> {
-        self.shared.lock().rolled_back.clone()
+        self.shared.lock().rollback()
+    }
+
+    /// Does a gateway that holds this have anything that a restored server lost and still looks for?
+    pub fn wants_restrictions(&self, held: Position) -> bool {
+        self.shared.lock().state.pending_restore().is_some_and(|restore| !restore.covers(held))
     }
 
     /// What a head that somebody remembers shows that this server lost. Reads the journal. If it is anything, no lease is

@@ -131,6 +131,7 @@ impl Session {
             oldest: inner.log.floor(),
             ping_ms: PING_MS.min(inner.state.enforcement.lease_ms / 4),
             signed_head,
+            wants_restrictions: inner.state.pending_restore().is_some_and(|r| !r.covers(open.position)),
         };
         let last_barrier = inner.barriers.keys().next().map_or(inner.next_barrier, |id| *id) - 1;
         let (state, floor) = (Arc::clone(&inner.state), inner.log.floor());
@@ -281,7 +282,8 @@ impl Session {
             if let Some(message) = self.outbox.pop_front() {
                 return Ok(Some(message));
             }
-            if self.needs_snapshot {
+            // Until a restore is acknowledged gateways keep what they hold: it may be all there is of what was lost.
+            if self.needs_snapshot && self.shared.lock().state.pending_restore().is_none() {
                 self.begin_snapshot()?;
                 continue;
             }
@@ -325,6 +327,10 @@ impl Session {
         }
         if !inner.state.principal(&self.key.0).is_some_and(|p| p.has(Role::Gateway)) {
             return Err(Closed::Removed);
+        }
+        if inner.state.pending_restore().is_some() {
+            inner.counts.refused_pings += self.pings.refuse();
+            return Ok(None);
         }
         if self.unacked.len() < UNACKED_MAX {
             let backlog = inner.log.len_after(self.scanned);

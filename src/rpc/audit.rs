@@ -61,6 +61,15 @@ impl pb::audit_service_server::AuditService for Audit {
         }))
     }
 
+    async fn get_restore(
+        &self,
+        _: Request<pb::GetRestoreRequest>,
+    ) -> Result<Response<pb::GetRestoreResponse>, Status> {
+        let state = self.app.state();
+        let restore = state.restore.as_ref().map(|restore| show::restore(&state, restore));
+        Ok(Response::new(pb::GetRestoreResponse { restore }))
+    }
+
     async fn list_records(
         &self,
         request: Request<pb::ListRecordsRequest>,

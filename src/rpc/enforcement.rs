@@ -16,8 +16,9 @@ use super::places::Places;
 use super::status::{reasoned, status};
 use super::watch::{self, Look, Watches};
 use crate::app::{App, Error};
-use crate::domain::enforce::Contradiction;
 use crate::domain::enforce::message::{FromGateway, ToGateway};
+use crate::domain::enforce::{Contradiction, Position};
+use crate::domain::id::{Epoch, Seq};
 use crate::feed::{Closed, OpenFault, Session, SessionFault};
 use crate::pb;
 use crate::wire::decision_batch;
@@ -38,15 +39,20 @@ const REPORTS_EACH_MAX: usize = 4;
 /// same threads, of which there are 512.
 const REPORTS_ALL_MAX: usize = 32;
 
+/// Gateways that give restrictions back at once: each may unpack 64 MiB.
+const RESTORERS_MAX: usize = 2;
+
 pub(super) struct Enforcement {
     app: Arc<App>,
     watches: Arc<Watches>,
     reports: Arc<Places>,
+    restorers: Arc<Places>,
 }
 
 impl Enforcement {
     pub(super) fn new(app: Arc<App>, watches: Arc<Watches>) -> Self {
-        Self { app, watches, reports: Arc::new(Places::new(REPORTS_EACH_MAX, REPORTS_ALL_MAX)) }
+        let reports = Arc::new(Places::new(REPORTS_EACH_MAX, REPORTS_ALL_MAX));
+        Self { app, watches, reports, restorers: Arc::new(Places::new(1, RESTORERS_MAX)) }
     }
 }
 
@@ -112,6 +118,19 @@ impl pb::enforcement_service_server::EnforcementService for Enforcement {
         .await;
         stored.map_err(|e| status(Error::Internal(e.to_string())))?.map_err(status)?;
         Ok(Response::new(pb::ReportDecisionsResponse { batch }))
+    }
+
+    async fn report_restrictions(
+        &self,
+        request: Request<pb::ReportRestrictionsRequest>,
+    ) -> Result<Response<pb::ReportRestrictionsResponse>, Status> {
+        let gateway = principal(&request)?;
+        let _place = self.restorers.enter(gateway.clone()).map_err(status)?;
+        let message = request.into_inner();
+        let held = Position { epoch: Epoch(message.epoch), seq: Seq(message.applied_seq) };
+        let set = (message.enforcement_set.to_vec(), message.len);
+        let collected = self.app.collect_restrictions(gateway, held, &message.signed_head, set).await;
+        Ok(Response::new(pb::ReportRestrictionsResponse { collected: collected.map_err(status)? }))
     }
 
     async fn list_gateways(

@@ -3,6 +3,9 @@
 use crate::app::{Answer, Restriction};
 use crate::domain::enforce::{EnforcedBy, ParticipantId, Position};
 use crate::domain::entity::Entity;
+use crate::domain::id::{Epoch, PrincipalId};
+use crate::domain::principal::Role;
+use crate::domain::restore::{Restore, RestoreReport};
 use crate::domain::revocation::SuspensionTarget;
 use crate::domain::state::{Proposal, State};
 use crate::domain::subject::{Subject, SubjectBody};
@@ -178,5 +181,29 @@ pub(super) fn certificate(row: &CertificateRow) -> pb::CertificateRecord {
         not_after: row.not_after.to_string(),
         intended_seq: row.intended.0,
         issued_seq: row.issued.map_or(0, |seq| seq.0),
+    }
+}
+
+/// The last restore, with who has not reported.
+pub(super) fn restore(state: &State, restore: &Restore) -> pb::Restore {
+    let reported = |gateway: &PrincipalId| restore.reports.iter().any(|report| report.gateway == *gateway);
+    let gateways = state.principals.values().filter(|p| p.has(Role::Gateway));
+    let silent = gateways.map(|gateway| &gateway.id).filter(|id| !reported(id));
+    let report = |report: &RestoreReport| pb::RestoreReport {
+        gateway: report.gateway.to_string(),
+        applied_seq: report.upto.seq.0,
+        time: report.at.to_string(),
+        restrictions: report.restrictions,
+    };
+    pb::Restore {
+        position: Some(position(Position { epoch: Epoch(restore.from.epoch.0 + 1), seq: restore.seq })),
+        backup_end: Some(position(restore.from)),
+        time: restore.at.to_string(),
+        first_ordinal: restore.gap.first().0,
+        last_ordinal: restore.gap.last().0,
+        reports: restore.reports.iter().map(report).collect(),
+        silent_gateways: silent.map(ToString::to_string).collect(),
+        records_lost: restore.records_lost(),
+        acknowledged_seq: restore.acknowledged.map_or(0, |seq| seq.0),
     }
 }

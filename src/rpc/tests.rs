@@ -26,7 +26,13 @@ fn a_message_is_framed_as_grpc_and_prost_do() {
     let signed_head = Bytes::from_static(b"head");
     let (lease_ms, server_time) = (10_000, Timestamp::from_millis(5));
     for message in [
-        ToGateway::Welcome(Welcome { head, oldest: Seq(2), ping_ms: 3, signed_head: signed_head.clone() }),
+        ToGateway::Welcome(Welcome {
+            head,
+            oldest: Seq(2),
+            ping_ms: 3,
+            signed_head: signed_head.clone(),
+            wants_restrictions: true,
+        }),
         delta(&[], &[]),
         delta(&[0, 1, 127, 128, 20_000, 3], &[0, 4, 5_000]),
         delta(&[4_096], &[]),

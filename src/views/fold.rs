@@ -63,7 +63,9 @@ pub(super) fn fold(
             | Event::BlockOpened(_)
             | Event::BarrierFinished { .. }
             | Event::InstantPassed(_)
-            | Event::SnapshotTaken { .. } => {}
+            | Event::SnapshotTaken { .. }
+            | Event::Restored
+            | Event::RestrictionsCollected { .. } => {}
         }
     }
     Ok(changes)

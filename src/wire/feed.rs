@@ -150,6 +150,7 @@ impl From<ToGateway> for pb::SubscribeResponse {
                 oldest_seq: welcome.oldest.0,
                 ping_ms: welcome.ping_ms,
                 signed_head: welcome.signed_head,
+                wants_restrictions: welcome.wants_restrictions,
             }),
             ToGateway::Delta(delta) => Down::Delta(delta.into()),
             ToGateway::SnapshotBegin(begin) => Down::SnapshotBegin(pb::SnapshotBegin {
@@ -207,6 +208,7 @@ impl TryFrom<pb::SubscribeResponse> for ToGateway {
                 oldest: Seq(welcome.oldest_seq),
                 ping_ms: welcome.ping_ms,
                 signed_head: signed_head("welcome.signed_head", welcome.signed_head)?,
+                wants_restrictions: welcome.wants_restrictions,
             }),
             Down::Delta(delta) => Self::Delta(delta.try_into()?),
             Down::SnapshotBegin(begin) => Self::SnapshotBegin(snapshot_begin(&begin)?),

@@ -49,7 +49,13 @@ fn what_the_server_says_survives_the_wire() {
     let signed_head = Bytes::from_static(b"head");
     let events: Arc<[Bytes]> = Arc::from([Bytes::from_static(b"event")]);
     for message in [
-        ToGateway::Welcome(Welcome { head, oldest: Seq(2), ping_ms: 3, signed_head: signed_head.clone() }),
+        ToGateway::Welcome(Welcome {
+            head,
+            oldest: Seq(2),
+            ping_ms: 3,
+            signed_head: signed_head.clone(),
+            wants_restrictions: true,
+        }),
         ToGateway::Delta(Delta {
             from: Seq(2),
             to: Seq(8),

@@ -64,7 +64,13 @@ impl Direct {
 
 fn welcome(world: &World, head: Position, signed: Position) -> ToGateway {
     let signed_head = world.heads.sign(signed);
-    ToGateway::Welcome(Welcome { head, oldest: Seq(1), ping_ms: 2_500, signed_head })
+    ToGateway::Welcome(Welcome {
+        head,
+        oldest: Seq(1),
+        ping_ms: 2_500,
+        signed_head,
+        wants_restrictions: false,
+    })
 }
 
 fn delta(world: &mut World, n: u8) -> ToGateway {
@@ -230,6 +236,7 @@ fn a_new_epoch_is_believed_only_with_a_signed_head_of_it() {
         oldest: Seq(1),
         ping_ms: 2_500,
         signed_head: Bytes::from_static(b"forged"),
+        wants_restrictions: false,
     });
     assert_eq!(gate.refuses(&world, forged), NackCode::Undecodable);
     drop(gate.replica.open());

@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use crate::domain::bundle::Bundle;
 use crate::domain::codec::shared;
 use crate::domain::id::{AuthorityId, DeterminationId, EntityId, LineageId, Ordinal, SubjectId};
-use crate::domain::revocation::{StopScope, SuspensionTarget};
+use crate::domain::revocation::{OrdinalRange, StopScope, SuspensionTarget};
 
 /// One change of what gateways enforce.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -83,4 +83,30 @@ pub enum EnforcementEvent {
         #[n(2)]
         cutoff: Ordinal,
     },
+    /// Every certificate with one of these ordinals is revoked, whether it exists or not.
+    #[n(16)]
+    RangeRevoked(#[n(0)] OrdinalRange),
+}
+
+impl EnforcementEvent {
+    /// Does it only take away?
+    pub const fn is_restricting(&self) -> bool {
+        match self {
+            Self::CertificateRevoked(_)
+            | Self::LineageLocked(_)
+            | Self::SubjectsCut { .. }
+            | Self::EntityCut { .. }
+            | Self::IssuerRevoked(_)
+            | Self::Stopped(_)
+            | Self::Suspended(_)
+            | Self::Held(_)
+            | Self::DeterminationCut { .. }
+            | Self::RangeRevoked(_) => true,
+            Self::StopReleased(_)
+            | Self::Unsuspended(_)
+            | Self::HoldReleased(_)
+            | Self::CeilingRaised(_)
+            | Self::PolicyAdopted(_) => false,
+        }
+    }
 }

@@ -236,6 +236,8 @@ pub struct Welcome {
     pub ping_ms: u32,
     /// Canonical CBOR of the signed head.
     pub signed_head: Bytes,
+    /// The service was restored, and asks for what this gateway holds and it lost.
+    pub wants_restrictions: bool,
 }
 
 /// Records `from..=to`, applied whole or not at all. With `to` one less than `from` it carries cards only.

@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use roaring::RoaringBitmap;
 
 use crate::domain::id::Ordinal;
+use crate::domain::revocation::OrdinalRange;
 
 /// A set of ordinals.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,6 +32,20 @@ impl OrdinalSet {
         let (shard, low) = Self::split(ordinal);
         let bitmap = self.shards.entry(shard).or_default();
         Arc::make_mut(bitmap).insert(low);
+    }
+
+    /// Puts every ordinal of the range into the set.
+    pub fn insert_range(&mut self, range: OrdinalRange) {
+        let ((first_shard, first), (last_shard, last)) =
+            (Self::split(range.first()), Self::split(range.last()));
+        for shard in first_shard..=last_shard {
+            let low = if shard == first_shard { first } else { 0 };
+            let high = if shard == last_shard { last } else { 0xffff };
+            let bitmap = Arc::make_mut(self.shards.entry(shard).or_default());
+            bitmap.insert_range(low..=high);
+            // A range is two numbers, not a bit for each.
+            bitmap.optimize();
+        }
     }
 
     /// Takes the ordinal out of the set.

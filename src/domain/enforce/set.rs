@@ -147,6 +147,7 @@ impl EnforcementSet {
     pub fn apply(&mut self, event: &EnforcementEvent) {
         match event {
             EnforcementEvent::CertificateRevoked(ordinal) => self.revoked.insert(*ordinal),
+            EnforcementEvent::RangeRevoked(range) => self.revoked.insert_range(*range),
             EnforcementEvent::LineageLocked(lineage) => drop(self.locked.insert(*lineage)),
             EnforcementEvent::SubjectsCut { subjects, cutoff } => {
                 subjects.iter().for_each(|subject| raise(&mut self.subjects, *subject, *cutoff));

@@ -4,6 +4,7 @@ use super::issuance;
 use super::mandate;
 use super::reject::Reject;
 use crate::domain::approval::{Mandate, SignedMandate};
+use crate::domain::enforce::EnforcementEvent;
 use crate::domain::event::{Entry, Event, NewEntity};
 use crate::domain::id::{EntityId, PrincipalId, ProposalId, SubjectId};
 use crate::domain::principal::Role;
@@ -53,6 +54,15 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
         | Event::BarrierFinished { .. }
         | Event::InstantPassed(_)
         | Event::SnapshotTaken { .. } => Ok(()),
+        // Only offline, before anything is served.
+        Event::Restored => {
+            Err(Reject::Denied("a record is restored by `countersign restore begin`".to_owned()))
+        }
+        Event::RestrictionsCollected { events, .. } => match state.pending_restore() {
+            Some(_) if events.iter().all(EnforcementEvent::is_restricting) => Ok(()),
+            Some(_) => Err(Reject::Denied("a gateway gives back restrictions only".to_owned())),
+            None => Err(Reject::NotFound("restore that waits")),
+        },
         Event::ProposalWithdrawn(id) => match state.proposals.contains_key(id) {
             true => Ok(()),
             false => Err(Reject::NotFound("proposal")),

@@ -6,7 +6,7 @@ use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
-use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId};
+use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId, Seq};
 use crate::domain::principal::Role;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
@@ -57,6 +57,10 @@ fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), R
         let why =
             format!("the mandate of {} lies in the future or is older than seven days", mandate.made_at);
         return Err(Reject::Conflict(why));
+    }
+    if state.predates_restore(&mandate) {
+        let why = "the mandate was prepared before the record was restored from a backup: prepare it again";
+        return Err(Reject::Conflict(why.to_owned()));
     }
     mandate.check_basis(|object| state.revision(object)).map_err(|fault| match fault {
         BasisFault::Incomplete => Reject::Invalid { field: "mandate", why: fault.to_string() },
@@ -122,7 +126,13 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         }
         Command::RecordSafeguards { entity: id, .. } => entity(state, *id).map(|_| ()),
         Command::AcceptClock(at) => check_clock(*at, now),
+        Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
     }
+}
+
+/// Officers acknowledge the restore that they looked at. What gateways give back afterwards changes its revision.
+fn check_restore(state: &State, restored: Seq) -> Result<(), Reject> {
+    found(state.pending_restore().is_some_and(|restore| restore.seq == restored), "restore that waits")
 }
 
 /// Officers accept the clock that they saw, not whatever it shows by then.

@@ -127,6 +127,7 @@ impl State {
             clock: None,
             causes: Causes::default(),
             canaries: OrdMap::new(),
+            restore: None,
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);
@@ -216,6 +217,9 @@ impl State {
                 // Without this an old approval could be carried out again by whoever can write to the journal.
                 if !mandate.command.is_restricting() {
                     mandate.check_basis(|object| self.revision(object)).map_err(|e| e.to_string())?;
+                    if self.predates_restore(mandate) {
+                        return Err("it was prepared before the record was restored".to_owned());
+                    }
                 }
                 if let Some(id) = proposal {
                     self.proposals.remove(id);
@@ -257,6 +261,10 @@ impl State {
                 return Ok(Applied::event(EnforcementEvent::CeilingRaised(*ordinal)));
             }
             Event::BlockOpened(ordinal) => self.opened = self.opened.max(*ordinal),
+            Event::Restored => return self.begin_after_backup(seq, time),
+            Event::RestrictionsCollected { gateway, upto, events } => {
+                return self.collect((gateway, *upto), (seq, time), events);
+            }
             Event::ServerStarted { .. }
             | Event::BarrierFinished { .. }
             | Event::InstantPassed(_)

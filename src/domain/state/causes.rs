@@ -118,7 +118,10 @@ impl Causes {
             EnforcementEvent::Unsuspended(target) => drop(self.rows.remove(&Taken::Suspended(*target))),
             EnforcementEvent::Stopped(scope) => self.take(Taken::Stopped(scope.clone()), cause),
             EnforcementEvent::StopReleased(scope) => drop(self.rows.remove(&Taken::Stopped(scope.clone()))),
-            EnforcementEvent::CeilingRaised(_) | EnforcementEvent::PolicyAdopted(_) => {}
+            // Of a range nothing is on record that a list could name.
+            EnforcementEvent::RangeRevoked(_)
+            | EnforcementEvent::CeilingRaised(_)
+            | EnforcementEvent::PolicyAdopted(_) => {}
         }
     }
 
@@ -235,6 +238,8 @@ pub(super) fn reason_of(
         }
         // A generation was renewed twice: somebody has a copy of a key.
         (None, _, Event::LineageLocked(_)) => RevocationReason::KeyCompromise,
+        // The reasons were lost with the records.
+        (None, _, Event::Restored | Event::RestrictionsCollected { .. }) => RevocationReason::StatusChanged,
         (None, _, _) => RevocationReason::AffiliationEnded,
     }
 }

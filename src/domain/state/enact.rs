@@ -81,6 +81,11 @@ impl State {
                     entity.card.reverify_due = *reverify_due;
                 });
             }
+            Command::AcknowledgeRestore { .. } => {
+                if let Some(restore) = self.restore.as_mut() {
+                    restore.acknowledged = Some(seq);
+                }
+            }
             Command::AcceptClock(at) => self.clock = Some(AcceptedClock { at: *at, recorded: time }),
         }
         Ok(Applied::default())

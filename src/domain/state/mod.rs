@@ -3,6 +3,7 @@
 mod apply;
 mod causes;
 mod enact;
+mod restored;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use super::id::{
 use super::license::License;
 use super::policy::Place;
 use super::principal::Principal;
+use super::restore::Restore;
 use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
@@ -148,6 +150,9 @@ pub struct State {
     #[n(28)]
     #[cbor(with = "map")]
     pub canaries: OrdMap<CanaryFacts, Canary>,
+    /// The last restore from a backup.
+    #[n(29)]
+    pub restore: Option<Restore>,
 }
 
 /// A clock that officers accepted.

@@ -6,10 +6,12 @@ use crate::domain::certificate::{
 };
 use crate::domain::codec::to_bytes;
 use crate::domain::command::{Command, ObjectRef};
+use crate::domain::enforce::{EnforcementEvent, Position};
 use crate::domain::entity::{EntityClass, EntityKind, Organisation};
 use crate::domain::event::{BarrierOutcome, Cause, Entry, Event, Genesis, Intent, NewEntity};
 use crate::domain::id::{
-    BootId, Digest, EntityId, LineageId, Ordinal, PersonId, ProposalId, RequestId, Seq, SubjectId, TokenId,
+    BootId, Digest, EntityId, Epoch, LineageId, Ordinal, PersonId, ProposalId, RequestId, Seq, SubjectId,
+    TokenId,
 };
 use crate::domain::person::{Assurance, PersonStatus, Relation};
 use crate::domain::revocation::StopScope;
@@ -124,6 +126,12 @@ fn others() -> Vec<Event> {
         Event::BarrierFinished { at: Seq(10), outcome },
         Event::InstantPassed(AT),
         Event::SnapshotTaken { at: Seq(10), hash: Digest([7; 32]), signature: vec![8; 64] },
+        Event::Restored,
+        Event::RestrictionsCollected {
+            gateway: "gw".parse().unwrap(),
+            upto: Position { epoch: Epoch(1), seq: Seq(10) },
+            events: vec![EnforcementEvent::CertificateRevoked(Ordinal(5))],
+        },
     ]
 }
 
@@ -156,6 +164,8 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         14 barrier.finished 820e820a858161618161628161638161640c
         15 instant.passed 820f811b0000019f06604400
         16 snapshot.taken sha256 0f4e9e0f7a8b35a25ac856dbe62b2b25baf27822519492c406b5ee532310c919
+        17 record.restored 821180
+        18 restrictions.collected 82128362677782010a8182008105
         ");
 }
 
@@ -165,7 +175,7 @@ fn an_events_number_is_the_one_in_its_encoding() {
     let mut numbers: Vec<_> = events.iter().map(Event::number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers, (0..17).collect::<Vec<_>>(), "one of each");
+    assert_eq!(numbers, (0..19).collect::<Vec<_>>(), "one of each");
     for event in &events {
         let bytes = to_bytes(event);
         assert_eq!((bytes[0], u16::from(bytes[1])), (0x82, event.number()), "{}", event.name());

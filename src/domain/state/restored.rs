@@ -1,0 +1,77 @@
+//! What a restore does to State, and what gateways give back afterwards.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::State;
+use super::apply::Applied;
+use crate::domain::approval::Mandate;
+use crate::domain::certificate::BLOCK_LEN;
+use crate::domain::command::ObjectRef;
+use crate::domain::enforce::{EnforcementEvent, Position};
+use crate::domain::id::{Epoch, Ordinal, PrincipalId, Seq};
+use crate::domain::restore::{ORDINALS_SKIPPED, REPORTS_MAX, Restore, RestoreReport};
+use crate::domain::revocation::OrdinalRange;
+use crate::domain::time::Timestamp;
+
+impl State {
+    /// The restore that waits for its acknowledgement.
+    pub fn pending_restore(&self) -> Option<&Restore> {
+        self.restore.as_ref().filter(|restore| restore.is_pending())
+    }
+
+    /// Was the mandate prepared before the record was restored? It may have been carried out in the part that was lost, and
+    /// taken back since.
+    pub fn predates_restore(&self, mandate: &Mandate) -> bool {
+        self.restore.as_ref().is_some_and(|restore| mandate.made_at < restore.at)
+    }
+
+    /// A new epoch begins after a backup: certificates that may have been issued since are revoked, tokens that may have
+    /// been redeemed and proposals that may have been withdrawn are gone.
+    pub(super) fn begin_after_backup(&mut self, seq: Seq, time: Timestamp) -> Result<Applied, String> {
+        let from = self.position;
+        let first = self.last_ordinal.0.saturating_add(1);
+        let last = self.last_ordinal.0.saturating_add(ORDINALS_SKIPPED).next_multiple_of(BLOCK_LEN);
+        let gap = OrdinalRange::new(Ordinal(first), Ordinal(last)).ok_or("the ordinals are used up")?;
+        // What was intended may have been issued, and a number that was skipped may have been used.
+        let doubtful = self.intents.keys().chain(&self.gaps).copied();
+        let mut events: Vec<_> = doubtful.map(EnforcementEvent::CertificateRevoked).collect();
+        events.push(EnforcementEvent::CeilingRaised(gap.last()));
+        events.push(EnforcementEvent::RangeRevoked(gap));
+        (self.last_ordinal, self.opened) = (gap.last(), gap.last());
+        self.last_system_ordinal = Ordinal(self.last_system_ordinal.0.saturating_add(ORDINALS_SKIPPED));
+        (self.intents, self.system_intents, self.gaps) = (OrdMap::new(), OrdMap::new(), OrdSet::new());
+        let redeemed = self.tokens.iter().filter(|(_, token)| token.redeemed.is_some());
+        self.tokens = redeemed.map(|(id, token)| (*id, Arc::clone(token))).collect();
+        self.proposals = OrdMap::new();
+        self.position.epoch = Epoch(from.epoch.0.saturating_add(1));
+        self.touch(ObjectRef::Restore, seq);
+        self.restore = Some(Restore { from, seq, at: time, gap, reports: Vec::new(), acknowledged: None });
+        Ok(Applied { events, cards: Vec::new() })
+    }
+
+    /// A gateway gave back what was lost.
+    pub(super) fn collect(
+        &mut self,
+        (gateway, upto): (&PrincipalId, Position),
+        (seq, time): (Seq, Timestamp),
+        events: &[EnforcementEvent],
+    ) -> Result<Applied, String> {
+        let restore = self.restore.as_mut().filter(|restore| restore.is_pending());
+        let restore = restore.ok_or("no restore waits for what gateways hold")?;
+        if !events.iter().all(EnforcementEvent::is_restricting) {
+            return Err("a gateway gives back restrictions only".to_owned());
+        }
+        let restrictions = events.len() as u64;
+        let is_full = restore.reports.len() >= REPORTS_MAX;
+        if let Some(report) = restore.reports.iter_mut().find(|report| report.gateway == *gateway) {
+            report.restrictions = report.restrictions.saturating_add(restrictions);
+            (report.upto, report.at) = (report.upto.max(upto), time);
+        } else if !is_full {
+            restore.reports.push(RestoreReport { gateway: gateway.clone(), upto, at: time, restrictions });
+        }
+        self.touch(ObjectRef::Restore, seq);
+        Ok(Applied { events: events.to_vec(), cards: Vec::new() })
+    }
+}
