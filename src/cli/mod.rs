@@ -16,6 +16,7 @@ mod gateway;
 mod head;
 mod identity;
 mod init;
+mod lint;
 mod mandate;
 mod officer;
 mod output;

@@ -4,6 +4,10 @@
 //! much and its parameters need judging; Ed25519 because the TLS stacks in front of models (BoringSSL in Envoy)
 //! do not accept it for clients by default; P-521 and others because nothing here needs them.
 
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use aws_lc_rs::agreement;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, EcdsaVerificationAlgorithm, ParsedPublicKey,
 };
@@ -34,6 +38,16 @@ const P384_PREFIX: &[u8] = &[
 const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 /// The AlgorithmIdentifier ecdsa-with-SHA384.
 const ECDSA_SHA384: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
+
+/// Private keys up to this number are guessed; each costs one multiplication when the first key is judged.
+const GUESSED_MAX: u16 = 1024;
+/// The first coordinates of keys whose private half is printed in a standard: RFC 6979 appendices A.2.5 and A.2.6, and
+/// testECCP256 of RFC 9500. The second coordinate does not matter: a negated private key is as well known.
+const PUBLISHED: [&str; 3] = [
+    "60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6",
+    "422548f88fb782ffb5eca3744452c72a1e558fbd6f73be5e48e93232cc45c5b1",
+    "ec3a4e415b4e19a4568618029f427fa5da9a8bc4ae92e02e06aae5286b300c64def8f0ea9055866064a254515480bc13",
+];
 
 /// The curves that keys of subjects and authorities may be on, each with the one hash it signs with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +102,13 @@ impl Curve {
         match self {
             Self::P256 => 65,
             Self::P384 => 97,
+        }
+    }
+
+    fn agreement(self) -> &'static agreement::Algorithm {
+        match self {
+            Self::P256 => &agreement::ECDH_P256,
+            Self::P384 => &agreement::ECDH_P384,
         }
     }
 
@@ -174,10 +195,39 @@ impl PublicKey {
         id
     }
 
+    /// Is its private key published, or so small that whoever guesses begins with it? Judged by the first coordinate,
+    /// so that the negative of such a key is one too.
+    pub fn is_weak(&self) -> bool {
+        let x = self.point().get(1..self.curve.point_len().div_ceil(2));
+        x.is_none_or(|x| weak_points().contains(x))
+    }
+
     /// The key ready to verify signatures; fails when the point is not on the curve.
     pub fn parse(&self) -> Result<ParsedPublicKey, KeyFault> {
         ParsedPublicKey::new(self.curve.verification(), self.point()).map_err(|_| KeyFault::OffCurve)
     }
+}
+
+/// The first coordinates of weak keys, of both curves.
+fn weak_points() -> &'static BTreeSet<Vec<u8>> {
+    static POINTS: OnceLock<BTreeSet<Vec<u8>>> = OnceLock::new();
+    POINTS.get_or_init(|| {
+        let published = PUBLISHED.iter().filter_map(|x| hex::decode(x).ok());
+        let guessed = Curve::ALL
+            .into_iter()
+            .flat_map(|curve| (1..=GUESSED_MAX).filter_map(move |guess| first_coordinate(curve, guess)));
+        published.chain(guessed).collect()
+    })
+}
+
+/// The first coordinate of the point that belongs to this private key.
+fn first_coordinate(curve: Curve, private: u16) -> Option<Vec<u8>> {
+    let len = curve.point_len() / 2;
+    let mut scalar = vec![0; len.checked_sub(2)?];
+    scalar.extend(private.to_be_bytes());
+    let key = agreement::PrivateKey::from_private_key(curve.agreement(), &scalar).ok()?;
+    let point = key.compute_public_key().ok()?;
+    Some(point.as_ref().get(1..=len)?.to_vec())
 }
 
 impl rcgen::PublicKeyData for PublicKey {
