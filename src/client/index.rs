@@ -69,8 +69,10 @@ impl Touched {
             }
             Event::EntityCut { entity, cutoff: _ } => self.add(Key::Entity(*entity)),
             Event::IssuerRevoked(authority) => self.add(Key::Issuer(*authority)),
-            // Rare, and of half of all certificates.
-            Event::Stopped(StopScope::All) | Event::DeterminationCut { .. } => *self = Self::All,
+            // Rare, and of half of all certificates; or of a key, by which nothing is indexed.
+            Event::Stopped(StopScope::All) | Event::DeterminationCut { .. } | Event::KeyBlocked(_) => {
+                *self = Self::All;
+            }
             Event::Stopped(StopScope::Model(_)) | Event::PolicyAdopted(_) => self.add(Key::Asked),
             Event::Stopped(StopScope::Entity(entity))
             | Event::Suspended(SuspensionTarget::Entity(entity)) => self.add(Key::Entity(*entity)),
@@ -81,6 +83,7 @@ impl Touched {
             Event::StopReleased(_)
             | Event::Unsuspended(_)
             | Event::HoldReleased(_)
+            | Event::KeyUnblocked { .. }
             | Event::CeilingRaised(_) => {}
         }
     }

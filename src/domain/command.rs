@@ -11,7 +11,7 @@ use super::bundle::BundleParts;
 use super::certificate::PrincipalKind;
 use super::entity::Screening;
 use super::grant::Grant;
-use super::id::{DeterminationId, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, SubjectId};
+use super::id::{DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, SubjectId};
 use super::license::License;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
@@ -215,6 +215,19 @@ pub enum Command {
     /// Accept that the server's clock is right again.
     #[n(20)]
     AcceptClock(#[n(0)] Timestamp),
+    /// Block a public key: everything issued to it is revoked, and it is never certified again.
+    #[n(21)]
+    BlockKey {
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        #[n(0)]
+        key: Digest,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
+    /// Let a public key be certified again. What was issued to it stays revoked.
+    #[n(22)]
+    UnblockKey(#[n(0)] Digest),
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -250,6 +263,9 @@ pub enum ObjectRef {
     /// The server's clock.
     #[n(9)]
     Clock,
+    /// A block of a public key.
+    #[n(10)]
+    Key(#[n(0)] Digest),
 }
 
 impl fmt::Display for ObjectRef {
@@ -265,6 +281,7 @@ impl fmt::Display for ObjectRef {
             Self::Suspension(target) => write!(f, "suspension of {target}"),
             Self::Hold(ordinal) => write!(f, "hold on certificate {ordinal}"),
             Self::Clock => f.write_str("clock"),
+            Self::Key(key) => write!(f, "block of key {key}"),
         }
     }
 }
@@ -295,7 +312,8 @@ impl Command {
             | Self::ReleaseStop(_)
             | Self::Unsuspend(_)
             | Self::ReleaseHold(_)
-            | Self::AcceptClock(_) => LOOSEN,
+            | Self::AcceptClock(_)
+            | Self::UnblockKey(_) => LOOSEN,
             Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
             Self::AmendAnnex { .. }
             | Self::RejectEntity(_)
@@ -304,7 +322,8 @@ impl Command {
             | Self::Revoke { .. }
             | Self::Stop { .. }
             | Self::Suspend { .. }
-            | Self::Hold { .. } => RESTRICT,
+            | Self::Hold { .. }
+            | Self::BlockKey { .. } => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
         }
     }
@@ -348,6 +367,7 @@ impl Command {
             Self::Hold { ordinal, .. } | Self::ReleaseHold(ordinal) => vec![ObjectRef::Hold(*ordinal)],
             Self::DecideSubject { subject, .. } => vec![ObjectRef::Subject(*subject)],
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
+            Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
         }
     }
 
@@ -381,6 +401,7 @@ impl Command {
             Self::Suspend { target: SuspensionTarget::Entity(_), reason } => Some(("ENTITY", *reason)),
             Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
+            Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)
@@ -396,7 +417,8 @@ impl Command {
             | Self::DecideSubject { .. }
             | Self::RecordScreening { .. }
             | Self::RecordSafeguards { .. }
-            | Self::AcceptClock(_) => None,
+            | Self::AcceptClock(_)
+            | Self::UnblockKey(_) => None,
         }
     }
 
@@ -424,6 +446,8 @@ impl Command {
             Self::RecordScreening { .. } => "RECORD_SCREENING",
             Self::RecordSafeguards { .. } => "RECORD_SAFEGUARDS",
             Self::AcceptClock(_) => "ACCEPT_CLOCK",
+            Self::BlockKey { .. } => "BLOCK_KEY",
+            Self::UnblockKey(_) => "UNBLOCK_KEY",
         }
     }
 }

@@ -12,6 +12,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, EcdsaVerificationAlgorithm, ParsedPublicKey,
 };
 use thiserror::Error;
+use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate, X509CertificationRequest};
 
 use super::der::{self, BIT_STRING, OID, SEQUENCE};
 use crate::domain::id::Digest;
@@ -206,6 +207,31 @@ impl PublicKey {
     pub fn parse(&self) -> Result<ParsedPublicKey, KeyFault> {
         ParsedPublicKey::new(self.curve.verification(), self.point()).map_err(|_| KeyFault::OffCurve)
     }
+}
+
+/// SHA-256 of the SubjectPublicKeyInfo of whatever key a file holds: of a certificate, a request or the key alone, PEM or
+/// DER. Any kind of key: what must never be certified need not be one that could be.
+pub fn digest_of_file(file: &[u8]) -> Option<Digest> {
+    let der = match file {
+        [SEQUENCE, ..] => file.to_vec(),
+        _ => {
+            let blocks = pem::parse_many(file).ok()?.into_iter();
+            let is_known = |block: &pem::Pem| {
+                matches!(
+                    block.tag(),
+                    "CERTIFICATE" | "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" | "PUBLIC KEY"
+                )
+            };
+            blocks.into_iter().find(is_known)?.into_contents()
+        }
+    };
+    let certificate = X509Certificate::from_der(&der).ok().map(|(_, read)| read.public_key().raw.to_vec());
+    let request = || {
+        let (_, read) = X509CertificationRequest::from_der(&der).ok()?;
+        Some(read.certification_request_info.subject_pki.raw.to_vec())
+    };
+    let alone = || SubjectPublicKeyInfo::from_der(&der).ok().map(|(_, read)| read.raw.to_vec());
+    certificate.or_else(request).or_else(alone).map(|spki| Digest::of(&spki))
 }
 
 /// The first coordinates of weak keys, of both curves.

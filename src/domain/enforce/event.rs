@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::domain::bundle::Bundle;
 use crate::domain::codec::shared;
-use crate::domain::id::{AuthorityId, DeterminationId, EntityId, LineageId, Ordinal, SubjectId};
+use crate::domain::id::{AuthorityId, DeterminationId, Digest, EntityId, LineageId, Ordinal, SubjectId};
 use crate::domain::revocation::{StopScope, SuspensionTarget};
 
 /// One change of what gateways enforce.
@@ -81,6 +81,19 @@ pub enum EnforcementEvent {
         annex_revision: Option<u32>,
         /// Up to and including.
         #[n(2)]
+        cutoff: Ordinal,
+    },
+    /// Every certificate of a public key is revoked, those that are not issued yet too.
+    #[n(14)]
+    KeyBlocked(#[n(0)] Digest),
+    /// A public key may be certified again; what was issued to it before stays revoked.
+    #[n(15)]
+    KeyUnblocked {
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        #[n(0)]
+        key: Digest,
+        /// Up to and including.
+        #[n(1)]
         cutoff: Ordinal,
     },
 }

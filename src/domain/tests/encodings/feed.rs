@@ -46,6 +46,8 @@ fn every_event_of_the_feed_keeps_its_encoding() {
             annex_revision: Some(3),
             cutoff: large,
         },
+        EnforcementEvent::KeyBlocked(Digest([8; 32])),
+        EnforcementEvent::KeyUnblocked { key: Digest([8; 32]), cutoff: small },
     ];
     let stops = stops.into_iter().map(EnforcementEvent::Stopped);
     let lines: Vec<_> = events.into_iter().chain(stops).map(|event| spelled(&event)).collect();
@@ -67,6 +69,8 @@ fn every_event_of_the_feed_keeps_its_encoding() {
         sha256 a549ace7cc41ae2f2c5ec5492b0eaf54704071cdd9fca54e64b23e6eb2a674c2
         820d836f323032362d30362d32362d6c696674f607
         820d836f323032362d30362d32362d6c696674031b0000010000000000
+        820e8158200808080808080808080808080808080808080808080808080808080808080808
+        820f825820080808080808080808080808080808080808080808080808080808080808080807
         820581820080
         820581820181686d7974686f732d35
         8205818202815001010101010101010101010101010101
