@@ -40,8 +40,9 @@ const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x
 /// The AlgorithmIdentifier ecdsa-with-SHA384.
 const ECDSA_SHA384: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
 
-/// Private keys up to this number are guessed; each costs one multiplication when the first key is judged.
-const GUESSED_MAX: u16 = 1024;
+/// Private keys up to this number are guessed. Each costs a multiplication when the first key of its curve is judged: 25 us
+/// on P-256 and 370 us on P-384, so 24 ms at most.
+const GUESSED_MAX: u8 = 64;
 /// The first coordinates of keys whose private half is printed in a standard: RFC 6979 appendices A.2.5 and A.2.6, and
 /// testECCP256 of RFC 9500. The second coordinate does not matter: a negated private key is as well known.
 const PUBLISHED: [&str; 3] = [
@@ -200,7 +201,7 @@ impl PublicKey {
     /// so that the negative of such a key is one too.
     pub fn is_weak(&self) -> bool {
         let x = self.point().get(1..self.curve.point_len().div_ceil(2));
-        x.is_none_or(|x| weak_points().contains(x))
+        x.is_none_or(|x| weak_points(self.curve).contains(x))
     }
 
     /// The key ready to verify signatures; fails when the point is not on the curve.
@@ -234,23 +235,26 @@ pub fn digest_of_file(file: &[u8]) -> Option<Digest> {
     certificate.or_else(request).or_else(alone).map(|spki| Digest::of(&spki))
 }
 
-/// The first coordinates of weak keys, of both curves.
-fn weak_points() -> &'static BTreeSet<Vec<u8>> {
-    static POINTS: OnceLock<BTreeSet<Vec<u8>>> = OnceLock::new();
-    POINTS.get_or_init(|| {
+/// The first coordinates of weak keys of a curve. Made for each curve when it is first asked for.
+fn weak_points(curve: Curve) -> &'static BTreeSet<Vec<u8>> {
+    static P256: OnceLock<BTreeSet<Vec<u8>>> = OnceLock::new();
+    static P384: OnceLock<BTreeSet<Vec<u8>>> = OnceLock::new();
+    let points = match curve {
+        Curve::P256 => &P256,
+        Curve::P384 => &P384,
+    };
+    points.get_or_init(|| {
         let published = PUBLISHED.iter().filter_map(|x| hex::decode(x).ok());
-        let guessed = Curve::ALL
-            .into_iter()
-            .flat_map(|curve| (1..=GUESSED_MAX).filter_map(move |guess| first_coordinate(curve, guess)));
+        let guessed = (1..=GUESSED_MAX).filter_map(|guess| first_coordinate(curve, guess));
         published.chain(guessed).collect()
     })
 }
 
 /// The first coordinate of the point that belongs to this private key.
-fn first_coordinate(curve: Curve, private: u16) -> Option<Vec<u8>> {
+fn first_coordinate(curve: Curve, private: u8) -> Option<Vec<u8>> {
     let len = curve.point_len() / 2;
-    let mut scalar = vec![0; len.checked_sub(2)?];
-    scalar.extend(private.to_be_bytes());
+    let mut scalar = vec![0; len.checked_sub(1)?];
+    scalar.push(private);
     let key = agreement::PrivateKey::from_private_key(curve.agreement(), &scalar).ok()?;
     let point = key.compute_public_key().ok()?;
     Some(point.as_ref().get(1..=len)?.to_vec())

@@ -10,7 +10,7 @@ use crate::domain::person::{Assurance, PersonStatus, Relation, SubjectKind};
 use crate::domain::time::Day;
 
 pub(super) fn attribute_encoding(subject: &Subject<'_>) -> Verdict {
-    for (number, value) in subject.attributes() {
+    for (number, value) in &subject.attributes {
         if utf8_string(value).is_none() {
             return Err(format!("attribute .1.{number} is not one DER UTF8String"));
         }
@@ -91,7 +91,7 @@ fn presence(subject: &Subject<'_>, attribute: Attribute) -> Presence {
 }
 
 fn is_there(subject: &Subject<'_>, attribute: Attribute) -> bool {
-    subject.attributes().any(|(number, _)| number == u64::from(attribute.number()))
+    subject.attributes.iter().any(|(number, _)| *number == u64::from(attribute.number()))
 }
 
 pub(super) fn attribute_required(subject: &Subject<'_>) -> Verdict {

@@ -187,6 +187,18 @@ pub(super) fn issuer_signature(subject: &Subject<'_>, issuer: &Authority) -> Ver
     must(is_signed_by(subject, issuer), "the signature is not the authority's")
 }
 
+/// Whoever changes the file of an authority changes what its signature over itself covers.
+pub(super) fn authority_signature(subject: &Subject<'_>) -> Verdict {
+    let Ok(key) = PublicKey::from_spki(subject.certificate.public_key().raw) else { return Ok(()) };
+    let certificate = &subject.certificate;
+    let verifies = || {
+        let (tbs, signature) = (certificate.tbs_certificate.as_ref(), &certificate.signature_value.data);
+        let is_its = curve_of(&certificate.signature_algorithm) == Some(key.curve());
+        is_its && key.parse().is_ok_and(|key| key.verify_sig(tbs, signature).is_ok())
+    };
+    must(!subject.is_signed || verifies(), "the signature is not by its own key")
+}
+
 fn is_signed_by(subject: &Subject<'_>, authority: &Authority) -> bool {
     let certificate = &subject.certificate;
     curve_of(&certificate.signature_algorithm).is_some_and(|curve| {

@@ -83,7 +83,8 @@ pub(super) fn record_crl_address(subject: &Subject<'_>, intent: &Intent<'_>) -> 
 pub(super) fn record_attributes(subject: &Subject<'_>, intent: &Intent<'_>) -> Verdict {
     for attribute in Attribute::ALL {
         let number = u64::from(attribute.number());
-        let mut found = subject.attributes().filter(|(read, _)| *read == number).map(|(_, value)| value);
+        let mut found =
+            subject.attributes.iter().filter(|(read, _)| *read == number).map(|(_, value)| *value);
         let expected = expected(*attribute, intent.content);
         let read = found.next();
         let holds = read.map(utf8_string) == expected.as_deref().map(Some) && found.next().is_none();

@@ -64,7 +64,7 @@ impl Kind {
             let is_list = CertificateRevocationList::from_der(der).is_ok();
             return if is_list { Self::List } else { Self::Person };
         };
-        let subject = Subject { der, certificate, kind: Self::Person, profile: Some(profile) };
+        let subject = Subject::new(der, certificate, Self::Person, (Some(profile), true));
         let name = subject.spiffe_id().unwrap_or_default();
         let is_in = |path: &str| name.contains(path);
         if is_in("/role/server/") {
@@ -90,9 +90,26 @@ pub(super) struct Subject<'a> {
     pub(super) kind: Kind,
     /// Unknown for an authority, which has none of what it is about.
     pub(super) profile: Option<&'a Profile>,
+    /// Does its signature count?
+    pub(super) is_signed: bool,
+    /// The attributes of ours, in their order, with their values as they stand.
+    pub(super) attributes: Vec<(u64, &'a [u8])>,
 }
 
 impl<'a> Subject<'a> {
+    fn new(
+        der: &'a [u8],
+        certificate: X509Certificate<'a>,
+        kind: Kind,
+        (profile, is_signed): (Option<&'a Profile>, bool),
+    ) -> Self {
+        let mut subject = Self { der, certificate, kind, profile, is_signed, attributes: Vec::new() };
+        let numbered =
+            |extension: &X509Extension<'a>| Some((subject.attribute_number(extension)?, extension.value));
+        subject.attributes = subject.certificate.extensions().iter().filter_map(numbered).collect();
+        subject
+    }
+
     /// The standard extension with this number under id-ce (RFC 5280 section 4.2.1), the first of its kind.
     pub(super) fn extension(&self, number: u8) -> Option<&X509Extension<'a>> {
         self.certificate.extensions().iter().find(|extension| id_ce(extension) == Some(number))
@@ -107,17 +124,10 @@ impl<'a> Subject<'a> {
         if oid.next().is_none() { Some(number) } else { None }
     }
 
-    /// The attributes of ours, in their order, with their values as they stand.
-    pub(super) fn attributes(&self) -> impl Iterator<Item = (u64, &'a [u8])> {
-        let numbered =
-            |extension: &X509Extension<'a>| Some((self.attribute_number(extension)?, extension.value));
-        self.certificate.extensions().iter().filter_map(numbered)
-    }
-
     /// The text of an attribute, if it is there and one UTF8String.
     pub(super) fn text(&self, attribute: Attribute) -> Option<&'a str> {
         let number = u64::from(attribute.number());
-        let (_, value) = self.attributes().find(|(found, _)| *found == number)?;
+        let (_, value) = self.attributes.iter().find(|(found, _)| *found == number)?;
         utf8_string(value)
     }
 
@@ -208,7 +218,11 @@ pub(super) enum Item<'a> {
 
 impl<'a> Item<'a> {
     /// Reads it; the error says why it cannot be judged.
-    pub(super) fn read(kind: Kind, der: &'a [u8], profile: Option<&'a Profile>) -> Result<Self, String> {
+    pub(super) fn read(
+        kind: Kind,
+        der: &'a [u8],
+        about: (Option<&'a Profile>, bool),
+    ) -> Result<Self, String> {
         let (rest, item) = if kind == Kind::List {
             let (rest, list) =
                 CertificateRevocationList::from_der(der).map_err(|_| "it is not a DER CertificateList")?;
@@ -216,7 +230,7 @@ impl<'a> Item<'a> {
         } else {
             let (rest, certificate) =
                 X509Certificate::from_der(der).map_err(|_| "it is not a DER Certificate")?;
-            (rest, Self::Certificate(Box::new(Subject { der, certificate, kind, profile })))
+            (rest, Self::Certificate(Box::new(Subject::new(der, certificate, kind, about))))
         };
         if rest.is_empty() { Ok(item) } else { Err("bytes follow it".to_owned()) }
     }

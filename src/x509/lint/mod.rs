@@ -239,7 +239,7 @@ fn accept(report: Report) -> Result<(), LintFault> {
 
 fn judge(kind: Kind, der: &[u8], given: &Given<'_>) -> Report {
     let (mut findings, mut skipped) = (Vec::new(), Vec::new());
-    let item = Item::read(kind, der, given.profile);
+    let item = Item::read(kind, der, (given.profile, given.is_signed));
     for rule in RULES.iter().filter(|rule| rule.kinds.contains(&kind)) {
         let verdict = match (&item, rule.check) {
             (Err(why), Check::Read) => Some(Err(why.clone())),

@@ -123,6 +123,8 @@ pub static RULES: &[Rule] = &[
         "cA TRUE and path length 0", Certificate(extensions::authority_constraints)),
     rule(Error, ("authority_key_identifier", "5.4", "RFC 7093 section 2"), AUTHORITY,
         "the first 160 bits of SHA-256 of its point as subject key identifier", Certificate(extensions::authority_key_identifier)),
+    rule(Error, ("authority_signature", "5.5", "RFC 5280 section 4.1.1.3"), AUTHORITY,
+        "a signature by its own key", Certificate(fields::authority_signature)),
     rule(Error, ("list_encoding", "6.1", "RFC 5280 section 5.1"), LIST,
         "one DER CertificateList, and nothing after it", Check::Read),
     rule(Error, ("list_canonical", "6.2", "X.690 sections 10 and 11"), LIST,
