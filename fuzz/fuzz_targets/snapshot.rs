@@ -3,7 +3,7 @@
 
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::enforce::{EnforcementSet, Names};
-use countersign::domain::id::{AuthorityId, EntityId, LineageId, Ordinal, SubjectId};
+use countersign::domain::id::{AuthorityId, Digest, EntityId, LineageId, Ordinal, SubjectId};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(set) = from_bytes::<EnforcementSet>(data) else { return };
@@ -17,6 +17,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             lineage: LineageId::from_bytes([4; 16]),
             determination: None,
             annex_revision: None,
+            key: Digest([5; 32]),
         };
         let fault = set.fault_of(&names);
         assert!(fault.is_some() || (ordinal <= set.ceiling.0 && !set.revoked.contains(names.ordinal)));

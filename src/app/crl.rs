@@ -354,8 +354,8 @@ impl App {
         Ok(rows)
     }
 
-    /// Since when and why a certificate of a principal is refused: it was removed, has another key, or, the server's own,
-    /// was replaced.
+    /// Since when and why a certificate of a principal is refused: its key is blocked, it was removed, has another key, or,
+    /// the server's own, was replaced.
     fn listed_system(
         &self,
         state: &State,
@@ -364,6 +364,9 @@ impl App {
     ) -> Result<Option<(Timestamp, ReasonCode)>, Error> {
         if state.enforcement.issuers.contains(&issuer) {
             return Ok(Some(because(state.authority_revoked(issuer), row)));
+        }
+        if state.enforcement.is_blocked(row.key) {
+            return Ok(Some(because(state.key_blocked(row.key), row)));
         }
         let (Some(id), Some(hash)) = (&row.principal, row.hash) else { return Ok(None) };
         let (changed, reason) = match (state.principals.get(id), state.system_certificates.get(id)) {
@@ -402,9 +405,10 @@ pub(super) fn listed_access(
             lineage: step.lineage,
             determination: row.determination.as_ref(),
             annex_revision: row.annex_revision,
+            key: row.key,
         }),
         // A canary names nobody.
-        _ => state.canary_withdrawal(issuer, row.ordinal),
+        _ => state.canary_withdrawal(issuer, row.ordinal, row.key),
     };
     match withdrawal? {
         Withdrawal::Revoked(cause) => Some(because(cause, row)),

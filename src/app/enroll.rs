@@ -7,7 +7,6 @@ use crate::domain::certificate::{AccessFacts, AuthorityKind, Certificate, Facts,
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event};
 use crate::domain::id::{Digest, LineageId, RequestId, SubjectId, TokenId};
-use crate::x509::RequestedKey;
 
 /// An issued certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +65,7 @@ impl App {
     /// everything that the record says against its subject.
     pub async fn enroll(&self, token: &str, csr: &[u8]) -> Result<Issuance, Error> {
         let token: TokenText = token.parse().map_err(|()| Error::NotFound("token"))?;
-        let key = RequestedKey::from_csr(csr)?;
+        let key = self.requested(csr)?;
         let digest = key.key().digest();
         let fresh = LineageId::from_parts(self.clock.now(), self.entropy.bytes16());
         let mut last = Error::Deadline;
@@ -108,7 +107,7 @@ impl App {
                 "only certificates of people and workloads are renewed here".to_owned(),
             ));
         };
-        let key = RequestedKey::from_csr(csr)?;
+        let key = self.requested(csr)?;
         let digest = key.key().digest();
         let mut last = Error::Deadline;
         for _ in 0..TRIES_MAX {

@@ -18,7 +18,7 @@ use crate::domain::certificate::{
 use crate::domain::decision::StateFault;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
-use crate::domain::flow::{LimitKind, Limits, canary_limits, certifiable};
+use crate::domain::flow::{LimitKind, Limits, canary_limits, certifiable, check_key, check_unblocked};
 use crate::domain::id::{LineageId, Ordinal, PrincipalId, SubjectId};
 use crate::domain::state::Issued;
 use crate::domain::time::Timestamp;
@@ -104,7 +104,7 @@ impl App {
     /// # Errors
     /// It is no registered gateway, the key is in use, or the record cannot be written.
     pub async fn issue_canary(&self, canary: CanaryFacts, csr: &[u8]) -> Result<Issuance, Error> {
-        let key = RequestedKey::from_csr(csr)?;
+        let key = self.requested(csr)?;
         self.check_clock()?;
         let state = self.state();
         let last = state.canaries.get(&canary).map(|last| last.issued);
@@ -118,6 +118,13 @@ impl App {
         let cause = Cause::Register(canary.gateway.clone());
         let leaf = Leaf { facts: Facts::Canary(canary), limits, ttl: Ttl::access(TTL_MAX_S), cause };
         self.issue_leaf(leaf, key).await
+    }
+
+    /// The key of a request, unless it is blocked: then nothing is issued to it, and nothing that was is handed out again.
+    pub(super) fn requested(&self, csr: &[u8]) -> Result<RequestedKey, Error> {
+        let key = RequestedKey::from_csr(csr)?;
+        check_unblocked(&self.state(), key.key().digest(), "csr")?;
+        Ok(key)
     }
 
     fn check_clock(&self) -> Result<(), Error> {
@@ -135,11 +142,7 @@ impl App {
     async fn issue_leaf(&self, leaf: Leaf, key: RequestedKey) -> Result<Issuance, Error> {
         let ignored = key.ignored().iter().map(ToString::to_string).collect();
         let state = self.state();
-        let digest = key.key().digest();
-        if state.keys.contains_key(&digest) {
-            let why = "this key is in use already; make a new key".to_owned();
-            return Err(Error::Invalid { field: "csr", why });
-        }
+        check_key(&state, key.key().digest())?;
         let ordinal = self.take_ordinal().await?;
         let now = self.clock.now();
         let [random, ..] = *self.entropy.bytes16().as_chunks::<8>().0 else {
@@ -225,7 +228,7 @@ impl App {
     /// # Errors
     /// The principal is not registered, or the request is for another key.
     pub async fn issue_principal(&self, principal: &PrincipalId, csr: &[u8]) -> Result<Issuance, Error> {
-        let key = RequestedKey::from_csr(csr)?;
+        let key = self.requested(csr)?;
         let state = self.state();
         let kind = state.principal(principal).ok_or(Error::NotFound("principal"))?.kind;
         let last = state.system_certificates.get(principal).copied();

@@ -200,7 +200,7 @@ impl App {
 
 /// A signed restriction is good for ever, so only who may sign one may submit one, their own or a colleague's.
 fn check_submitter(state: &State, caller: &Caller, command: &Command) -> Result<(), Error> {
-    let submitter = caller.principal.as_ref().and_then(|id| state.principal(id));
+    let submitter = caller.principal.as_ref().and_then(|id| state.acting(id));
     let may_sign = submitter.is_some_and(|p| command.signers().roles.iter().any(|role| p.has(*role)));
     match command.is_restricting() && !may_sign {
         true => Err(Error::Denied("a restriction is submitted by who may sign one".to_owned())),

@@ -323,6 +323,7 @@ fn refuses_the_same(a: &EnforcementSet, b: &EnforcementSet) -> bool {
         suspended,
         lease_ms: _,
         determinations,
+        keys,
     } = a;
     let of_certificates = |scope: &&StopScope| !matches!(scope, StopScope::Model(_));
     entities.ptr_eq(&b.entities)
@@ -331,6 +332,7 @@ fn refuses_the_same(a: &EnforcementSet, b: &EnforcementSet) -> bool {
         && issuers.ptr_eq(&b.issuers)
         && suspended.ptr_eq(&b.suspended)
         && determinations.ptr_eq(&b.determinations)
+        && keys.ptr_eq(&b.keys)
         && (revoked, held) == (&b.revoked, &b.held)
         && stops.iter().filter(of_certificates).eq(b.stops.iter().filter(of_certificates))
 }

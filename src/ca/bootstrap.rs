@@ -10,14 +10,13 @@ use super::{IssueFault, Issued, Issuer, Order, PrepareFault, assemble};
 use crate::domain::certificate::{AuthorityKind, BACKDATE_S, Facts, PrincipalKind, Serial};
 use crate::domain::id::AuthorityId;
 use crate::domain::time::Timestamp;
+use crate::x509::authority::AUTHORITY_LIFE_MAX_S;
+use crate::x509::lint::{LintFault, lint_authority};
 use crate::x509::template::{AuthorityContent, authority_draft};
 use crate::x509::{Authority, AuthorityFault, Content, KeyFault, PublicKey, RequestedKey, TemplateFault};
 
-/// The longest life of an authority: ten years. Rotation is to be practised, not avoided.
-pub const AUTHORITY_LIFE_MAX_S: u64 = 10 * 366 * 86_400;
-
 /// Why an authority was not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BootstrapFault {
     /// The signer's key is an Ed25519 log key.
     #[error("an authority signs with ECDSA; the signer holds an Ed25519 key")]
@@ -31,6 +30,9 @@ pub enum BootstrapFault {
     /// The certificate cannot be written.
     #[error(transparent)]
     Template(#[from] TemplateFault),
+    /// It breaks rules of the lint.
+    #[error(transparent)]
+    Lint(#[from] LintFault),
     /// The key did not sign.
     #[error(transparent)]
     Sign(#[from] SignFault),
@@ -76,13 +78,15 @@ pub fn authority(
         not_before,
         not_after: whole(new.not_after),
     };
-    let tbs = authority_draft(&key, &content)?.into_tbs();
+    let draft = authority_draft(&key, &content)?;
+    lint_authority(draft.der())?;
+    let tbs = draft.into_tbs();
     let signature = signer.sign(&tbs)?;
     Ok(Authority::from_der(&assemble(&tbs, curve, &signature))?)
 }
 
 /// Why the server's own leaf was not issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ServerLeafFault {
     /// The facts are not those of a server.
     #[error("the facts are not those of a server")]

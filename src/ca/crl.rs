@@ -6,20 +6,20 @@ use super::{Issuer, SignFault, assemble};
 use crate::domain::certificate::BACKDATE_S;
 use crate::domain::time::Timestamp;
 use crate::x509::TemplateFault;
-use crate::x509::crl::{CrlContent, CrlEntry, CrlNumber, halves, lint};
-use crate::x509::lint::LintFault;
+use crate::x509::crl::{CrlContent, CrlEntry, CrlNumber, halves};
+use crate::x509::lint::{LintFault, lint_list};
 
 /// The most entries of one list: every certificate of a shard; what a proxy searches in a handshake without noticing.
 pub const ENTRIES_MAX: usize = 10_000;
 
 /// Why a list was not signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ListFault {
     /// The template refused the content.
     #[error(transparent)]
     Template(#[from] TemplateFault),
-    /// The independent reader found something else than was meant.
-    #[error("the revocation list differs from what was meant: {}", .0.what)]
+    /// It breaks rules of the lint.
+    #[error(transparent)]
     Lint(#[from] LintFault),
     /// The key did not sign.
     #[error(transparent)]
@@ -75,7 +75,7 @@ impl Issuer {
         let ListOrder { address, number, this_update, next_update, entries } = order;
         let content = CrlContent { address, number, this_update, next_update, entries };
         let draft = self.template.list(&content)?;
-        lint(draft.der(), self.authority(), &content)?;
+        lint_list(draft.der(), self.authority(), &content)?;
         let signature = self.signer.sign(draft.tbs())?;
         let der = assemble(draft.tbs(), self.curve, &signature);
         // A list that does not verify would shut out everybody whom it covers, so its signature is checked, unlike that

@@ -18,8 +18,8 @@ use thiserror::Error;
 pub use crl::{ListFault, ListOrder, SignedList, backdated};
 pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer, read_key_file};
 
+use crate::domain::certificate::Facts;
 use crate::domain::certificate::Serial;
-use crate::domain::certificate::{BACKDATE_S, Facts};
 use crate::domain::id::{Digest, Ordinal};
 use crate::domain::time::Timestamp;
 use crate::x509::lint::{Intent, LintFault, lint};
@@ -27,12 +27,12 @@ use crate::x509::template::{self, Template};
 use crate::x509::{Authority, CertificateFault, Content, Curve, Profile, RequestedKey, TemplateFault, cert};
 
 /// Why a certificate was not prepared. Nothing was signed and nothing is spent but a serial and an ordinal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PrepareFault {
     /// The template refused the content.
     #[error(transparent)]
     Template(#[from] TemplateFault),
-    /// The independent reader found something else than was intended.
+    /// It breaks rules of the lint.
     #[error(transparent)]
     Lint(#[from] LintFault),
     /// Our own verifier would refuse the certificate.
@@ -41,12 +41,6 @@ pub enum PrepareFault {
     /// Our own verifier reads other facts than were intended.
     #[error("the verifier reads other facts than were intended")]
     FactsDiffer,
-    /// The validity does not include now, or begins more than a minute before.
-    #[error("the validity does not begin in the minute before now, or has passed")]
-    Validity,
-    /// The certificate would be valid when its authority is not.
-    #[error("the certificate would be valid when its authority is not")]
-    OutlivesAuthority,
 }
 
 /// Why a prepared certificate was not issued.
@@ -163,10 +157,9 @@ impl Issuer {
     /// Writes and lints a certificate. The key is not touched.
     pub fn prepare(&self, order: &Order, now: Timestamp) -> Result<Prepared, PrepareFault> {
         let Order { content, key } = order;
-        self.check_validity(content, now)?;
         let draft = self.template.draft(key.key(), content)?;
         let profile = self.template.profile();
-        lint(draft.der(), &Intent { authority: self.authority(), profile, key: key.key(), content })?;
+        lint(draft.der(), &Intent { authority: self.authority(), profile, key: key.key(), content, now })?;
         let read = cert::parse(draft.der(), profile).map_err(PrepareFault::Refused)?;
         let same = *read.facts() == content.facts
             && read.ordinal() == content.ordinal
@@ -204,18 +197,6 @@ impl Issuer {
         }
         let hash = Digest::of(&der);
         Ok(Issued { der, tbs: prepared.tbs, signature, hash })
-    }
-
-    fn check_validity(&self, content: &Content, now: Timestamp) -> Result<(), PrepareFault> {
-        let earliest = now.plus_ms(-1000 * i64::from(BACKDATE_S) - 1000);
-        if content.not_before > now || content.not_before < earliest || content.not_after <= now {
-            return Err(PrepareFault::Validity);
-        }
-        let authority = self.authority();
-        if content.not_after > authority.not_after() || content.not_before < authority.not_before() {
-            return Err(PrepareFault::OutlivesAuthority);
-        }
-        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::domain::entity::EntityClass;
 use crate::domain::flow::LimitKind;
 use crate::domain::id::*;
 use crate::x509::chain::{check_validity, read};
+use crate::x509::lint::LintFault;
 use crate::x509::{Arc as OidArc, ClientKey, ServerName, TrustBundle};
 
 /// 2026-06-27T12:00:00.789Z.
@@ -141,23 +142,28 @@ fn nothing_wrong_reaches_the_key() {
         fault(&|c| c.facts = server_content().facts),
         PrepareFault::Template(TemplateFault::AuthorityKind)
     );
-    assert_eq!(fault(&|c| c.not_before = NOW.plus_ms(211)), PrepareFault::Validity);
-    assert_eq!(fault(&|c| c.not_before = c.not_before.plus_ms(-1000)), PrepareFault::Validity);
-    assert_eq!(fault(&|c| c.not_after = NOW.plus_ms(-789)), PrepareFault::Validity);
+    let broken = |edit: &dyn Fn(&mut Content)| match fault(edit) {
+        PrepareFault::Lint(LintFault(findings)) => {
+            let ids: Vec<_> = findings.iter().map(|finding| finding.rule.id).collect();
+            ids.join(" ")
+        }
+        other => panic!("{other}"),
+    };
+    assert_eq!(broken(&|c| c.not_before = NOW.plus_ms(211)), "record_backdated");
+    let early = broken(&|c| c.not_before = c.not_before.plus_ms(-1000));
+    assert_eq!(early, "issuer_validity record_backdated");
+    assert_eq!(broken(&|c| c.not_after = NOW.plus_ms(-789)), "record_backdated");
     assert_eq!(
-        fault(&|c| c.not_after = issuer.authority().not_after().plus_ms(1000)),
-        PrepareFault::OutlivesAuthority
+        broken(&|c| c.not_after = issuer.authority().not_after().plus_ms(1000)),
+        "validity_ceiling issuer_validity"
     );
-    assert_eq!(
-        fault(&|c| c.not_after = NOW.plus_ms(8 * 86_400_000 - 789)),
-        PrepareFault::Refused(CertificateFault::Lifetime)
-    );
-    assert!(matches!(fault(&|c| c.ordinal = Ordinal(0)), PrepareFault::Refused(_)));
-    let inconsistent = fault(&|c| {
+    assert_eq!(broken(&|c| c.not_after = NOW.plus_ms(8 * 86_400_000 - 789)), "validity_ceiling");
+    assert_eq!(broken(&|c| c.ordinal = Ordinal(0)), "attribute_value");
+    let inconsistent = broken(&|c| {
         let Facts::Access(facts) = &mut c.facts else { unreachable!() };
         facts.entity.annex_revision = Some(1);
     });
-    assert!(matches!(inconsistent, PrepareFault::Refused(CertificateFault::UnexpectedAttribute(_))));
+    assert_eq!(inconsistent, "attribute_forbidden");
     assert_eq!(signer.signed.load(Ordering::SeqCst), 0);
 }
 

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::files;
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::output::{every_page, table};
 use super::remote::answer;
 use super::restrict::{How, RevokeVerb, ordinal, revoke};
 use super::{Context, Failure, Outcome, Output};
+use super::{files, lint};
 use crate::domain::command::Command;
 use crate::domain::id::{EntityId, Ordinal, SubjectId};
 use crate::domain::revocation::RevocationReason;
@@ -55,6 +55,7 @@ pub(super) enum LocalVerb {
         #[arg(long, value_name = "RFC3339")]
         at: Option<Timestamp>,
     },
+    Lint(lint::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -132,7 +133,13 @@ pub(super) struct ProfileArguments {
 }
 
 impl ProfileArguments {
-    fn profile(&self, certificate: &[u8]) -> Result<Profile, Failure> {
+    /// The profile when the certificate claims no trust domain.
+    pub(super) fn unclaimed(&self) -> Result<Profile, Failure> {
+        let trust_domain = self.trust_domain.clone().map_or_else(|| "unknown".parse(), Ok)?;
+        Ok(Profile::new(trust_domain, self.arc.clone(), None))
+    }
+
+    pub(super) fn profile(&self, certificate: &[u8]) -> Result<Profile, Failure> {
         let trust_domain = match &self.trust_domain {
             Some(trust_domain) => trust_domain.clone(),
             None => claimed(certificate, &self.arc)?,
@@ -167,6 +174,7 @@ pub(super) fn local(verb: &LocalVerb, output: &Output) -> Result<Outcome, Failur
         LocalVerb::Verify { file, bundle, profile, at } => {
             verify(file, bundle, profile, at.unwrap_or_else(|| SystemClock.now()), output)
         }
+        LocalVerb::Lint(arguments) => lint::run(arguments, output),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 
 /// The longest file that a command reads: a trust bundle is the longest.
-const FILE_LEN_MAX: u64 = 512 * 1024;
+pub(super) const FILE_LEN_MAX: u64 = 512 * 1024;
 /// Who may read what a command writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {

@@ -17,6 +17,8 @@ mod gateway;
 mod head;
 mod identity;
 mod init;
+mod key;
+mod lint;
 mod mandate;
 mod officer;
 mod output;
@@ -110,6 +112,9 @@ enum Verb {
     /// Revoke, for good: one record, however many certificates.
     #[command(subcommand)]
     Revoke(restrict::RevokeVerb),
+    /// Public keys that nothing may be certified for.
+    #[command(subcommand)]
+    Key(key::Verb),
     /// Emergency stops.
     #[command(subcommand)]
     Stop(restrict::StopVerb),
@@ -226,6 +231,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Cert(certificate::Verb::Remote(verb)) => certificate::remote(verb, context).await,
         Verb::Evaluate(arguments) => evaluate::run(arguments, context).await,
         Verb::Revoke(verb) => restrict::revoke(verb, context).await,
+        Verb::Key(verb) => key::run(verb, context).await,
         Verb::Stop(verb) => restrict::stop(verb, context).await,
         Verb::Policy(policy::Verb::Remote(verb)) => policy::remote(&verb, context).await,
         Verb::Proposal(verb) => proposal::run(verb, context).await,
@@ -301,6 +307,8 @@ mod tests {
             "policy adopt",
             "revoke entity",
             "stop release",
+            "key block",
+            "key unblock",
             "cert revoke",
             "cert release",
             "principal remove",

@@ -105,11 +105,11 @@ pub(super) enum RevokeVerb {
 pub(super) struct How {
     /// Why, for example KEY_COMPROMISE; a wrong word lists all.
     #[arg(long)]
-    reason: RevocationReason,
+    pub(super) reason: RevocationReason,
     #[command(flatten)]
-    commit: Commit,
+    pub(super) commit: Commit,
     #[command(flatten)]
-    wait: Wait,
+    pub(super) wait: Wait,
 }
 
 pub(super) async fn revoke(verb: RevokeVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
@@ -213,7 +213,7 @@ async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
     let seq = now.as_of.unwrap_or_default().seq;
     let text = format!(
         "stopped      {}\nsuspended    {}\nheld         {}\nrevoked      {} certificates, {} lineages\n\
-         cut off      {} subjects, {} entities, {} determinations or revisions of their annex\nissuers      {}\nas of record {seq}",
+         cut off      {} subjects, {} entities, {} determinations or revisions of their annex\nissuers      {}\nkeys         {} blocked\nas of record {seq}",
         or_none(&now.stops),
         or_none(&now.suspensions),
         or_none(&held),
@@ -223,13 +223,15 @@ async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
         now.entity_cutoffs,
         now.determination_cutoffs,
         or_none(&now.revoked_issuers),
+        now.blocked_keys_total,
     );
     let value = json!({
         "stops": now.stops, "suspensions": now.suspensions, "held_ordinals": now.held_ordinals,
         "revoked_certificates": now.revoked_certificates, "revoked_lineages": now.revoked_lineages,
         "subject_cutoffs": now.subject_cutoffs, "entity_cutoffs": now.entity_cutoffs,
         "determination_cutoffs": now.determination_cutoffs,
-        "revoked_issuers": now.revoked_issuers, "as_of": seq,
+        "revoked_issuers": now.revoked_issuers, "blocked_keys": now.blocked_keys,
+        "blocked_keys_total": now.blocked_keys_total, "as_of": seq,
     });
     context.output.print(&value, &text);
     Ok(Outcome::Done)

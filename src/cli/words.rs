@@ -88,6 +88,13 @@ fn command(command: &Command) -> Vec<String> {
             format!("Go on from the backup that was restored at record {restored}"),
             "  what was recorded after the backup, and no gateway has given back, is lost".to_owned(),
         ],
+        Command::BlockKey { key, reason } => vec![
+            format!("Block the public key {key} ({reason}): revoke everything issued to it, for good,"),
+            "and never certify it again until two officers unblock it".to_owned(),
+        ],
+        Command::UnblockKey(key) => {
+            vec![format!("Unblock the public key {key}; what was issued to it stays revoked")]
+        }
         Command::AcceptClock(at) => vec![format!("Accept that the server's clock is right: it is {at}")],
     }
 }

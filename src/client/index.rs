@@ -69,8 +69,11 @@ impl Touched {
             }
             Event::EntityCut { entity, cutoff: _ } => self.add(Key::Entity(*entity)),
             Event::IssuerRevoked(authority) => self.add(Key::Issuer(*authority)),
-            // Rare, and of half of all certificates.
-            Event::Stopped(StopScope::All) | Event::DeterminationCut { .. } | Event::RangeRevoked(_) => {
+            // Rare, and of half of all certificates; or of a key, by which nothing is indexed.
+            Event::Stopped(StopScope::All)
+            | Event::DeterminationCut { .. }
+            | Event::RangeRevoked(_)
+            | Event::KeyBlocked(_) => {
                 *self = Self::All;
             }
             Event::Stopped(StopScope::Model(_)) | Event::PolicyAdopted(_) => self.add(Key::Asked),
@@ -83,6 +86,7 @@ impl Touched {
             Event::StopReleased(_)
             | Event::Unsuspended(_)
             | Event::HoldReleased(_)
+            | Event::KeyUnblocked { .. }
             | Event::CeilingRaised(_) => {}
         }
     }

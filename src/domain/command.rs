@@ -11,7 +11,9 @@ use super::bundle::BundleParts;
 use super::certificate::PrincipalKind;
 use super::entity::Screening;
 use super::grant::Grant;
-use super::id::{DeterminationId, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId};
+use super::id::{
+    DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId,
+};
 use super::license::License;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
@@ -215,6 +217,19 @@ pub enum Command {
     /// Accept that the server's clock is right again.
     #[n(20)]
     AcceptClock(#[n(0)] Timestamp),
+    /// Block a public key: everything issued to it is revoked, and it is never certified again.
+    #[n(21)]
+    BlockKey {
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        #[n(0)]
+        key: Digest,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
+    /// Let a public key be certified again. What was issued to it stays revoked.
+    #[n(22)]
+    UnblockKey(#[n(0)] Digest),
     /// Go on from a restored backup, knowing what may be missing.
     #[n(23)]
     AcknowledgeRestore {
@@ -257,6 +272,9 @@ pub enum ObjectRef {
     /// The server's clock.
     #[n(9)]
     Clock,
+    /// A block of a public key.
+    #[n(10)]
+    Key(#[n(0)] Digest),
     /// A restore from a backup.
     #[n(11)]
     Restore,
@@ -276,6 +294,7 @@ impl fmt::Display for ObjectRef {
             Self::Hold(ordinal) => write!(f, "hold on certificate {ordinal}"),
             Self::Clock => f.write_str("clock"),
             Self::Restore => f.write_str("restore"),
+            Self::Key(key) => write!(f, "block of key {key}"),
         }
     }
 }
@@ -307,7 +326,8 @@ impl Command {
             | Self::Unsuspend(_)
             | Self::ReleaseHold(_)
             | Self::AcceptClock(_)
-            | Self::AcknowledgeRestore { .. } => LOOSEN,
+            | Self::AcknowledgeRestore { .. }
+            | Self::UnblockKey(_) => LOOSEN,
             Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
             Self::AmendAnnex { .. }
             | Self::RejectEntity(_)
@@ -316,7 +336,8 @@ impl Command {
             | Self::Revoke { .. }
             | Self::Stop { .. }
             | Self::Suspend { .. }
-            | Self::Hold { .. } => RESTRICT,
+            | Self::Hold { .. }
+            | Self::BlockKey { .. } => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
         }
     }
@@ -361,6 +382,7 @@ impl Command {
             Self::DecideSubject { subject, .. } => vec![ObjectRef::Subject(*subject)],
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
+            Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
         }
     }
 
@@ -394,6 +416,7 @@ impl Command {
             Self::Suspend { target: SuspensionTarget::Entity(_), reason } => Some(("ENTITY", *reason)),
             Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
+            Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)
@@ -410,7 +433,8 @@ impl Command {
             | Self::RecordScreening { .. }
             | Self::RecordSafeguards { .. }
             | Self::AcceptClock(_)
-            | Self::AcknowledgeRestore { .. } => None,
+            | Self::AcknowledgeRestore { .. }
+            | Self::UnblockKey(_) => None,
         }
     }
 
@@ -439,6 +463,8 @@ impl Command {
             Self::RecordSafeguards { .. } => "RECORD_SAFEGUARDS",
             Self::AcceptClock(_) => "ACCEPT_CLOCK",
             Self::AcknowledgeRestore { .. } => "ACKNOWLEDGE_RESTORE",
+            Self::BlockKey { .. } => "BLOCK_KEY",
+            Self::UnblockKey(_) => "UNBLOCK_KEY",
         }
     }
 }

@@ -29,7 +29,7 @@ impl Feed {
         let news = shared.news.subscribe();
         let now_ms = shared.clock.boot_ms();
         let mut inner = shared.lock();
-        let principal = inner.state.principal(&key.0).filter(|p| p.has(Role::Gateway));
+        let principal = inner.state.acting(&key.0).filter(|p| p.has(Role::Gateway));
         let is_pausable = principal.map(|principal| principal.is_pausable);
         about.strength.pausable |= is_pausable.ok_or_else(|| OpenFault::NotAGateway(key.0.clone()))?;
         inner.forget(now_ms);

@@ -104,7 +104,7 @@ impl Session {
         let lost = shared.lost_history(committed, &open.signed_head);
         let now_ms = shared.clock.boot_ms();
         let mut inner = shared.lock();
-        let principal = inner.state.principal(&gateway).filter(|principal| principal.has(Role::Gateway));
+        let principal = inner.state.acting(&gateway).filter(|principal| principal.has(Role::Gateway));
         let Some(is_pausable) = principal.map(|principal| principal.is_pausable) else {
             return Err(OpenFault::NotAGateway(gateway));
         };
@@ -325,7 +325,7 @@ impl Session {
         if !inner.roster.is_present(&self.key, self.connection) {
             return Err(Closed::Superseded);
         }
-        if !inner.state.principal(&self.key.0).is_some_and(|p| p.has(Role::Gateway)) {
+        if !inner.state.acting(&self.key.0).is_some_and(|p| p.has(Role::Gateway)) {
             return Err(Closed::Removed);
         }
         if inner.state.pending_restore().is_some() {

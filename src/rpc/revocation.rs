@@ -20,6 +20,9 @@ const ENFORCEMENT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long such a watch lasts: the longest bound, with room for a record that is not there yet.
 const ENFORCEMENT_LIFE: Duration = Duration::from_millis(2 * LEASE_MAX_MS as u64);
 
+/// The most blocked keys that are named: an answer of 700 KiB.
+const BLOCKED_KEYS_MAX: usize = 10_000;
+
 pub(super) struct Revocation {
     app: Arc<App>,
     watches: Arc<Watches>,
@@ -137,6 +140,8 @@ impl pb::revocation_service_server::RevocationService for Revocation {
             entity_cutoffs: set.entities.len() as u64,
             revoked_issuers: set.issuers.iter().map(ToString::to_string).collect(),
             determination_cutoffs: set.determinations.values().map(DeterminationCutoffs::count).sum(),
+            blocked_keys: set.blocked_keys().take(BLOCKED_KEYS_MAX).map(|key| key.to_string()).collect(),
+            blocked_keys_total: set.blocked_keys().count() as u64,
             as_of: Some(show::position(state.position)),
         }))
     }

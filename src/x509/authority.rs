@@ -18,6 +18,8 @@ use crate::domain::certificate::{AuthorityKind, Serial};
 use crate::domain::id::{AuthorityId, Digest};
 use crate::domain::time::Timestamp;
 
+/// The longest life of an authority: ten years. Rotation is to be practised, not avoided.
+pub const AUTHORITY_LIFE_MAX_S: u64 = 10 * 366 * 86_400;
 /// id-ce-keyUsage (RFC 5280 section 4.2.1.3), with the BIT STRING keyCertSign and cRLSign.
 const KEY_USAGE: (&[u8], &[u8]) = (&[0x55, 0x1d, 0x0f], &[0x03, 0x02, 0x01, 0x06]);
 /// id-ce-subjectKeyIdentifier (RFC 5280 section 4.2.1.2).

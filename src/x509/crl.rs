@@ -6,22 +6,16 @@
 
 use std::fmt;
 
-use rcgen::{
-    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope,
-    KeyIdMethod, RevokedCertParams, SerialNumber,
-};
-use x509_parser::prelude::{
-    CertificateRevocationList, DistributionPointName, FromDer, GeneralName, ParsedExtension, X509Extension,
-};
-
-use super::authority::Authority;
 use super::der::{self, SEQUENCE};
-use super::lint::{LintFault, same};
 use super::template::{Draft, Template, TemplateFault, check_validity};
 use crate::domain::certificate::Serial;
 use crate::domain::id::{Epoch, Seq};
 use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
+use rcgen::{
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope,
+    KeyIdMethod, RevokedCertParams, SerialNumber,
+};
 
 /// The most octets of a number (RFC 5280 section 5.2.3).
 const NUMBER_LEN: usize = 20;
@@ -98,7 +92,7 @@ impl ReasonCode {
     }
 
     /// The number in the extension.
-    const fn number(self) -> Option<u8> {
+    pub(super) const fn number(self) -> Option<u8> {
         match self {
             Self::Unspecified => None,
             Self::KeyCompromise => Some(1),
@@ -166,6 +160,13 @@ impl Template {
     /// # Errors
     /// Dates that are not in order or not in whole seconds.
     pub fn list(&self, content: &CrlContent) -> Result<Draft, TemplateFault> {
+        self.list_of(&self.list_params(content)?)
+    }
+
+    pub(super) fn list_params(
+        &self,
+        content: &CrlContent,
+    ) -> Result<CertificateRevocationListParams, TemplateFault> {
         check_validity(content.this_update, content.next_update)?;
         let entry = |entry: &CrlEntry| RevokedCertParams {
             serial_number: SerialNumber::from_slice(entry.serial.as_bytes()),
@@ -173,7 +174,7 @@ impl Template {
             reason_code: entry.reason.rcgen(),
             invalidity_date: None,
         };
-        self.list_of(&CertificateRevocationListParams {
+        Ok(CertificateRevocationListParams {
             this_update: content.this_update.to_offset(),
             next_update: content.next_update.to_offset(),
             crl_number: SerialNumber::from_slice(content.number.as_bytes()),
@@ -187,32 +188,6 @@ impl Template {
     }
 }
 
-/// Reads a list with another reader than wrote it, and compares it with what was meant; the signature is not looked at.
-///
-/// # Errors
-/// The first part that differs.
-pub fn lint(der: &[u8], authority: &Authority, content: &CrlContent) -> Result<(), LintFault> {
-    let (rest, list) =
-        CertificateRevocationList::from_der(der).map_err(|_| LintFault { what: "encoding" })?;
-    let millis = |at: x509_parser::prelude::ASN1Time| at.timestamp() * 1000;
-    same("trailing bytes", rest.is_empty())?;
-    same("version", list.version() == Some(x509_parser::prelude::X509Version::V2))?;
-    same("issuer", list.issuer().as_raw() == authority.name())?;
-    same("signature algorithms", list.signature_algorithm == list.tbs_cert_list.signature)?;
-    same("thisUpdate", millis(list.last_update()) == content.this_update.millis())?;
-    same("nextUpdate", list.next_update().map(millis) == Some(content.next_update.millis()))?;
-    same("number of entries", list.iter_revoked_certificates().count() == content.entries.len())?;
-    for (read, entry) in list.iter_revoked_certificates().zip(&content.entries) {
-        same("serial", read.raw_serial() == entry.serial.as_bytes())?;
-        same("revocation date", read.revocation_date.timestamp() == entry.at.seconds())?;
-        same("reason", read.reason_code().map(|(_, code)| code.0) == entry.reason.number())?;
-        same("entry extensions", read.extensions().iter().all(|extension| !extension.critical))?;
-    }
-    let extensions = if content.address.is_some() { 3 } else { 2 };
-    same("number of extensions", list.extensions().len() == extensions)?;
-    list.extensions().iter().try_for_each(|extension| lint_extension(extension, authority, content))
-}
-
 /// The part that is signed and the signature.
 pub fn halves(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut list = der::only(der, SEQUENCE).ok()?.inside();
@@ -221,39 +196,4 @@ pub fn halves(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let signature = list.any().ok()?.bits().ok()?;
     list.end().ok()?;
     Some((tbs, signature))
-}
-
-fn lint_extension(
-    extension: &X509Extension<'_>,
-    authority: &Authority,
-    content: &CrlContent,
-) -> Result<(), LintFault> {
-    match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(id) => same(
-            "authority key identifier",
-            !extension.critical && id.key_identifier.as_ref().is_some_and(|id| id.0 == authority.key_id()),
-        ),
-        ParsedExtension::CRLNumber(number) => {
-            let read = number.to_bytes_be();
-            let zeros = NUMBER_LEN.saturating_sub(read.len());
-            let meant = content.number.as_bytes();
-            let whole = meant.iter().take(zeros).all(|octet| *octet == 0) && meant.ends_with(&read);
-            same("number", !extension.critical && read.len() <= NUMBER_LEN && whole)
-        }
-        ParsedExtension::IssuingDistributionPoint(point) => {
-            let is_own = match &point.distribution_point {
-                Some(DistributionPointName::FullName(names)) => {
-                    matches!(names.as_slice(), [GeneralName::URI(uri)] if Some(*uri) == content.address.as_deref())
-                }
-                Some(DistributionPointName::NameRelativeToCRLIssuer(_)) | None => false,
-            };
-            let other = point.only_contains_ca_certs
-                || point.only_contains_attribute_certs
-                || point.indirect_crl
-                || point.only_some_reasons.is_some();
-            let fits = is_own && point.only_contains_user_certs && !other;
-            same("issuing distribution point", extension.critical && fits)
-        }
-        _ => same("extension", false),
-    }
 }

@@ -53,6 +53,9 @@ pub enum CsrFault {
     /// A point that is not on its curve.
     #[error("the point of the public key is not on its curve")]
     OffCurve,
+    /// A key whose private half is published or can be guessed.
+    #[error("the private key of this public key is published or can be guessed; make a new key")]
+    WeakKey,
     /// The signature's algorithm is not ECDSA with SHA-256 or SHA-384.
     #[error("the signature algorithm is not ECDSA with SHA-256 or SHA-384")]
     SignatureAlgorithm,
@@ -79,6 +82,7 @@ impl CsrFault {
             Self::Curve => "CSR_UNSUPPORTED_CURVE",
             Self::PointForm => "CSR_POINT_NOT_UNCOMPRESSED",
             Self::OffCurve => "CSR_POINT_OFF_CURVE",
+            Self::WeakKey => "CSR_WEAK_KEY",
             Self::SignatureAlgorithm => "CSR_UNSUPPORTED_SIGNATURE",
             Self::HashMismatch => "CSR_HASH_MISMATCH",
             Self::BadSignature => "CSR_BAD_SIGNATURE",
@@ -179,6 +183,9 @@ impl RequestedKey {
             return Err(CsrFault::HashMismatch);
         }
         key.parse()?.verify_sig(info.raw, signature).map_err(|_| CsrFault::BadSignature)?;
+        if key.is_weak() {
+            return Err(CsrFault::WeakKey);
+        }
         Ok(Self { key, ignored: wishes(subject, attributes) })
     }
 

@@ -345,6 +345,48 @@ fn certificates_are_shown_and_verified_without_a_server() {
 }
 
 #[test]
+fn certificates_are_linted_without_a_server() {
+    let desk = Desk::made();
+    let lint = |more: &[&str]| desk.run(&[&["cert", "lint"], more].concat());
+    let good =
+        lint(&["alice/certificate.pem", "data/trust/access.pem", "--issuer", "data/trust/system.pem"]).done();
+    assert!(good.out.contains("judged as system, 0 found"), "{}", good.out);
+    assert!(good.out.contains("judged as authority, 0 found"), "{}", good.out);
+    assert!(lint(&["alice/certificate.pem"]).done().out.contains("rules need --issuer"));
+    lint(&["alice/certificate.pem", "--issuer", "data/trust/access.pem"])
+        .fails(&["issuer_name", "issuer_key_id"]);
+    lint(&["alice/certificate.pem", "--trust-domain", "other.example"])
+        .fails(&["name_trust_domain", "clause 2.11"]);
+
+    let pem = std::fs::read_to_string(desk.path("alice/certificate.pem")).unwrap();
+    let mut der = pem::parse(&pem).unwrap().into_contents();
+    std::fs::write(desk.path("alice.der"), &der).unwrap();
+    let report = lint(&["alice.der", "--issuer", "data/trust/system.pem", "--json"]).done().json();
+    assert_eq!(
+        (report[0]["kind"].as_str(), report[0]["findings"].as_array().map(Vec::len)),
+        (Some("system"), Some(0))
+    );
+    der.push(0);
+    std::fs::write(desk.path("alice.der"), &der).unwrap();
+    let ended = lint(&["alice.der", "--json"]);
+    let report = ended.json();
+    assert_eq!((ended.code, report[0]["findings"][0]["rule"].as_str()), (1, Some("der_encoding")));
+    assert_eq!(report[0]["findings"][0]["source"], "RFC 5280 section 4.1");
+
+    let input = std::fs::File::open(desk.path("alice/certificate.pem")).unwrap();
+    let ended: Ended = desk.command(&["cert", "lint", "-"]).stdin(input).output().unwrap().into();
+    assert!(ended.done().out.starts_with("-: judged as system, 0 found"));
+    lint(&["alice/key.pem"]).fails(&["CERTIFICATE"]);
+    assert_eq!(lint(&[]).code, 64);
+    assert_eq!(lint(&["alice.der", "--rules"]).code, 64);
+    let rules = lint(&["--rules", "--json"]).done().json();
+    assert!(
+        rules.as_array().unwrap().iter().any(|rule| rule["rule"] == "key_weak" && rule["clause"] == "1.16")
+    );
+    assert!(lint(&["--rules"]).done().out.contains("RFC 5280 section 4.1.2.2"));
+}
+
+#[test]
 fn an_unknown_key_of_the_configuration_is_named_with_file_and_line() {
     let desk = Desk::made();
     let path = desk.path("data/countersign.toml");

@@ -235,6 +235,33 @@ fn a_gateway_is_listed_shown_and_watched() {
 }
 
 #[test]
+fn a_key_is_blocked_by_one_officer_and_unblocked_by_two() {
+    let served = Served::start();
+    let keys = |who: &str| served.by(who, &["key", "list"]).done().json();
+    assert_eq!(keys("alice")["total"], 0);
+    // A certificate, a request and a digest name the same key; the folder has a key that no service knows.
+    let new = ["officer", "new", "--name", "mallory", "--out", "mallory"];
+    served.desk.run(&new).done();
+    let block = ["key", "block", "mallory/mallory.csr", "--reason", "KEY_COMPROMISE"];
+    assert_eq!(served.by("bob", &block).done().json()["committed"], false);
+    served.by("bob", &[&block[..], &["--commit"]].concat()).done();
+    let listed = keys("alice");
+    let digest = listed["blocked_keys"][0].as_str().unwrap();
+    assert_eq!((listed["total"].as_u64(), digest.len()), (Some(1), 64));
+    // Again is no mistake.
+    served.by("alice", &["key", "block", digest, "--reason", "DRILL", "--commit"]).done();
+    assert_eq!(keys("bob"), listed);
+    // Nobody shuts out those who could undo it.
+    let own = ["key", "block", "bob/certificate.pem", "--reason", "DRILL", "--commit"];
+    let refused = served.by("alice", &own);
+    assert!(refused.code == 1 && refused.out.contains("approvers"), "{}", refused.out);
+    served.both(&["key", "unblock", digest]);
+    assert_eq!(keys("alice")["total"], 0);
+    let nothing = served.by("alice", &["key", "block", "data/countersign.toml", "--reason", "DRILL"]);
+    assert!(nothing.code == 1 && nothing.out.contains("is no digest"), "{}", nothing.out);
+}
+
+#[test]
 fn a_stop_needs_one_officer_and_its_release_two() {
     let served = Served::start();
     let engage = ["stop", "engage", "--model", "mythos-5", "--reason", "DRILL"];

@@ -58,6 +58,8 @@ mod gateway_rust;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod key_block;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod logs;

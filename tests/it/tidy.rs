@@ -4,6 +4,7 @@
 
 mod edges;
 mod lock;
+mod profile;
 mod shape;
 mod source;
 
@@ -111,6 +112,14 @@ fn every_module_says_what_it_is_for() {
 #[test]
 fn nothing_names_a_place_outside_the_repository() {
     judge(pages().iter(), shape::place_problems);
+}
+
+#[test]
+fn the_specification_of_certificates_and_the_lint_say_the_same() {
+    let pages = pages();
+    let page = pages.iter().find(|page| page.path == "docs/certificate-profile.md");
+    judge(page.into_iter(), profile::clause_problems);
+    assert!(page.is_some());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::domain::bundle::Bundle;
 use crate::domain::codec::shared;
-use crate::domain::id::{AuthorityId, DeterminationId, EntityId, LineageId, Ordinal, SubjectId};
+use crate::domain::id::{AuthorityId, DeterminationId, Digest, EntityId, LineageId, Ordinal, SubjectId};
 use crate::domain::revocation::{OrdinalRange, StopScope, SuspensionTarget};
 
 /// One change of what gateways enforce.
@@ -83,6 +83,19 @@ pub enum EnforcementEvent {
         #[n(2)]
         cutoff: Ordinal,
     },
+    /// Every certificate of a public key is revoked, those that are not issued yet too.
+    #[n(14)]
+    KeyBlocked(#[n(0)] Digest),
+    /// A public key may be certified again; what was issued to it before stays revoked.
+    #[n(15)]
+    KeyUnblocked {
+        /// SHA-256 of the SubjectPublicKeyInfo.
+        #[n(0)]
+        key: Digest,
+        /// Up to and including.
+        #[n(1)]
+        cutoff: Ordinal,
+    },
     /// Every certificate with one of these ordinals is revoked, whether it exists or not.
     #[n(16)]
     RangeRevoked(#[n(0)] OrdinalRange),
@@ -101,8 +114,10 @@ impl EnforcementEvent {
             | Self::Suspended(_)
             | Self::Held(_)
             | Self::DeterminationCut { .. }
+            | Self::KeyBlocked(_)
             | Self::RangeRevoked(_) => true,
             Self::StopReleased(_)
+            | Self::KeyUnblocked { .. }
             | Self::Unsuspended(_)
             | Self::HoldReleased(_)
             | Self::CeilingRaised(_)

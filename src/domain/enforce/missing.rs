@@ -54,6 +54,9 @@ pub fn missing(ours: &EnforcementSet, theirs: &EnforcementSet, last: Ordinal) ->
             }
         }
     }
+    // Also one that was unblocked again: two officers can say so once more, and nobody can block it half.
+    let keys = theirs.keys.iter().filter(|(key, cutoff)| ours.key_cutoff(**key) < **cutoff);
+    events.extend(keys.map(|(key, _)| EnforcementEvent::KeyBlocked(*key)));
     let issuers = theirs.issuers.iter().filter(|issuer| !ours.issuers.contains(*issuer));
     events.extend(issuers.map(|issuer| EnforcementEvent::IssuerRevoked(*issuer)));
     let stops = theirs.stops.iter().filter(|scope| !ours.stops.contains(*scope));

@@ -13,7 +13,9 @@ use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AccessFacts, Certificate, EntityFacts};
 use crate::domain::codec::{map, set, shared};
 use crate::domain::decision::CredentialFault;
-use crate::domain::id::{AuthorityId, DeterminationId, EntityId, LineageId, ModelId, Ordinal, SubjectId};
+use crate::domain::id::{
+    AuthorityId, DeterminationId, Digest, EntityId, LineageId, ModelId, Ordinal, SubjectId,
+};
 use crate::domain::revocation::{StopScope, SuspensionTarget};
 
 /// What every gateway holds, the same at every gateway.
@@ -63,7 +65,15 @@ pub struct EnforcementSet {
     #[n(11)]
     #[cbor(with = "map")]
     pub determinations: OrdMap<DeterminationId, DeterminationCutoffs>,
+    /// Cut-off by public key (SHA-256 of the SubjectPublicKeyInfo), which every certificate is compared with: a key may be
+    /// blocked before anybody has seen it. The highest ordinal that there is blocks.
+    #[n(12)]
+    #[cbor(with = "map")]
+    pub keys: OrdMap<Digest, Ordinal>,
 }
+
+/// The cut-off of a blocked key: above every ordinal.
+const BLOCKED: Ordinal = Ordinal(u64::MAX);
 
 /// The cut-offs of certificates that state a determination.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
@@ -107,6 +117,8 @@ pub struct Names<'a> {
     pub determination: Option<&'a DeterminationId>,
     /// The revision of its annex that it states.
     pub annex_revision: Option<u32>,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub key: Digest,
 }
 
 impl<'a> Names<'a> {
@@ -120,6 +132,7 @@ impl<'a> Names<'a> {
             lineage: facts.step.lineage,
             determination: facts.entity.determination.as_ref(),
             annex_revision: facts.entity.annex_revision,
+            key: certificate.key,
         }
     }
 }
@@ -140,6 +153,7 @@ impl EnforcementSet {
             suspended: OrdSet::new(),
             lease_ms: LEASE_DEFAULT_MS,
             determinations: OrdMap::new(),
+            keys: OrdMap::new(),
         }
     }
 
@@ -160,6 +174,9 @@ impl EnforcementSet {
                     Some(revision) => raise(&mut cutoffs.revisions, *revision, *cutoff),
                 }
             }
+            EnforcementEvent::KeyBlocked(key) => drop(self.keys.insert(*key, BLOCKED)),
+            // The only cut-off that goes down: to what was issued so far, so that none of that comes back.
+            EnforcementEvent::KeyUnblocked { key, cutoff } => drop(self.keys.insert(*key, *cutoff)),
             EnforcementEvent::IssuerRevoked(authority) => drop(self.issuers.insert(*authority)),
             EnforcementEvent::Stopped(scope) => drop(self.stops.insert(scope.clone())),
             EnforcementEvent::StopReleased(scope) => drop(self.stops.remove(scope)),
@@ -183,8 +200,9 @@ impl EnforcementSet {
 
     /// The same for a certificate that is known by its row.
     pub fn fault_of(&self, names: &Names<'_>) -> Option<CredentialFault> {
-        let Names { issuer, ordinal, entity, subject, lineage, determination, annex_revision } = *names;
+        let Names { issuer, ordinal, entity, subject, lineage, determination, annex_revision, key } = *names;
         let cutoff = self.highest_cutoff(entity, subject, determination.map(|id| (id, annex_revision)));
+        let cutoff = cutoff.max(self.key_cutoff(key));
         if ordinal > self.ceiling || ordinal == Ordinal::default() {
             Some(CredentialFault::NotIssued)
         } else if self.issuers.contains(&issuer) || ordinal <= cutoff || self.revoked.contains(ordinal) {
@@ -196,6 +214,21 @@ impl EnforcementSet {
         } else {
             None
         }
+    }
+
+    /// The cut-off of the certificates of a public key.
+    pub fn key_cutoff(&self, key: Digest) -> Ordinal {
+        self.keys.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Is every certificate of this public key refused, whenever it is issued?
+    pub fn is_blocked(&self, key: Digest) -> bool {
+        self.key_cutoff(key) == BLOCKED
+    }
+
+    /// The public keys that are blocked.
+    pub fn blocked_keys(&self) -> impl Iterator<Item = Digest> {
+        self.keys.iter().filter(|(_, cutoff)| **cutoff == BLOCKED).map(|(key, _)| *key)
     }
 
     /// Does a stop reach this access?

@@ -310,12 +310,15 @@ pub(super) fn admit_intent(state: &State, intent: &Intent, now: Timestamp) -> Re
     }
     match &intent.facts {
         Facts::Access(facts) => {
-            check_ordinal(state, intent, state.enforcement.cutoff(facts))?;
+            check_unblocked(state, intent.key, "csr")?;
+            let cutoff = state.enforcement.cutoff(facts).max(state.enforcement.key_cutoff(intent.key));
+            check_ordinal(state, intent, cutoff)?;
             admit_access(state, intent, facts, now)
         }
         Facts::System(facts) => admit_system(state, intent, facts),
         Facts::Canary(facts) => {
-            check_ordinal(state, intent, Ordinal::default())?;
+            check_unblocked(state, intent.key, "csr")?;
+            check_ordinal(state, intent, state.enforcement.key_cutoff(intent.key))?;
             check_ttl(intent, now)?;
             check_limits(intent, &canary_limits(state, &facts.gateway)?)?;
             check_key(state, intent.key)
@@ -412,8 +415,26 @@ fn check_lineage(state: &State, facts: &AccessFacts) -> Result<(), Reject> {
     }
 }
 
+/// A blocked key is certified for nobody. Whoever holds it is told, for they can make another one.
+///
+/// # Errors
+/// It is blocked.
+pub fn check_unblocked(state: &State, key: Digest, field: &'static str) -> Result<(), Reject> {
+    match state.enforcement.is_blocked(key) {
+        true => Err(Reject::Invalid {
+            field,
+            why: "this key is blocked (KEY_BLOCKED); make a new one".to_owned(),
+        }),
+        false => Ok(()),
+    }
+}
+
 /// A key is the current one of one lineage at most, and never a principal's.
-fn check_key(state: &State, key: Digest) -> Result<(), Reject> {
+///
+/// # Errors
+/// It is blocked or in use.
+pub fn check_key(state: &State, key: Digest) -> Result<(), Reject> {
+    check_unblocked(state, key, "csr")?;
     if state.keys.contains_key(&key) {
         return Err(Reject::Invalid {
             field: "csr",
@@ -431,6 +452,7 @@ fn admit_system(state: &State, intent: &Intent, facts: &SystemFacts) -> Result<(
 }
 
 fn check_principal(state: &State, intent: &Intent, facts: &SystemFacts) -> Result<(), Reject> {
+    check_unblocked(state, intent.key, "csr")?;
     if facts.kind == PrincipalKind::Server {
         return Ok(());
     }
@@ -456,14 +478,18 @@ pub(super) fn admit_completion(
     match &intent.facts {
         Facts::System(facts) => check_principal(state, intent, facts),
         Facts::Canary(facts) => {
-            if state.enforcement.revoked.contains(ordinal) {
+            check_unblocked(state, intent.key, "csr")?;
+            let cut = ordinal <= state.enforcement.key_cutoff(intent.key);
+            if cut || state.enforcement.revoked.contains(ordinal) {
                 return Err(Reject::Conflict("it was revoked before it was issued".to_owned()));
             }
             check_limits(intent, &canary_limits(state, &facts.gateway)?)?;
             check_key(state, intent.key)
         }
         Facts::Access(facts) => {
-            let cut = ordinal <= state.enforcement.cutoff(facts);
+            check_unblocked(state, intent.key, "csr")?;
+            let cutoff = state.enforcement.cutoff(facts).max(state.enforcement.key_cutoff(intent.key));
+            let cut = ordinal <= cutoff;
             if cut || state.enforcement.revoked.contains(ordinal) {
                 return Err(Reject::Conflict("it was revoked before it was issued".to_owned()));
             }

@@ -1,5 +1,6 @@
 //! Commands: are they signed, current and sensible?
 
+use super::issuance::check_unblocked;
 use super::reject::Reject;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
 use crate::domain::bundle::{Bundle, BundleParts};
@@ -39,9 +40,7 @@ pub fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Ma
         .mandate(&state.settings.trust_domain)
         .map_err(|e| Reject::Invalid { field: "mandate", why: e.to_string() })?;
     signed
-        .check_signatures(&mandate.command, |id| {
-            state.principal(id).map(AsRef::as_ref).filter(|p| p.kind == PrincipalKind::Officer)
-        })
+        .check_signatures(&mandate.command, |id| state.officer(id))
         .map_err(|e| Reject::NeedsApproval(e.to_string()))?;
     // A restriction never fails because something moved meanwhile.
     if !mandate.command.is_restricting() {
@@ -127,6 +126,8 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         Command::RecordSafeguards { entity: id, .. } => entity(state, *id).map(|_| ()),
         Command::AcceptClock(at) => check_clock(*at, now),
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
+        Command::BlockKey { key, .. } => check_block(state, *key),
+        Command::UnblockKey(key) => found(state.enforcement.is_blocked(*key), "key block"),
     }
 }
 
@@ -231,7 +232,9 @@ fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
             why: "a P-256 or P-384 public key is needed".to_owned(),
         });
     }
-    if state.keys.contains_key(&Digest::of(&new.key)) {
+    let key = Digest::of(&new.key);
+    check_unblocked(state, key, "key")?;
+    if state.keys.contains_key(&key) {
         return Err(Reject::Exists("key"));
     }
     Ok(())
@@ -240,15 +243,36 @@ fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
 /// Two officers remain who can each approve what the other proposed.
 fn check_removal(state: &State, id: &PrincipalId) -> Result<(), Reject> {
     let principal = state.principal(id).ok_or(Reject::NotFound("principal"))?;
-    let approvers = state.principals.values().filter(|p| p.has(Role::Approver)).count();
-    if principal.has(Role::Approver) && approvers <= 2 {
+    check_approvers(state, principal.has(Role::Approver).then(|| principal.key_digest()))
+}
+
+/// Two approvers remain whose keys count without this one.
+fn check_approvers(state: &State, gone: Option<Digest>) -> Result<(), Reject> {
+    let Some(gone) = gone else { return Ok(()) };
+    let keys = state.principals.values().filter(|p| p.has(Role::Approver)).map(|p| p.key_digest());
+    let counting: Vec<Digest> = keys.filter(|key| !state.enforcement.is_blocked(*key)).collect();
+    if counting.contains(&gone) && counting.len() <= 2 {
         return Err(Reject::WrongState {
             what: "number of approvers",
-            have: approvers.to_string(),
+            have: counting.len().to_string(),
             need: "three, so that two remain",
         });
     }
     Ok(())
+}
+
+/// Any key may be blocked, seen or not, again or not, but for two on which everything rests: the server's own is replaced
+/// first, and no officer shuts out those who could undo it.
+fn check_block(state: &State, key: Digest) -> Result<(), Reject> {
+    let is_servers = |id: &PrincipalId| !state.principals.contains_key(id);
+    if state.system_certificates.iter().any(|(id, last)| last.key == key && is_servers(id)) {
+        return Err(Reject::WrongState {
+            what: "key",
+            have: "the server's own".to_owned(),
+            need: "another key of the server, and a restart with it",
+        });
+    }
+    check_approvers(state, Some(key))
 }
 
 fn check_annex(

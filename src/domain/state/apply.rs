@@ -284,9 +284,7 @@ impl State {
 
     fn check_signatures(&self, signed: &SignedMandate) -> Result<Mandate, ApprovalFault> {
         let mandate = signed.mandate(&self.settings.trust_domain)?;
-        signed.check_signatures(&mandate.command, |id| {
-            self.principal(id).map(AsRef::as_ref).filter(|p| p.kind == PrincipalKind::Officer)
-        })?;
+        signed.check_signatures(&mandate.command, |id| self.officer(id))?;
         Ok(mandate)
     }
 

@@ -11,7 +11,7 @@ use crate::domain::command::Command;
 use crate::domain::decision::CredentialFault;
 use crate::domain::enforce::{EnforcementEvent, Names};
 use crate::domain::event::Event;
-use crate::domain::id::{AuthorityId, DeterminationId, EntityId, LineageId, Ordinal, SubjectId};
+use crate::domain::id::{AuthorityId, DeterminationId, Digest, EntityId, LineageId, Ordinal, SubjectId};
 use crate::domain::revocation::{RevocationReason, StopScope, SuspensionTarget};
 use crate::domain::time::Timestamp;
 
@@ -19,6 +19,9 @@ use crate::domain::time::Timestamp;
 const KEPT_MS: i64 = 2 * 1_000 * TTL_MAX_S as i64;
 /// The fewest causes at which old ones are looked for.
 const SWEEP_LEN_MIN: u64 = 1_024;
+
+/// No ordinal is above this one.
+const LAST: Ordinal = Ordinal(u64::MAX);
 
 /// Why something was taken away, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -61,6 +64,9 @@ enum Taken {
     Stopped(#[n(0)] StopScope),
     #[n(8)]
     Determination(#[n(0)] DeterminationId, #[n(1)] Option<u32>, #[n(2)] Ordinal),
+    /// The last ordinal there is: blocked.
+    #[n(9)]
+    Key(#[n(0)] Digest, #[n(1)] Ordinal),
 }
 
 impl Taken {
@@ -73,6 +79,7 @@ impl Taken {
             | Self::Entity(..)
             | Self::Determination(..)
             | Self::Held(_) => true,
+            Self::Key(_, cutoff) => cutoff.0 != LAST.0,
             Self::Issuer(_) | Self::Suspended(_) | Self::Stopped(_) => false,
         }
     }
@@ -111,6 +118,12 @@ impl Causes {
             EnforcementEvent::DeterminationCut { determination, annex_revision, cutoff } => {
                 self.take(Taken::Determination(determination.clone(), *annex_revision, *cutoff), cause);
             }
+            EnforcementEvent::KeyBlocked(key) => self.take(Taken::Key(*key, LAST), cause),
+            // What was issued before stays revoked, for the reason it was blocked for.
+            EnforcementEvent::KeyUnblocked { key, cutoff } => {
+                let blocked = self.rows.remove(&Taken::Key(*key, LAST));
+                self.take(Taken::Key(*key, *cutoff), blocked.unwrap_or(cause));
+            }
             EnforcementEvent::IssuerRevoked(authority) => self.take(Taken::Issuer(*authority), cause),
             EnforcementEvent::Held(ordinal) => self.take(Taken::Held(*ordinal), cause),
             EnforcementEvent::HoldReleased(ordinal) => drop(self.rows.remove(&Taken::Held(*ordinal))),
@@ -147,8 +160,8 @@ impl Causes {
     }
 
     pub(super) fn revoked(&self, names: &Names<'_>) -> Option<RevocationCause> {
-        let Names { issuer, ordinal, entity, subject, lineage, .. } = *names;
-        let last = Ordinal(u64::MAX);
+        let Names { issuer, ordinal, entity, subject, lineage, key, .. } = *names;
+        let last = LAST;
         let first = |from, to| self.rows.range(from..=to).next().map(|(_, cause)| cause);
         let determination = |revision| {
             let taken = |ordinal| Some(Taken::Determination(names.determination?.clone(), revision, ordinal));
@@ -160,6 +173,7 @@ impl Causes {
             first(Taken::Subject(subject, ordinal), Taken::Subject(subject, last)),
             first(Taken::Entity(entity, ordinal), Taken::Entity(entity, last)),
             self.rows.get(&Taken::Issuer(issuer)),
+            first(Taken::Key(key, ordinal), Taken::Key(key, last)),
             determination(None),
             names.annex_revision.and_then(|revision| determination(Some(revision))),
         ];
@@ -199,18 +213,31 @@ impl State {
 
     /// The same for a canary, of which nothing else can be said: a list that named both canaries of a gateway whenever
     /// everything is stopped would show nothing.
-    pub fn canary_withdrawal(&self, issuer: AuthorityId, ordinal: Ordinal) -> Option<Withdrawal> {
+    pub fn canary_withdrawal(
+        &self,
+        issuer: AuthorityId,
+        ordinal: Ordinal,
+        key: Digest,
+    ) -> Option<Withdrawal> {
         let set = &self.enforcement;
         let cause = |taken| self.causes.rows.get(&taken).copied();
         if set.issuers.contains(&issuer) {
             Some(Withdrawal::Revoked(cause(Taken::Issuer(issuer))))
         } else if set.revoked.contains(ordinal) {
             Some(Withdrawal::Revoked(cause(Taken::Certificate(ordinal))))
+        } else if ordinal <= set.key_cutoff(key) {
+            let mut causes = self.causes.rows.range(Taken::Key(key, ordinal)..=Taken::Key(key, LAST));
+            Some(Withdrawal::Revoked(causes.next().map(|(_, cause)| *cause)))
         } else if set.held.contains(ordinal) {
             Some(Withdrawal::Held(cause(Taken::Held(ordinal))))
         } else {
             None
         }
+    }
+
+    /// When a public key was blocked, and why; none: it is not.
+    pub fn key_blocked(&self, key: Digest) -> Option<RevocationCause> {
+        self.causes.rows.get(&Taken::Key(key, LAST)).copied()
     }
 
     /// When an authority was revoked, and why.

@@ -11,7 +11,7 @@ use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::decision::Operator;
 use crate::domain::enforce::{EnforcementEvent, operators_of};
 use crate::domain::entity::{Entity, EntityStatus, Membership};
-use crate::domain::id::{DeterminationId, EntityId, GrantId, PrincipalId, Seq, SubjectId};
+use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::revocation::{RevocationScope, SuspensionTarget};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
@@ -68,6 +68,8 @@ impl State {
             Command::ReleaseHold(ordinal) => {
                 return Ok(Applied::event(EnforcementEvent::HoldReleased(*ordinal)));
             }
+            Command::BlockKey { key, .. } => return Ok(Applied::event(EnforcementEvent::KeyBlocked(*key))),
+            Command::UnblockKey(key) => return Ok(Applied::event(self.unblock(*key))),
             Command::DecideSubject { subject, decision } => {
                 return self.decide_subject(seq, time, *subject, decision);
             }
@@ -135,6 +137,11 @@ impl State {
 
     fn cut_entity(&self, entity: EntityId) -> EnforcementEvent {
         EnforcementEvent::EntityCut { entity, cutoff: self.last_ordinal }
+    }
+
+    /// What was issued to the key so far stays revoked.
+    fn unblock(&self, key: Digest) -> EnforcementEvent {
+        EnforcementEvent::KeyUnblocked { key, cutoff: self.last_ordinal }
     }
 
     fn revoke(&mut self, scope: &RevocationScope) -> EnforcementEvent {

@@ -199,6 +199,18 @@ impl State {
         self.principals.get(id).filter(|principal| !principal.is_removed)
     }
 
+    /// The principal of this name, unless removed or its key blocked: who may call and sign.
+    pub fn acting(&self, id: &PrincipalId) -> Option<&Arc<Principal>> {
+        let set = &self.enforcement;
+        // Sessions ask often, and a digest costs more than to see that no key is blocked.
+        self.principal(id).filter(|p| set.keys.is_empty() || !set.is_blocked(p.key_digest()))
+    }
+
+    /// The officer of this name, if acting.
+    pub fn officer(&self, id: &PrincipalId) -> Option<&Principal> {
+        self.acting(id).map(AsRef::as_ref).filter(|principal| principal.kind == PrincipalKind::Officer)
+    }
+
     /// Is this the certificate of a registered principal, with the key that is registered for it? The server's own is
     /// the last one that was issued.
     pub fn is_current(&self, certificate: &Certificate, facts: &SystemFacts) -> bool {
@@ -211,7 +223,9 @@ impl State {
                 .principal(&facts.principal)
                 .is_some_and(|p| p.kind == facts.kind && p.key_digest() == certificate.key),
         };
-        current && !self.enforcement.issuers.contains(&certificate.issuer)
+        current
+            && !self.enforcement.issuers.contains(&certificate.issuer)
+            && !self.enforcement.is_blocked(certificate.key)
     }
 
     /// Was this certificate of a person or workload issued? An ordinal that nobody took, or that was only intended,

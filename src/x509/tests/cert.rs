@@ -68,8 +68,13 @@ fn every_kind_of_leaf_reads_back_as_it_was_meant() {
             assert_eq!(certificate.key, key().digest());
             assert_eq!(certificate.hash, Digest::of(&der));
             let (key, profile) = (key(), profile());
-            let intent =
-                Intent { authority: &shop.authority, profile: &profile, key: &key, content: &content };
+            let intent = Intent {
+                authority: &shop.authority,
+                profile: &profile,
+                key: &key,
+                content: &content,
+                now: NOW,
+            };
             assert_eq!(lint(&der, &intent), Ok(()));
         }
     }

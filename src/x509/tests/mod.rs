@@ -3,6 +3,8 @@
 mod bent;
 mod cert;
 mod csr;
+mod lint;
+mod lists;
 mod oids;
 mod tools;
 

@@ -7,7 +7,6 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use super::*;
 use crate::x509::bundle::certificate_pem;
 use crate::x509::explain::{Standing, explain};
-use crate::x509::lint::{Intent, LintFault, lint};
 use crate::x509::{AuthorityFault, BundleFault};
 
 /// Runs openssl and gives what it printed.
@@ -136,44 +135,6 @@ fn rustls_webpki_accepts_a_leaf_for_client_authentication() {
         let name = rustls::pki_types::ServerName::try_from(name).unwrap();
         end_entity.verify_is_valid_for_subject_name(&name).unwrap();
     }
-}
-
-#[test]
-fn the_lint_finds_each_difference_from_the_intent() {
-    let shop = Workshop::access();
-    let der = shop.leaf(&access_content());
-    let (key, profile) = (key(), profile());
-    let fault = |edit: &dyn Fn(&mut Content)| {
-        let mut content = access_content();
-        edit(&mut content);
-        let intent = Intent { authority: &shop.authority, profile: &profile, key: &key, content: &content };
-        lint(&der, &intent).unwrap_err().what
-    };
-    let facts = |edit: fn(&mut AccessFacts)| {
-        fault(&move |content: &mut Content| {
-            let Facts::Access(facts) = &mut content.facts else { unreachable!() };
-            edit(facts);
-        })
-    };
-    assert_eq!(fault(&|c| c.serial = Serial::from_random([1; 16])), "serial");
-    assert_eq!(fault(&|c| c.not_before = c.not_before.plus_ms(1000)), "notBefore");
-    assert_eq!(fault(&|c| c.not_after = c.not_after.plus_ms(1000)), "notAfter");
-    assert_eq!(fault(&|c| c.ordinal = Ordinal(40_813)), "attribute");
-    assert_eq!(fault(&|c| c.ordinal = Ordinal(50_812)), "CRL address");
-    assert_eq!(facts(|f| f.subject = SubjectId::from_bytes([0; 16])), "subject");
-    assert_eq!(facts(|f| f.entity.entity = EntityId::from_bytes([0; 16])), "SPIFFE ID");
-    assert_eq!(facts(|f| f.entity.annex_revision = None), "number of extensions");
-    assert_eq!(facts(|f| f.models.truncate(1)), "attribute");
-    assert_eq!(facts(|f| f.step.generation = 8), "attribute");
-    assert_eq!(facts(|f| f.person = None), "number of extensions");
-    let other = ClientKey::generate(Curve::P256).unwrap();
-    let content = access_content();
-    let intent = |authority, key| Intent { authority, profile: &profile, key, content: &content };
-    let wrong = |what| Err(LintFault { what });
-    assert_eq!(lint(&der, &intent(&shop.authority, other.public_key())), wrong("public key"));
-    let (foreign, twin) = (Workshop::system(), Workshop::access());
-    assert_eq!(lint(&der, &intent(&foreign.authority, &key)), wrong("issuer"));
-    assert_eq!(lint(&der, &intent(&twin.authority, &key)), wrong("authority key identifier"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::domain::decision::{Decision, StateFault};
 use crate::domain::enforce::{Chain, Request, decide};
 use crate::domain::entity::{Organisation, Screening, ScreeningResult};
 use crate::domain::grant::Grant;
-use crate::domain::id::{EntityId, GrantId, LicenseId, Ordinal, PersonId, SubjectId};
+use crate::domain::id::{Digest, EntityId, GrantId, LicenseId, Ordinal, PersonId, SubjectId};
 use crate::domain::license::License;
 use crate::domain::model::AccessForm;
 use crate::domain::person::{PersonStatus, Relation};
@@ -105,6 +105,7 @@ impl Run {
                 let parts = if c.is_multiple_of(2) { sample_parts() } else { rescinded_parts() };
                 self.command(Command::AdoptPolicy(Box::new(parts)));
             }
+            23 => self.command(self.block(b, c)),
             _ => self.world.now = self.world.now.plus_ms(i64::from(c) * 900_000),
         }
     }
@@ -207,6 +208,15 @@ impl Run {
             Command::Hold { ordinal, reason: REASON }
         } else {
             Command::ReleaseHold(ordinal)
+        }
+    }
+
+    fn block(&self, b: u8, c: u8) -> Command {
+        let key = pick(&self.certificates.iter().map(|certificate| certificate.key).collect::<Vec<_>>(), b);
+        let key = key.unwrap_or(Digest([b; 32]));
+        match c % 2 {
+            0 => Command::BlockKey { key, reason: REASON },
+            _ => Command::UnblockKey(key),
         }
     }
 

@@ -1,4 +1,5 @@
 mod commands;
 mod issuance;
+mod keys;
 mod nomination;
 mod scenarios;

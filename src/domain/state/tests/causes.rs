@@ -135,6 +135,7 @@ fn old_causes_are_forgotten_and_what_can_be_released_is_not() {
         lineage: LineageId::from_bytes([4; 16]),
         determination: None,
         annex_revision: None,
+        key: crate::domain::id::Digest([9; 32]),
     };
     assert_eq!(causes.held(&names(1)), Some(at(0)));
     assert_eq!(causes.revoked(&names(1)), None);

@@ -3,4 +3,5 @@ mod codec;
 mod cutoffs;
 mod genesis;
 mod ordinals;
+mod restored;
 mod signatures;

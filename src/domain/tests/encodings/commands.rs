@@ -3,7 +3,7 @@ use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::entity::{Screening, ScreeningResult};
 use crate::domain::grant::Grant;
 use crate::domain::id::{
-    AuthorityId, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId, SubjectId,
+    AuthorityId, Digest, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId, Seq, SubjectId,
 };
 use crate::domain::license::License;
 use crate::domain::model::AccessForm;
@@ -16,6 +16,7 @@ use crate::domain::time::{Interval, Timestamp};
 const AT: Timestamp = Timestamp::from_millis(1_782_518_400_000);
 const ENTITY: EntityId = EntityId::from_bytes([1; 16]);
 const SUBJECT: SubjectId = SubjectId::from_bytes([2; 16]);
+const KEY: Digest = Digest([8; 32]);
 const REASON: RevocationReason = RevocationReason::GovernmentOrder;
 
 fn officer() -> PrincipalId {
@@ -55,6 +56,8 @@ fn loosening() -> Vec<Command> {
         Command::Unsuspend(SuspensionTarget::Subject(SUBJECT)),
         Command::ReleaseHold(Ordinal(7)),
         Command::AcceptClock(AT),
+        Command::AcknowledgeRestore { restored: Seq(12) },
+        Command::UnblockKey(KEY),
         Command::AmendAnnex {
             determination: determination(LIFT),
             revision: 2,
@@ -67,6 +70,7 @@ fn loosening() -> Vec<Command> {
 fn restricting() -> Vec<Command> {
     let revoke = |scope| Command::Revoke { scope, reason: REASON };
     vec![
+        Command::BlockKey { key: KEY, reason: REASON },
         Command::RejectEntity(ENTITY),
         Command::RemoveEntity { entity: ENTITY, reason: REASON },
         Command::EndGrant { entity: ENTITY, grant: GrantId::from_bytes([5; 16]) },
@@ -119,7 +123,10 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         UNSUSPEND 2 820e818201815002020202020202020202020202020202
         RELEASE_HOLD 2 82108107
         ACCEPT_CLOCK 2 8214811b0000019f06604400
+        ACKNOWLEDGE_RESTORE 2 8217810c
+        UNBLOCK_KEY 2 82168158200808080808080808080808080808080808080808080808080808080808080808
         AMEND_ANNEX 2 8205846f323032362d30362d32362d6c6966740281500101010101010101010101010101010180
+        BLOCK_KEY 1 821582582008080808080808080808080808080808080808080808080808080808080808080d
         REJECT_ENTITY 1 8203815001010101010101010101010101010101
         REMOVE_ENTITY 1 82048250010101010101010101010101010101010d
         END_GRANT 1 82078250010101010101010101010101010101015005050505050505050505050505050505
@@ -142,7 +149,7 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 21, "one of each");
+    assert_eq!(names.len(), 24, "one of each");
 }
 
 #[test]
@@ -158,6 +165,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Suspension(SuspensionTarget::Entity(ENTITY)),
         ObjectRef::Hold(Ordinal(7)),
         ObjectRef::Clock,
+        ObjectRef::Key(KEY),
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -173,6 +181,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         8207818200815001010101010101010101010101010101 suspension of entity ent_01040G2081040G2081040G2081
         82088107 hold on certificate 7
         820980 clock
+        820a8158200808080808080808080808080808080808080808080808080808080808080808 block of key 0808080808080808080808080808080808080808080808080808080808080808
         ",
     );
 }

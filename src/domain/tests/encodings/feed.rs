@@ -4,7 +4,7 @@ use super::{assert_lines, spelled};
 use crate::domain::codec::to_bytes;
 use crate::domain::enforce::{EnforcementEvent, chain};
 use crate::domain::id::{AuthorityId, Digest, EntityId, LineageId, Ordinal, Seq, SubjectId};
-use crate::domain::revocation::{StopScope, SuspensionTarget};
+use crate::domain::revocation::{OrdinalRange, StopScope, SuspensionTarget};
 use crate::domain::tests::fixtures::{LIFT, model, sample};
 
 const ENTITY: EntityId = EntityId::from_bytes([1; 16]);
@@ -46,6 +46,9 @@ fn every_event_of_the_feed_keeps_its_encoding() {
             annex_revision: Some(3),
             cutoff: large,
         },
+        EnforcementEvent::KeyBlocked(Digest([8; 32])),
+        EnforcementEvent::KeyUnblocked { key: Digest([8; 32]), cutoff: small },
+        EnforcementEvent::RangeRevoked(OrdinalRange::new(Ordinal(5), Ordinal(9)).unwrap()),
     ];
     let stops = stops.into_iter().map(EnforcementEvent::Stopped);
     let lines: Vec<_> = events.into_iter().chain(stops).map(|event| spelled(&event)).collect();
@@ -67,6 +70,9 @@ fn every_event_of_the_feed_keeps_its_encoding() {
         sha256 a549ace7cc41ae2f2c5ec5492b0eaf54704071cdd9fca54e64b23e6eb2a674c2
         820d836f323032362d30362d32362d6c696674f607
         820d836f323032362d30362d32362d6c696674031b0000010000000000
+        820e8158200808080808080808080808080808080808080808080808080808080808080808
+        820f825820080808080808080808080808080808080808080808080808080808080808080807
+        821081820509
         820581820080
         820581820181686d7974686f732d35
         8205818202815001010101010101010101010101010101

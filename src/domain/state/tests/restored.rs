@@ -1,0 +1,148 @@
+//! A restore: what may have happened after the backup counts against everybody, and gateways give back what they hold.
+
+use crate::domain::command::Command;
+use crate::domain::decision::CredentialFault;
+use crate::domain::enforce::{EnforcementEvent, Position, missing};
+use crate::domain::event::{Entry, Event};
+use crate::domain::flow::Reject;
+use crate::domain::id::{Epoch, Ordinal, Seq};
+use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use crate::domain::tests::fixtures::*;
+use crate::domain::tests::world::*;
+
+/// The backup is the world's state as it is; it goes on from there.
+fn restore(world: &mut World) -> Seq {
+    let seq = world.state.position.seq.next();
+    world.now = world.now.plus_ms(1_000);
+    let applied = world.state.apply(seq, world.now, &entry(Event::Restored)).unwrap();
+    world.gate.apply(seq, &applied.events);
+    world.gate.position = world.state.position;
+    seq
+}
+
+fn collected(gateway: &str, upto: u64, events: Vec<EnforcementEvent>) -> Entry {
+    let upto = Position { epoch: Epoch(1), seq: Seq(upto) };
+    entry(Event::RestrictionsCollected { gateway: gateway.parse().unwrap(), upto, events })
+}
+
+#[test]
+fn whatever_may_have_been_issued_after_the_backup_is_revoked() {
+    let (mut world, member) = World::with_member();
+    let person = world.person(member, FOREIGN, EMPLOYEE);
+    let known = world.enroll(person).unwrap();
+    // Intended when the backup ended, and perhaps issued a moment later.
+    let open = world.enrollment(person, "open").unwrap();
+    world.intend(&open).unwrap();
+    let unredeemed = world.token(person).unwrap();
+    let mut lost = world.clone();
+    let after = lost.enroll(person).unwrap();
+    let restored = restore(&mut world);
+    assert_eq!(world.state.position, Position { epoch: Epoch(2), seq: restored });
+    let of = |certificate| world.decide(certificate, &inference("mythos-5"));
+    let revoked = |certificate| of(certificate).denials.contains(&CredentialFault::Revoked.into());
+    assert!(of(&known).is_permit(), "{:?}", of(&known));
+    assert!(revoked(&after) && revoked(&certificate_of(&open, Default::default())));
+    for certificate in [&known, &after] {
+        let request = inference("mythos-5");
+        assert_eq!(world.decide(certificate, &request), world.decide_at_gate(certificate, &request));
+    }
+    assert!(!world.state.tokens.contains_key(&unredeemed), "it may have been redeemed");
+    // What is issued from now on lies beyond everything that may exist.
+    assert!(world.state.last_ordinal > Ordinal(after.ordinal.0 + (1 << 20) - 1));
+    let ceiling = Ordinal(world.state.enforcement.ceiling.0 + 10_000);
+    world.record(entry(Event::CeilingAnnounced(ceiling))).unwrap();
+    world.record(entry(Event::BlockOpened(ceiling))).unwrap();
+    let next = world.enroll(person).unwrap();
+    assert!(world.decide(&next, &inference("mythos-5")).is_permit());
+}
+
+#[test]
+fn no_approval_from_before_a_restore_loosens_anything_after_it() {
+    let (mut world, member) = World::with_member();
+    world.go(Command::Suspend { target: SuspensionTarget::Entity(member), reason: RevocationReason::Drill });
+    let release = world.mandate(Command::Unsuspend(SuspensionTarget::Entity(member)), &[alice(), bob()]);
+    restore(&mut world);
+    let again = entry(Event::Enacted { signed: release, proposal: None });
+    assert!(matches!(world.record(again.clone()), Err(Reject::Conflict(why)) if why.contains("restored")));
+    let next = world.state.position.seq.next();
+    let fault = world.state.clone().apply(next, world.now, &again).unwrap_err();
+    assert!(fault.why.contains("before the record was restored"), "{fault}");
+    // Prepared anew it is good.
+    world.go(Command::Unsuspend(SuspensionTarget::Entity(member)));
+}
+
+#[test]
+fn officers_acknowledge_what_they_saw() {
+    let (mut world, member) = World::with_member();
+    let restored = restore(&mut world);
+    let command = Command::AcknowledgeRestore { restored };
+    assert!(world.enact(command.clone(), &[alice()]).is_err(), "one signature is not enough");
+    let seen = world.mandate(command.clone(), &[alice(), bob()]);
+    world.now = world.now.plus_ms(1_000);
+    let cut = EnforcementEvent::EntityCut { entity: member, cutoff: Ordinal(5) };
+    world.record(collected("gw-1", restored.0 + 40, vec![cut])).unwrap();
+    let stale = world.record(entry(Event::Enacted { signed: seen, proposal: None }));
+    assert!(matches!(stale, Err(Reject::Conflict(_))), "a gateway has reported since: {stale:?}");
+    let restore = world.state.pending_restore().unwrap();
+    assert_eq!((restore.records_lost(), restore.reports.len()), (41, 1));
+    assert!(restore.covers(Position { epoch: Epoch(1), seq: Seq(restored.0 + 40) }));
+    assert!(!restore.covers(Position { epoch: Epoch(1), seq: Seq(restored.0 + 41) }));
+    world.go(command.clone());
+    assert_eq!(world.state.pending_restore(), None);
+    assert!(matches!(world.try_go(command), Err(Reject::NotFound(_))));
+    let late = collected("gw-2", restored.0 + 50, Vec::new());
+    assert!(matches!(world.record(late), Err(Reject::NotFound(_))), "it is over");
+}
+
+#[test]
+fn a_gateway_gives_back_restrictions_and_nothing_else() {
+    let mut world = World::new();
+    let restored = restore(&mut world);
+    let released = EnforcementEvent::StopReleased(StopScope::All);
+    let refused = world.record(collected("gw", restored.0 + 1, vec![released.clone()]));
+    assert!(matches!(refused, Err(Reject::Denied(_))));
+    let next = world.state.position.seq.next();
+    let forged = collected("gw", restored.0 + 1, vec![released]);
+    assert!(world.state.clone().apply(next, world.now, &forged).is_err(), "nor can the journal say so");
+}
+
+#[test]
+fn what_is_missing_is_all_that_the_gateway_held() {
+    let (mut world, member) = World::with_member();
+    let person = world.person(member, FOREIGN, EMPLOYEE);
+    let (one, two) = (world.enroll(person).unwrap(), world.enroll(person).unwrap());
+    let reason = RevocationReason::Drill;
+    world.go(Command::Hold { ordinal: one.ordinal, reason });
+    let mut lost = world.clone();
+    let scopes = [
+        RevocationScope::Certificate(two.ordinal),
+        RevocationScope::Subject(person),
+        RevocationScope::Entity(member),
+        RevocationScope::Determination(LIFT.parse().unwrap()),
+        RevocationScope::AnnexRevision(LIFT.parse().unwrap(), 1),
+    ];
+    for scope in scopes {
+        lost.go(Command::Revoke { scope, reason });
+    }
+    lost.go(Command::Hold { ordinal: two.ordinal, reason });
+    lost.go(Command::Stop { scope: StopScope::Entity(member), reason });
+    lost.go(Command::Suspend { target: SuspensionTarget::Subject(person), reason });
+    lost.go(Command::BlockKey { key: one.key, reason });
+    restore(&mut world);
+    let last = world.state.last_ordinal;
+    let theirs = lost.gate.enforcement.as_ref();
+    let events = missing(&world.state.enforcement, theirs, last);
+    assert!(events.iter().all(EnforcementEvent::is_restricting));
+    world.record(collected("gw", 900, events)).unwrap();
+    let ours = world.state.enforcement.as_ref();
+    assert_eq!(missing(ours, theirs, last), [], "nothing more is missing");
+    assert!(ours.revoked.contains(two.ordinal) && ours.held.contains(two.ordinal));
+    assert_eq!((&ours.subjects, &ours.entities), (&theirs.subjects, &theirs.entities));
+    assert_eq!((&ours.determinations, &ours.stops), (&theirs.determinations, &theirs.stops));
+    assert_eq!((&ours.suspended, &ours.keys), (&theirs.suspended, &theirs.keys));
+    // Nobody can cut off what does not exist yet.
+    let mut forged = theirs.clone();
+    forged.entities.insert(member, Ordinal(u64::MAX));
+    let cut = EnforcementEvent::EntityCut { entity: member, cutoff: last };
+    assert_eq!(missing(ours, &forged, last), [cut]);
+}
