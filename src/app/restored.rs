@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::{App, Caller};
+use crate::domain::certificate::AuthorityKind;
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::Command;
 use crate::domain::enforce::message::SNAPSHOT_LEN_MAX;
@@ -88,10 +89,17 @@ fn records(events: Vec<EnforcementEvent>) -> Vec<Vec<EnforcementEvent>> {
     records
 }
 
-/// May it be recorded while a restore waits for its officers? Their acknowledgement, and that the clock is right.
+/// May it be recorded while a restore waits for its officers? Their acknowledgement, that the clock is right, and the
+/// certificates of who is registered already, so that this service and its officers can be reached.
 pub(super) fn goes_on(state: &State, entry: &Entry) -> bool {
-    let (Event::Proposed { signed, .. } | Event::Enacted { signed, .. }) = &entry.event else { return false };
-    let mandate = signed.mandate(&state.settings.trust_domain);
-    let command = mandate.map(|mandate| mandate.command);
-    matches!(command, Ok(Command::AcknowledgeRestore { .. } | Command::AcceptClock(_)))
+    match &entry.event {
+        Event::IssuanceIntended(intent) => intent.authority == AuthorityKind::System,
+        Event::CertificateIssued { authority, .. } => *authority == AuthorityKind::System,
+        Event::Proposed { signed, .. } | Event::Enacted { signed, .. } => {
+            let mandate = signed.mandate(&state.settings.trust_domain);
+            let command = mandate.map(|mandate| mandate.command);
+            matches!(command, Ok(Command::AcknowledgeRestore { .. } | Command::AcceptClock(_)))
+        }
+        _ => false,
+    }
 }

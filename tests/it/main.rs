@@ -80,6 +80,8 @@ mod reports;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod restore;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;

@@ -37,9 +37,11 @@ impl State {
         // What was intended may have been issued, and a number that was skipped may have been used.
         let doubtful = self.intents.keys().chain(&self.gaps).copied();
         let mut events: Vec<_> = doubtful.map(EnforcementEvent::CertificateRevoked).collect();
-        events.push(EnforcementEvent::CeilingRaised(gap.last()));
+        // Nobody has a lease before it holds this, so the first block beyond is open at once.
+        let opened = Ordinal(gap.last().0.saturating_add(BLOCK_LEN));
+        events.push(EnforcementEvent::CeilingRaised(opened));
         events.push(EnforcementEvent::RangeRevoked(gap));
-        (self.last_ordinal, self.opened) = (gap.last(), gap.last());
+        (self.last_ordinal, self.opened) = (gap.last(), opened);
         self.last_system_ordinal = Ordinal(self.last_system_ordinal.0.saturating_add(ORDINALS_SKIPPED));
         (self.intents, self.system_intents, self.gaps) = (OrdMap::new(), OrdMap::new(), OrdSet::new());
         let redeemed = self.tokens.iter().filter(|(_, token)| token.redeemed.is_some());

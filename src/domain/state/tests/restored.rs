@@ -49,9 +49,6 @@ fn whatever_may_have_been_issued_after_the_backup_is_revoked() {
     assert!(!world.state.tokens.contains_key(&unredeemed), "it may have been redeemed");
     // What is issued from now on lies beyond everything that may exist.
     assert!(world.state.last_ordinal > Ordinal(after.ordinal.0 + (1 << 20) - 1));
-    let ceiling = Ordinal(world.state.enforcement.ceiling.0 + 10_000);
-    world.record(entry(Event::CeilingAnnounced(ceiling))).unwrap();
-    world.record(entry(Event::BlockOpened(ceiling))).unwrap();
     let next = world.enroll(person).unwrap();
     assert!(world.decide(&next, &inference("mythos-5")).is_permit());
 }
