@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret;
 
 use crate::domain::certificate::{AuthorityKind, Serial};
+use crate::domain::id::AuthorityId;
 use crate::domain::time::Timestamp;
 use crate::x509::{TrustBundle, crl_read};
 
@@ -21,6 +22,8 @@ pub(super) struct TrustSet {
     pub(super) authorities_pem: String,
     /// Their lists, PEM.
     pub(super) lists_pem: String,
+    /// Whose certificates the set lets in.
+    pub(super) issuers: BTreeSet<AuthorityId>,
     /// Every certificate that one of the lists names.
     pub(super) listed: BTreeSet<Serial>,
     /// Until when all of the lists may be used.
@@ -61,7 +64,7 @@ impl TrustSet {
             return Err("an authority has no revocation list".to_owned());
         }
         let until = until.ok_or("there is no revocation list")?;
-        Ok(Self { authorities_pem, lists_pem, listed, until })
+        Ok(Self { authorities_pem, lists_pem, issuers, listed, until })
     }
 }
 

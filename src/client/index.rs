@@ -68,7 +68,9 @@ impl Touched {
                 subjects.iter().for_each(|subject| self.add(Key::Subject(*subject)));
             }
             Event::EntityCut { entity, cutoff: _ } => self.add(Key::Entity(*entity)),
-            Event::IssuerRevoked(authority) => self.add(Key::Issuer(*authority)),
+            Event::IssuerRevoked(authority) | Event::AuthorityDropped(authority) => {
+                self.add(Key::Issuer(*authority));
+            }
             // Rare, and of half of all certificates.
             Event::Stopped(StopScope::All) | Event::DeterminationCut { .. } => *self = Self::All,
             Event::Stopped(StopScope::Model(_)) | Event::PolicyAdopted(_) => self.add(Key::Asked),
@@ -81,7 +83,8 @@ impl Touched {
             Event::StopReleased(_)
             | Event::Unsuspended(_)
             | Event::HoldReleased(_)
-            | Event::CeilingRaised(_) => {}
+            | Event::CeilingRaised(_)
+            | Event::AuthorityListed(_) => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use imbl::OrdMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -13,27 +14,24 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
-use super::cache::Cache;
-use super::gate::{GateConfig, GateOptions, Shared, Trust, told_to_stop};
+use super::gate::{GateConfig, GateOptions, Shared, told_to_stop};
 use super::keep::Saver;
 use super::renew::Renewer;
 use super::replica::{Refusal, Replica, Taken};
 use super::transport::{Identity, channel};
+use super::trust::{self, Trust};
+use crate::domain::authority::AuthorityCard;
 use crate::domain::enforce::Contradiction;
 use crate::domain::enforce::message::{FromGateway, MESSAGE_LEN_MAX, NackCode, Strength, ToGateway};
-use crate::domain::id::{EntityId, Seq};
+use crate::domain::id::{AuthorityId, EntityId, Seq};
 use crate::domain::time::Timestamp;
 use crate::pb;
-use crate::pb::attestation_service_client::AttestationServiceClient;
 use crate::pb::enforcement_service_client::EnforcementServiceClient;
-use crate::x509::TrustBundle;
 
 /// How often the lease, the clock and the Ping are looked at: the shortest ping interval.
 pub(super) const TICK_MS: u64 = 100;
 /// How long one call may take before the connection counts as lost.
 const CALL_TIMEOUT_MS: u64 = 5_000;
-/// How often the trusted authorities are fetched again.
-const TRUST_REFRESH_MS: u64 = 60_000;
 /// The first pause after a lost connection, and the longest: it doubles, and half of it is random.
 const PAUSE_MIN_MS: u64 = 250;
 const PAUSE_MAX_MS: u64 = 10_000;
@@ -43,12 +41,6 @@ const DRAIN_MAX_MS: u64 = 60_000;
 const UP_MAX: usize = 256;
 /// How long the end of a refused stream is waited for, so that the refusal is not cut off.
 const FAREWELL_MS: u64 = 1_000;
-
-/// What is done beside the stream.
-enum Chore {
-    Trust(Result<TrustBundle, String>),
-    Renewal(Result<Identity, String>),
-}
 
 /// How a connection ended.
 #[derive(Debug, Default)]
@@ -73,6 +65,8 @@ pub(super) struct Keeper {
     closed_since_ms: Option<u64>,
     saver: Option<Saver>,
     renewer: Option<Renewer>,
+    /// The authorities that are trusted now, as the view has them.
+    learnt: Option<OrdMap<AuthorityId, Arc<AuthorityCard>>>,
 }
 
 impl Keeper {
@@ -87,8 +81,20 @@ impl Keeper {
         let renewer = options.renewal.and_then(|renewal| Renewer::new(renewal, own, &config.entropy));
         let saver = options.snapshot.map(Saver::new);
         let (withheld, closed_since_ms) = (None, None);
-        let keeper =
-            Self { config, replica, shared, wants, stopped, withheld, closed_since_ms, saver, renewer };
+        let mut keeper = Self {
+            config,
+            replica,
+            shared,
+            wants,
+            stopped,
+            withheld,
+            closed_since_ms,
+            saver,
+            renewer,
+            learnt: None,
+        };
+        // Of a view that was kept; one with authorities that are none is refused when the server confirms it.
+        drop(keeper.learn());
         keeper.note_end();
         keeper
     }
@@ -211,10 +217,6 @@ impl Keeper {
             Ok(connected) => connected,
             Err(fault) => return ended(fault.to_string()),
         };
-        match self.with_ticks(fetch_trust(connected.clone())).await? {
-            Ok(bundle) => self.trust(bundle),
-            Err(why) => return ended(why),
-        }
         self.shared.channel.store(Some(Arc::new(connected.clone())));
         self.withheld = None;
         let (up, waiting) = mpsc::channel(UP_MAX);
@@ -248,8 +250,6 @@ impl Keeper {
         let mut ended = Ended::default();
         let mut stopped = self.stopped.clone();
         let mut ticks = ticks();
-        let mut refresh = interval(Duration::from_millis(TRUST_REFRESH_MS));
-        refresh.reset();
         let mut chores = JoinSet::new();
         loop {
             let (mut send, mut refused) = (Vec::new(), None);
@@ -270,11 +270,7 @@ impl Keeper {
                     self.renew(&connected, &mut chores);
                 }
                 () = self.shared.index.closed.notified() => send.extend(self.released()),
-                _ = refresh.tick() => {
-                    let fetched = fetch_trust(connected.clone());
-                    chores.spawn(async move { Chore::Trust(fetched.await) });
-                }
-                Some(chore) = chores.join_next() => ended.is_renewed = self.did(chore),
+                Some(renewed) = chores.join_next() => ended.is_renewed = self.renewed(renewed),
             }
             if let Some(refusal) = refused {
                 return self.farewell(refusal, up, down).await.map(|why| Ended { why, ..ended });
@@ -321,6 +317,10 @@ impl Keeper {
             Ok(message) => self.replica.take(message, boot_ms, now),
             Err(error) => Err(self.replica.refuse(NackCode::Undecodable, error.to_string())),
         };
+        let taken = match (taken, self.learn()) {
+            (Ok(_), Err(why)) => Err(self.replica.refuse(NackCode::Undecodable, why)),
+            (taken, _) => taken,
+        };
         if let (Ok(taken), Some(view)) = (&taken, self.replica.view()) {
             self.shared.close_denied(view, &taken.touched);
             if let Some(saver) = self.saver.as_mut().filter(|saver| taken.has_lease && saver.is_due(boot_ms))
@@ -333,23 +333,24 @@ impl Keeper {
     }
 
     /// Asks for a new certificate when it is time.
-    fn renew(&mut self, connected: &Channel, chores: &mut JoinSet<Chore>) {
+    fn renew(&mut self, connected: &Channel, chores: &mut JoinSet<Result<Identity, String>>) {
         let (boot_ms, now) = (self.shared.clock.boot_ms(), self.shared.clock.now());
+        if let (Some(renewer), Some(learnt)) = (&mut self.renewer, &self.learnt) {
+            renewer.look_at(learnt, now, &self.config.entropy);
+        }
         let Some(renewer) = self.renewer.as_mut().filter(|renewer| renewer.is_due(boot_ms, now)) else {
             return;
         };
         let GateConfig { identity, profile, .. } = self.config.clone();
         let asked = renewer.ask(connected.clone(), identity, profile, boot_ms);
-        chores.spawn(async move { Chore::Renewal(asked.await) });
+        chores.spawn(asked);
     }
 
-    /// Takes what was done beside the stream. True: there is a new certificate to connect with.
-    fn did(&mut self, chore: Result<Chore, JoinError>) -> bool {
+    /// Takes what came of a renewal. True: there is a new certificate to connect with.
+    fn renewed(&mut self, renewed: Result<Result<Identity, String>, JoinError>) -> bool {
         let Self { config, renewer, .. } = self;
-        match chore {
-            Ok(Chore::Trust(Ok(bundle))) => self.trust(bundle),
-            Ok(Chore::Trust(Err(why))) => tracing::warn!(why, "the authorities could not be fetched again"),
-            Ok(Chore::Renewal(Ok(identity))) => {
+        match renewed {
+            Ok(Ok(identity)) => {
                 config.identity = identity;
                 if let Some(renewer) = renewer {
                     renewer.renewed(&config.identity, &config.profile, &config.entropy);
@@ -358,24 +359,36 @@ impl Keeper {
                 tracing::info!("the gate's certificate was renewed");
                 return true;
             }
-            Ok(Chore::Renewal(Err(why))) => {
+            Ok(Err(why)) => {
                 tracing::error!(why, "the gate's certificate could not be renewed");
                 if let Some(renewer) = renewer {
                     renewer.failed(&config.clock, &config.entropy);
                 }
                 self.shared.note_fault(why);
             }
-            Err(error) => tracing::error!(%error, "what was done beside the stream failed"),
+            Err(error) => tracing::error!(%error, "the renewal ended in a panic"),
         }
         false
     }
 
-    fn trust(&self, bundle: TrustBundle) {
-        let digest = bundle.digest();
-        if self.shared.trust.load().as_ref().is_some_and(|trust| trust.digest == digest) {
-            return;
+    /// Trusts whom the view trusts. Before anything is acknowledged: an acknowledgement covers this too.
+    fn learn(&mut self) -> Result<(), String> {
+        let Some(set) = self.replica.view().map(|view| Arc::clone(&view.enforcement)) else { return Ok(()) };
+        if self.learnt.as_ref().is_some_and(|learnt| learnt.ptr_eq(&set.authorities)) {
+            return Ok(());
         }
-        self.shared.trust.store(Some(Arc::new(Trust { digest, bundle, cache: Cache::default() })));
+        let trust = Trust::of(&set)?;
+        let system_pem = trust::system_pem(&set)?;
+        let digest = |trust: Option<&Trust>| trust.map(|trust| trust.digest);
+        // What was verified stays verified while the authorities are the same.
+        if digest(self.shared.trust.load().as_deref()) != digest(trust.as_ref()) {
+            self.shared.trust.store(trust.map(Arc::new));
+        }
+        if let Some(pem) = system_pem {
+            self.config.target.system_bundle_pem = pem;
+        }
+        self.learnt = Some(set.authorities.clone());
+        Ok(())
     }
 }
 
@@ -393,13 +406,4 @@ fn ticks() -> tokio::time::Interval {
     let mut ticks = interval(Duration::from_millis(TICK_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-async fn fetch_trust(channel: Channel) -> Result<TrustBundle, String> {
-    let mut client = AttestationServiceClient::new(channel);
-    let call = client.get_trust_bundle(pb::GetTrustBundleRequest {});
-    let answer = timeout(Duration::from_millis(CALL_TIMEOUT_MS), call).await;
-    let answer = answer.map_err(|_| "the authorities did not arrive in time".to_owned())?;
-    let answer = answer.map_err(|status| status.to_string())?.into_inner();
-    TrustBundle::from_pem(&answer.access_pem).map_err(|fault| fault.to_string())
 }

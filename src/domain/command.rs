@@ -7,11 +7,14 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 
+use super::authority::NewAuthority;
 use super::bundle::BundleParts;
 use super::certificate::PrincipalKind;
 use super::entity::Screening;
 use super::grant::Grant;
-use super::id::{DeterminationId, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, SubjectId};
+use super::id::{
+    AuthorityId, DeterminationId, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, SubjectId,
+};
 use super::license::License;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
@@ -215,6 +218,38 @@ pub enum Command {
     /// Accept that the server's clock is right again.
     #[n(20)]
     AcceptClock(#[n(0)] Timestamp),
+    /// Trust an authority that will issue later. Its key is at the server.
+    #[n(21)]
+    PrepareAuthority(#[n(0)] NewAuthority),
+    /// Issue from a prepared authority; the one that was active retires.
+    #[n(22)]
+    ActivateAuthority(#[n(0)] AuthorityId),
+    /// Issue nothing more from an authority, and have everything that it issued issued anew. It stays trusted until then.
+    #[n(23)]
+    TaintAuthority {
+        /// Which.
+        #[n(0)]
+        authority: AuthorityId,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
+    /// Undo the last step of a rotation: a prepared authority goes, an active one gives its place back to the one before.
+    #[n(24)]
+    RollbackAuthority(#[n(0)] AuthorityId),
+    /// Trust an authority no more of which nothing is valid.
+    #[n(25)]
+    RetireAuthority(#[n(0)] AuthorityId),
+    /// Revoke an authority with everything that it issued. For ever; one officer alone stops it.
+    #[n(26)]
+    RevokeAuthority {
+        /// Which.
+        #[n(0)]
+        authority: AuthorityId,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -250,6 +285,9 @@ pub enum ObjectRef {
     /// The server's clock.
     #[n(9)]
     Clock,
+    /// The list of authorities: a step of a rotation reads all of it.
+    #[n(10)]
+    Authorities,
 }
 
 impl fmt::Display for ObjectRef {
@@ -265,6 +303,7 @@ impl fmt::Display for ObjectRef {
             Self::Suspension(target) => write!(f, "suspension of {target}"),
             Self::Hold(ordinal) => write!(f, "hold on certificate {ordinal}"),
             Self::Clock => f.write_str("clock"),
+            Self::Authorities => f.write_str("list of authorities"),
         }
     }
 }
@@ -295,7 +334,13 @@ impl Command {
             | Self::ReleaseStop(_)
             | Self::Unsuspend(_)
             | Self::ReleaseHold(_)
-            | Self::AcceptClock(_) => LOOSEN,
+            | Self::AcceptClock(_)
+            | Self::PrepareAuthority(_)
+            | Self::ActivateAuthority(_)
+            | Self::RollbackAuthority(_)
+            | Self::RetireAuthority(_)
+            // What cannot be undone is never one person's: one alone stops the authority.
+            | Self::RevokeAuthority { .. } => LOOSEN,
             Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
             Self::AmendAnnex { .. }
             | Self::RejectEntity(_)
@@ -304,7 +349,8 @@ impl Command {
             | Self::Revoke { .. }
             | Self::Stop { .. }
             | Self::Suspend { .. }
-            | Self::Hold { .. } => RESTRICT,
+            | Self::Hold { .. }
+            | Self::TaintAuthority { .. } => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
         }
     }
@@ -348,6 +394,12 @@ impl Command {
             Self::Hold { ordinal, .. } | Self::ReleaseHold(ordinal) => vec![ObjectRef::Hold(*ordinal)],
             Self::DecideSubject { subject, .. } => vec![ObjectRef::Subject(*subject)],
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
+            Self::PrepareAuthority(_)
+            | Self::ActivateAuthority(_)
+            | Self::TaintAuthority { .. }
+            | Self::RollbackAuthority(_)
+            | Self::RetireAuthority(_)
+            | Self::RevokeAuthority { .. } => vec![ObjectRef::Authorities],
         }
     }
 
@@ -381,6 +433,7 @@ impl Command {
             Self::Suspend { target: SuspensionTarget::Entity(_), reason } => Some(("ENTITY", *reason)),
             Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
+            Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)
@@ -396,7 +449,13 @@ impl Command {
             | Self::DecideSubject { .. }
             | Self::RecordScreening { .. }
             | Self::RecordSafeguards { .. }
-            | Self::AcceptClock(_) => None,
+            | Self::AcceptClock(_)
+            | Self::PrepareAuthority(_)
+            | Self::ActivateAuthority(_)
+            // It denies nobody anything.
+            | Self::TaintAuthority { .. }
+            | Self::RollbackAuthority(_)
+            | Self::RetireAuthority(_) => None,
         }
     }
 
@@ -424,6 +483,12 @@ impl Command {
             Self::RecordScreening { .. } => "RECORD_SCREENING",
             Self::RecordSafeguards { .. } => "RECORD_SAFEGUARDS",
             Self::AcceptClock(_) => "ACCEPT_CLOCK",
+            Self::PrepareAuthority(_) => "PREPARE_AUTHORITY",
+            Self::ActivateAuthority(_) => "ACTIVATE_AUTHORITY",
+            Self::TaintAuthority { .. } => "TAINT_AUTHORITY",
+            Self::RollbackAuthority(_) => "ROLLBACK_AUTHORITY",
+            Self::RetireAuthority(_) => "RETIRE_AUTHORITY",
+            Self::RevokeAuthority { .. } => "REVOKE_AUTHORITY",
         }
     }
 }

@@ -70,6 +70,8 @@ mod reports;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;

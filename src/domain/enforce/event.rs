@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
+use crate::domain::authority::AuthorityCard;
 use crate::domain::bundle::Bundle;
 use crate::domain::codec::shared;
 use crate::domain::id::{AuthorityId, DeterminationId, EntityId, LineageId, Ordinal, SubjectId};
@@ -83,4 +84,14 @@ pub enum EnforcementEvent {
         #[n(2)]
         cutoff: Ordinal,
     },
+    /// An authority is trusted from now on, or stands elsewhere. What acknowledges this verifies its certificates.
+    #[n(14)]
+    AuthorityListed(
+        #[n(0)]
+        #[cbor(with = "shared")]
+        Arc<AuthorityCard>,
+    ),
+    /// An authority is not trusted any more, and nothing of it is valid.
+    #[n(15)]
+    AuthorityDropped(#[n(0)] AuthorityId),
 }

@@ -118,7 +118,10 @@ impl Causes {
             EnforcementEvent::Unsuspended(target) => drop(self.rows.remove(&Taken::Suspended(*target))),
             EnforcementEvent::Stopped(scope) => self.take(Taken::Stopped(scope.clone()), cause),
             EnforcementEvent::StopReleased(scope) => drop(self.rows.remove(&Taken::Stopped(scope.clone()))),
-            EnforcementEvent::CeilingRaised(_) | EnforcementEvent::PolicyAdopted(_) => {}
+            EnforcementEvent::CeilingRaised(_)
+            | EnforcementEvent::PolicyAdopted(_)
+            | EnforcementEvent::AuthorityListed(_)
+            | EnforcementEvent::AuthorityDropped(_) => {}
         }
     }
 

@@ -1,4 +1,5 @@
 use super::{assert_lines, spelled};
+use crate::domain::certificate::AuthorityKind;
 use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::entity::{Screening, ScreeningResult};
 use crate::domain::grant::Grant;
@@ -102,9 +103,21 @@ fn vetting() -> Vec<Command> {
     ]
 }
 
+fn rotating() -> Vec<Command> {
+    let authority = AuthorityId::from_bytes([5; 16]);
+    vec![
+        Command::PrepareAuthority(new_authority(authority, AuthorityKind::System)),
+        Command::ActivateAuthority(authority),
+        Command::TaintAuthority { authority, reason: REASON },
+        Command::RollbackAuthority(authority),
+        Command::RetireAuthority(authority),
+        Command::RevokeAuthority { authority, reason: REASON },
+    ]
+}
+
 #[test]
 fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
-    let commands = [loosening(), restricting(), vetting()].concat();
+    let commands = [loosening(), restricting(), vetting(), rotating()].concat();
     let line =
         |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
     let lines: Vec<_> = commands.iter().map(line).collect();
@@ -138,11 +151,17 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820180
         RECORD_SCREENING 1 8212835001010101010101010101010101010101836563736c2d311b0000019f06604400026761206d61746368
         RECORD_SAFEGUARDS 1 82138250010101010101010101010101010101011b0000019f06604400
+        PREPARE_AUTHORITY 2 8215818450050505050505050505050505050505050141301b000001a5d82c1800
+        ACTIVATE_AUTHORITY 2 8216815005050505050505050505050505050505
+        TAINT_AUTHORITY 1 82178250050505050505050505050505050505050d
+        ROLLBACK_AUTHORITY 2 821818815005050505050505050505050505050505
+        RETIRE_AUTHORITY 2 821819815005050505050505050505050505050505
+        REVOKE_AUTHORITY 2 82181a8250050505050505050505050505050505050d
         ");
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 21, "one of each");
+    assert_eq!(names.len(), 27, "one of each");
 }
 
 #[test]
@@ -158,6 +177,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Suspension(SuspensionTarget::Entity(ENTITY)),
         ObjectRef::Hold(Ordinal(7)),
         ObjectRef::Clock,
+        ObjectRef::Authorities,
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -173,6 +193,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         8207818200815001010101010101010101010101010101 suspension of entity ent_01040G2081040G2081040G2081
         82088107 hold on certificate 7
         820980 clock
+        820a80 list of authorities
         ",
     );
 }
