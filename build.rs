@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const SERVICES: [&str; 6] = ["attestation", "audit", "enforcement", "mandate", "provisioning", "revocation"];
+const SERVICES: [&str; 7] =
+    ["attestation", "audit", "authority", "enforcement", "mandate", "provisioning", "revocation"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -269,6 +269,11 @@ impl KeyFiles {
             server: key("server.pem"),
         }
     }
+
+    /// The folder of the keys of later authorities, each in a file with its id: `authorities`, beside the first ones.
+    pub fn authorities(&self) -> PathBuf {
+        self.access.with_file_name("authorities")
+    }
 }
 
 impl Config {

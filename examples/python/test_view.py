@@ -20,7 +20,7 @@ BUNDLE = [[], [], [], []]
 
 
 def view() -> View:
-    return View(1, 10, bytes(32), 100, Ordinals({}), Ordinals({}))
+    return View(1, 10, bytes(32), 100, Ordinals({}), Ordinals({}), authorities={ISSUER})
 
 
 def delta(*events: bytes, first: int = 11) -> Message:
@@ -52,6 +52,7 @@ class Events(unittest.TestCase):
             "82098107": "CREDENTIAL_HELD",
             "820d836f323032362d30362d32362d6c696674f607": "CREDENTIAL_REVOKED",
             "820d836f323032362d30362d32362d6c696674031b0000010000000000": "CREDENTIAL_REVOKED",
+            "820f815003030303030303030303030303030303": "CREDENTIAL_INVALID",
         }.items():
             held = view()
             self.assertIsNone(held.denies(LEAF, "mythos-5"))
@@ -65,6 +66,13 @@ class Events(unittest.TestCase):
             held = view()
             held.apply(delta(bytes.fromhex(engaged), bytes.fromhex(released)))
             self.assertIsNone(held.denies(LEAF, "mythos-5"))
+
+    def test_an_authority_is_known_from_its_record_on(self):
+        held = view()
+        held.authorities.clear()
+        self.assertEqual(held.denies(LEAF, "mythos-5"), "CREDENTIAL_INVALID")
+        held.apply(delta(bytes.fromhex("820e8184500303030303030303030303030303030301054130")))
+        self.assertIsNone(held.denies(LEAF, "mythos-5"))
 
     def test_a_later_certificate_is_not_cut_off_and_a_cutoff_never_falls(self):
         held = view()
@@ -114,13 +122,15 @@ class Events(unittest.TestCase):
 
 class Snapshots(unittest.TestCase):
     CONTENT = [BUNDLE, 1 << 20, {0: pyroaring.BitMap([7]).serialize(), 1: pyroaring.BitMap([3]).serialize()}, {}, [LINEAGE],
-               {SUBJECT: 5}, {ENTITY: 6}, [ISSUER], [[0, []]], [[0, [ENTITY]]], 10_000, {"2026-06-26-lift": [4, {3: 8}]}]
+               {SUBJECT: 5}, {ENTITY: 6}, [ISSUER], [[0, []]], [[0, [ENTITY]]], 10_000, {"2026-06-26-lift": [4, {3: 8}]},
+               {ISSUER: [ISSUER, 0, 0, b"0"]}]
 
     def test_a_snapshot_is_read(self):
         held = snapshot(self.CONTENT)
         self.assertTrue(7 in held.revoked and 65_539 in held.revoked and 8 not in held.revoked and 1 << 40 not in held.revoked)
         self.assertEqual((held.locked, held.issuers, held.digest), ({LINEAGE}, {ISSUER}, b"d"))
         self.assertEqual((held.stops, held.suspended), ({(0, ())}, {(0, (ENTITY,))}))
+        self.assertEqual(held.authorities, {ISSUER})
         self.assertEqual(held.determinations, {("2026-06-26-lift", None): 4, ("2026-06-26-lift", 3): 8})
 
     def test_more_than_is_known_is_refused_unless_it_is_empty(self):

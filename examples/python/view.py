@@ -133,6 +133,10 @@ def change(raw: bytes):
             return lambda view: None  # policy and law are the server's to judge
         case [13, [str(determination), int() | None as revision, int(cutoff)]]:
             return lambda view: view.cut(view.determinations, (determination, revision), cutoff)
+        case [14, [[bytes(issuer), int(), int(), bytes()]]]:
+            return lambda view: view.authorities.add(issuer)
+        case [15, [bytes(issuer)]]:
+            return lambda view: view.authorities.discard(issuer)
         case _:
             raise Refusal("UNDECODABLE", "an event that this gateway does not know")
 
@@ -225,6 +229,7 @@ class View:
     stops: set[tuple] = field(default_factory=set)
     suspended: set[tuple] = field(default_factory=set)
     determinations: dict[tuple[str, int | None], int] = field(default_factory=dict)
+    authorities: set[bytes] = field(default_factory=set)
 
     @classmethod
     def of_snapshot(cls, begin, compressed: bytes, end) -> "View":
@@ -238,10 +243,12 @@ class View:
             raise Refusal("DIGEST", "the snapshot does not have its hash")
         match read(whole):
             case [_bundle, int(ceiling), dict(revoked), dict(held), list(locked), dict(subjects), dict(entities),
-                  list(issuers), list(stops), list(suspended), int(_lease_ms), dict(determinations), *more] if not any(more):
+                  list(issuers), list(stops), list(suspended), int(_lease_ms), dict(determinations), dict(authorities),
+                  *more] if not any(more):
                 return cls(begin.epoch, begin.seq, end.digest, ceiling, Ordinals(revoked), Ordinals(held), set(locked),
                            dict(subjects), dict(entities), set(issuers), {frozen(stop) for stop in stops},
-                           {frozen(target) for target in suspended}, cutoffs_by_revision(determinations))
+                           {frozen(target) for target in suspended}, cutoffs_by_revision(determinations),
+                           set(authorities))
             case _:
                 raise Refusal("UNDECODABLE", "a snapshot with something that this gateway does not know")
 
@@ -267,6 +274,8 @@ class View:
 
     def denies(self, leaf: Leaf, model: str) -> str | None:
         """Why the certificate may not use the model, as far as this view knows. None is not a permit: ask the server."""
+        if leaf.issuer not in self.authorities:
+            return "CREDENTIAL_INVALID"
         if not 0 < leaf.ordinal <= self.ceiling:
             return "CREDENTIAL_NOT_ISSUED"
         cutoffs = [self.entities.get(leaf.entity, 0), self.subjects.get(leaf.subject, 0)]

@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use super::files::{self, PRIVATE};
 use super::set::TrustSet;
 use crate::domain::certificate::{CanarySide, Facts, Serial};
+use crate::domain::id::AuthorityId;
 use crate::domain::time::Timestamp;
 use crate::pb;
 use crate::pb::attestation_service_client::AttestationServiceClient;
@@ -26,6 +27,7 @@ pub(super) struct Canary {
     pub(super) certificate: Vec<u8>,
     /// Its key, PKCS#8.
     pub(super) key: Vec<u8>,
+    issuer: AuthorityId,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -45,6 +47,11 @@ impl Canaries {
             [false, true] => Some((&self.b, &self.a)),
             [true, true] | [false, false] => None,
         }
+    }
+
+    /// Does a set let neither in whatever it lists? Their authority was stopped or revoked.
+    pub(super) fn are_shut_out(&self, set: &TrustSet) -> bool {
+        [&self.a, &self.b].iter().any(|canary| !set.issuers.contains(&canary.issuer))
     }
 
     /// Is 70 % of the life of one of them over?
@@ -121,6 +128,7 @@ impl Nest {
                     serial: leaf.serial(),
                     certificate: der.to_vec(),
                     key: key.to_pkcs8(),
+                    issuer: leaf.issuer(),
                     not_before: leaf.not_before(),
                     not_after: leaf.not_after(),
                 })

@@ -117,6 +117,14 @@ impl Publisher {
                     continue;
                 }
             };
+            if let Ok(set) = &offer.set
+                && self.canaries.first().is_some_and(|canaries| canaries.are_shut_out(set))
+            {
+                // A set that names the new ones comes with the next stream.
+                let renewed = self.nest.renew(&connected).await?;
+                tracing::warn!("the authority of the canaries is not trusted any more; there are new ones");
+                self.remember(renewed);
+            }
             match self.enforce(&offer).await {
                 Ok(()) => {
                     sets.acknowledge(&offer)?;

@@ -8,8 +8,9 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret;
 
 use crate::domain::certificate::{AuthorityKind, Serial};
+use crate::domain::id::AuthorityId;
 use crate::domain::time::Timestamp;
-use crate::x509::{TrustBundle, crl_read};
+use crate::x509::{Authority, TrustBundle, crl_read};
 
 /// The longest set: some lists of ten thousand entries.
 const LISTS_LEN_MAX: usize = 8 << 20;
@@ -21,6 +22,8 @@ pub(super) struct TrustSet {
     pub(super) authorities_pem: String,
     /// Their lists, PEM.
     pub(super) lists_pem: String,
+    /// Whose certificates the set lets in.
+    pub(super) issuers: BTreeSet<AuthorityId>,
     /// Every certificate that one of the lists names.
     pub(super) listed: BTreeSet<Serial>,
     /// Until when all of the lists may be used.
@@ -44,7 +47,10 @@ impl TrustSet {
             return Err("an authority is not one of people and workloads".to_owned());
         }
         let lists = crl_read::read_all(&lists_pem, &bundle).map_err(|fault| fault.to_string())?;
-        Ok(Self { authorities_pem, lists_pem, listed: lists.serials, until: lists.until })
+        // Each has a list of its own: a proxy refuses everybody whose issuer has none.
+        let issuers = bundle.authorities().iter().map(Authority::id).collect();
+        let (listed, until) = (lists.serials, lists.until);
+        Ok(Self { authorities_pem, lists_pem, issuers, listed, until })
     }
 }
 

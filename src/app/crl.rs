@@ -16,6 +16,7 @@ use imbl::OrdMap;
 use super::App;
 use super::error::Error;
 use crate::ca::{Issuer, ListOrder, SignedList, backdated};
+use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN};
 use crate::domain::enforce::Names;
 use crate::domain::id::{AuthorityId, PrincipalId, Seq};
@@ -225,7 +226,7 @@ impl App {
     ) -> Result<Option<PublishedCrl>, Error> {
         let state = self.state();
         let Some(row) = state.authorities.get(&authority) else { return Ok(None) };
-        if shard > last_shard(&state, row.kind) || self.issuer(row.kind).authority().id() != authority {
+        if shard > last_shard(&state, row.kind) || row.state == AuthorityState::Retired {
             return Ok(None);
         }
         self.vouch(&state)?;
@@ -246,7 +247,7 @@ impl App {
         if let Some(list) = self.crls.fresh(place, &state, now, boot_ms) {
             return Ok(list);
         }
-        self.await_index(&state, place).await?;
+        self.await_index(&state, place.kind, place.shard).await?;
         let (app, as_of) = (Arc::clone(self), Arc::clone(&state));
         let listed = blocking(move || app.listed(&as_of, place, now)).await?;
         let entries: Vec<_> = listed.iter().map(|listed| listed.entry).collect();
@@ -282,11 +283,10 @@ impl App {
         }
     }
 
-    const fn issuer(&self, kind: AuthorityKind) -> &Issuer {
-        match kind {
-            AuthorityKind::Access => &self.access,
-            AuthorityKind::System => &self.system,
-        }
+    /// The authority that signs this list. It may issue nothing any more.
+    pub(super) fn signer_of(&self, authority: AuthorityId) -> Result<Arc<Issuer>, Error> {
+        let missing = || Error::Unavailable(format!("the key of authority {authority} is not here"));
+        self.authorities.get(authority).ok_or_else(missing)
     }
 
     fn sign_list(
@@ -302,18 +302,22 @@ impl App {
         let this_update = backdated(now);
         let next_update = whole(now).plus_ms(self.crls.lifetime_ms());
         let order = ListOrder { address: Some(address), number, this_update, next_update, entries };
-        Ok(self.issuer(place.kind).sign_list(order)?)
+        Ok(self.signer_of(place.authority)?.sign_list(order)?)
     }
 
     /// Waits until the index has read every access certificate of this state.
     pub(super) async fn await_access_index(&self, state: &State) -> Result<(), Error> {
-        let authority = self.access.authority().id();
-        self.await_index(state, Place { authority, kind: AuthorityKind::Access, shard: 0 }).await
+        self.await_index(state, AuthorityKind::Access, 0).await
     }
 
     /// Waits until the index has read as far as this state, if the shard has certificates at all.
-    async fn await_index(&self, state: &State, place: Place) -> Result<(), Error> {
-        if is_unused(state, place) {
+    pub(super) async fn await_index(
+        &self,
+        state: &State,
+        kind: AuthorityKind,
+        shard: u64,
+    ) -> Result<(), Error> {
+        if is_unused(state, kind, shard) {
             return Ok(());
         }
         let caught_up = async {
@@ -327,11 +331,13 @@ impl App {
 
     /// What the list of a shard says as of a state, in the order of ordinals. Blocks.
     fn listed(&self, state: &State, place: Place, now: Timestamp) -> Result<Vec<Listed>, Error> {
-        if is_unused(state, place) {
+        if is_unused(state, place.kind, place.shard) {
             return Ok(Vec::new());
         }
         let mut listed = Vec::new();
-        for row in self.live_rows(place.kind, place.shard, now)? {
+        let live = self.live_rows(place.kind, place.shard, now)?;
+        // Authorities of a kind share the ordinals, and each lists its own.
+        for row in live.into_iter().filter(|row| is_of(state, place.authority, row)) {
             let cause = match place.kind {
                 AuthorityKind::Access => listed_access(state, place.authority, &row),
                 AuthorityKind::System => self.listed_system(state, place.authority, &row)?,
@@ -385,6 +391,11 @@ impl App {
     }
 }
 
+/// Did this authority sign it?
+pub(super) fn is_of(state: &State, authority: AuthorityId, row: &CertificateRow) -> bool {
+    state.issuer_named(row.authority, row.issuer).is_some_and(|issuer| issuer.id == authority)
+}
+
 /// The entry of a certificate.
 pub(super) const fn entry(row: &CertificateRow, (at, reason): (Timestamp, ReasonCode)) -> Listed {
     Listed { entry: CrlEntry { serial: row.serial, at: whole(at), reason }, not_after: row.not_after }
@@ -431,12 +442,12 @@ fn last_shard(state: &State, kind: AuthorityKind) -> u64 {
 }
 
 /// Has no ordinal of the shard been taken?
-const fn is_unused(state: &State, place: Place) -> bool {
-    let last = match place.kind {
+const fn is_unused(state: &State, kind: AuthorityKind, shard: u64) -> bool {
+    let last = match kind {
         AuthorityKind::Access => state.last_ordinal,
         AuthorityKind::System => state.last_system_ordinal,
     };
-    shard_ordinals(place.shard).0.0 > last.0
+    shard_ordinals(shard).0.0 > last.0
 }
 
 /// X.509 has no parts of seconds.

@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::issue::{Purpose, TRIES_MAX, is_alive};
 use super::{App, Caller};
-use crate::domain::certificate::{AccessFacts, AuthorityKind, Certificate, Facts, LineageStep};
+use crate::domain::certificate::{AccessFacts, Certificate, Facts, LineageStep};
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event};
 use crate::domain::id::{Digest, LineageId, RequestId, SubjectId, TokenId};
@@ -82,7 +82,7 @@ impl App {
             };
             if let Some(issued) = state.lineages.get(&lineage) {
                 if issued.last.generation == 1 && is_alive(&issued.last, self.clock.now()) {
-                    return self.stored(AuthorityKind::Access, &issued.last).await;
+                    return self.stored(&issued.last).await;
                 }
                 return Err(Error::NotFound("token"));
             }
@@ -154,7 +154,7 @@ impl App {
         key: Digest,
     ) -> Result<Issuance, Error> {
         if last.generation == facts.step.generation + 1 && last.key == key {
-            return self.stored(AuthorityKind::Access, last).await;
+            return self.stored(last).await;
         }
         // The smallest unit is locked: this lineage, not the person and not the entity.
         tracing::warn!(

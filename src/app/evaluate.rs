@@ -80,7 +80,7 @@ impl App {
         if let Some(certificate) = self.verified.get(&hash) {
             return Ok(certificate);
         }
-        let certificate = Arc::new(chain::read(der, &self.profile, &self.bundle)?);
+        let certificate = Arc::new(chain::read(der, &self.profile, &self.known_authorities())?);
         self.verified.put(&certificate);
         Ok(certificate)
     }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::engine::Committed;
 use super::enroll::Issuance;
 use super::error::Error;
-use super::{App, Caller};
+use super::{App, Caller, authorities};
 use crate::ca::lifetime::{TooShort, Ttl, Validity, validity};
 use crate::ca::{Issuer, Order, Prepared, assemble};
 use crate::domain::certificate::{
@@ -82,6 +82,7 @@ pub(super) struct Purpose {
 
 /// A certificate of the access authority that may be issued.
 struct Leaf {
+    issuer: std::sync::Arc<Issuer>,
     facts: Facts,
     limits: Limits,
     ttl: Ttl,
@@ -95,7 +96,8 @@ impl App {
         let state = self.state();
         let (facts, limits) = certifiable(&state, purpose.subject, purpose.step, self.clock.now())?;
         let ttl = Ttl::access(state.settings.ttl_s);
-        let leaf = Leaf { facts: Facts::Access(facts), limits, ttl, cause: purpose.cause };
+        let issuer = self.active(&state, AuthorityKind::Access)?;
+        let leaf = Leaf { issuer, facts: Facts::Access(facts), limits, ttl, cause: purpose.cause };
         self.issue_leaf(leaf, key).await
     }
 
@@ -111,13 +113,26 @@ impl App {
         if let Some(last) = last
             && last.key == key.key().digest()
             && is_alive(&last, self.clock.now())
+            && state.enforcement.is_trusted(&last.issuer)
         {
-            return self.stored(AuthorityKind::Access, &last).await;
+            return self.stored(&last).await;
         }
-        let limits = canary_limits(&state, &canary.gateway)?;
-        let cause = Cause::Register(canary.gateway.clone());
-        let leaf = Leaf { facts: Facts::Canary(canary), limits, ttl: Ttl::access(TTL_MAX_S), cause };
-        self.issue_leaf(leaf, key).await
+        let mut last = Error::Deadline;
+        for _ in 0..TRIES_MAX {
+            let state = self.state();
+            let leaf = Leaf {
+                issuer: self.active(&state, AuthorityKind::Access)?,
+                limits: canary_limits(&state, &canary.gateway)?,
+                ttl: Ttl::access(TTL_MAX_S),
+                cause: Cause::Register(canary.gateway.clone()),
+                facts: Facts::Canary(canary.clone()),
+            };
+            match self.issue_leaf(leaf, key.clone()).await {
+                Err(Error::Conflict(why)) => last = Error::Conflict(why),
+                done => return done,
+            }
+        }
+        Err(last)
     }
 
     /// The key of a request, unless it is blocked: then nothing is issued to it, and nothing that was is handed out again.
@@ -127,7 +142,7 @@ impl App {
         Ok(key)
     }
 
-    fn check_clock(&self) -> Result<(), Error> {
+    pub(super) fn check_clock(&self) -> Result<(), Error> {
         match self.state_fault() {
             // Judged by that clock, a refusal would name a wrong reason.
             Some(StateFault::ClockUntrusted) => {
@@ -158,9 +173,9 @@ impl App {
             names: Vec::new(),
         };
         let order = Order { content, key };
-        let prepared = self.access.prepare(&order, now)?;
-        let intent = intent(AuthorityKind::Access, &order, &prepared, leaf.cause);
-        let (der, committed) = self.sign_and_record(&self.access, intent, prepared).await?;
+        let prepared = leaf.issuer.prepare(&order, now)?;
+        let intent = intent(&leaf.issuer, &order, &prepared, leaf.cause);
+        let (der, committed) = self.sign_and_record(&leaf.issuer, intent, prepared).await?;
         Ok(Issuance { certificate: der, ignored, position: committed.position })
     }
 
@@ -235,14 +250,19 @@ impl App {
         let now = self.clock.now();
         // The same key again: the same certificate, as long as half of its life is left, or no other would live longer.
         let fresh_until = now.plus_ms(i64::from(SYSTEM_TTL_S) * 500);
+        let active = self.active(&state, AuthorityKind::System)?;
+        // And unless its authority has a successor: then the next one is of that.
+        let is_of_active = |issued: &Issued| issued.issuer == active.authority().id();
         let is_last_word = |issued: &Issued| {
-            let next = self.system_validity(now).map(|next| next.not_after);
+            let next = Self::system_validity(&active, now).map(|next| next.not_after);
             is_alive(issued, now) && next.is_ok_and(|not_after| not_after <= issued.not_after)
         };
         if let Some(issued) = last.filter(|issued| {
-            issued.key == key.key().digest() && (issued.not_after > fresh_until || is_last_word(issued))
+            issued.key == key.key().digest()
+                && is_of_active(issued)
+                && (issued.not_after > fresh_until || is_last_word(issued))
         }) {
-            return self.stored(AuthorityKind::System, &issued).await;
+            return self.stored(&issued).await;
         }
         self.issue_system(SystemFacts { kind, principal: principal.clone() }, key, Vec::new()).await
     }
@@ -280,8 +300,8 @@ impl App {
     }
 
     /// From when until when a certificate of the system authority is valid that is issued now.
-    fn system_validity(&self, now: Timestamp) -> Result<Validity, TooShort> {
-        let limits = [(LimitKind::Issuer, self.system.authority().not_after())];
+    fn system_validity(issuer: &Issuer, now: Timestamp) -> Result<Validity, TooShort> {
+        let limits = [(LimitKind::Issuer, issuer.authority().not_after())];
         validity(now, Ttl::system(SYSTEM_TTL_S), &limits, [0; 8])
     }
 
@@ -292,25 +312,27 @@ impl App {
         names: Vec<ServerName>,
     ) -> Result<(Vec<u8>, Position), Error> {
         let now = self.clock.now();
-        let Validity { not_before, not_after } = self.system_validity(now)?;
+        let state = self.state();
+        let issuer = self.active(&state, AuthorityKind::System)?;
+        let Validity { not_before, not_after } = Self::system_validity(&issuer, now)?;
         let content = Content {
             serial: Serial::from_random(self.entropy.bytes16()),
-            ordinal: Ordinal(self.state().last_system_ordinal.0 + 1),
+            ordinal: Ordinal(state.last_system_ordinal.0 + 1),
             not_before,
             not_after,
             facts: Facts::System(facts.clone()),
             names,
         };
         let order = Order { content, key };
-        let prepared = self.system.prepare(&order, now)?;
+        let prepared = issuer.prepare(&order, now)?;
         let cause = Cause::Register(facts.principal.clone());
-        let intent = intent(AuthorityKind::System, &order, &prepared, cause);
-        let (der, committed) = self.sign_and_record(&self.system, intent, prepared).await?;
+        let intent = intent(&issuer, &order, &prepared, cause);
+        let (der, committed) = self.sign_and_record(&issuer, intent, prepared).await?;
         Ok((der, committed.position))
     }
 
     /// A certificate that was issued before, from its two records.
-    pub(super) async fn stored(&self, kind: AuthorityKind, issued: &Issued) -> Result<Issuance, Error> {
+    pub(super) async fn stored(&self, issued: &Issued) -> Result<Issuance, Error> {
         let journal = std::sync::Arc::clone(&self.journal);
         let (intended, completed) = (issued.intended, issued.issued);
         let read = tokio::task::spawn_blocking(move || {
@@ -323,11 +345,10 @@ impl App {
         };
         match (entry(&intent)?.event, entry(&signature)?.event) {
             (Event::IssuanceIntended(intent), Event::CertificateIssued { signature, .. }) => {
-                let issuer = match kind {
-                    AuthorityKind::Access => &self.access,
-                    AuthorityKind::System => &self.system,
-                };
-                let curve = issuer.authority().key().curve();
+                let signed_by =
+                    self.state().issuer_of(&intent).map(|authority| authority.certificate.clone());
+                let signed_by = signed_by.ok_or(Error::NotFound("authority"))?;
+                let curve = authorities::read(&signed_by)?.key().curve();
                 let certificate = assemble(&intent.tbs, curve, &signature);
                 let position = Position { epoch: self.state().position.epoch, seq: completed };
                 Ok(Issuance { certificate, ignored: Vec::new(), position })
@@ -337,9 +358,9 @@ impl App {
     }
 }
 
-fn intent(authority: AuthorityKind, order: &Order, prepared: &Prepared, cause: Cause) -> Intent {
+fn intent(issuer: &Issuer, order: &Order, prepared: &Prepared, cause: Cause) -> Intent {
     Intent {
-        authority,
+        authority: issuer.authority().kind(),
         ordinal: prepared.ordinal(),
         serial: prepared.serial(),
         facts: order.content.facts.clone(),
@@ -348,6 +369,7 @@ fn intent(authority: AuthorityKind, order: &Order, prepared: &Prepared, cause: C
         not_after: prepared.not_after(),
         cause,
         tbs: prepared.tbs().to_vec(),
+        issuer: Some(issuer.authority().id()),
     }
 }
 

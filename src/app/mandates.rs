@@ -1,5 +1,7 @@
 //! Mandates: prepare, submit, approve, withdraw. What is signed is carried out as it was signed.
 
+use std::sync::Arc;
+
 use super::error::Error;
 use super::{App, Caller, Mode};
 use crate::domain::approval::{Approval, Mandate, SignedMandate};
@@ -9,6 +11,7 @@ use crate::domain::event::{Entry, Event};
 use crate::domain::flow::{admit, admit_mandate, mandate_for};
 use crate::domain::id::ProposalId;
 use crate::domain::state::State;
+use crate::faults::kill_point;
 
 /// What became of a mandate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,7 @@ impl App {
     /// # Errors
     /// Why it is neither; and a restriction that the caller could not have signed.
     pub async fn submit(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         signed: SignedMandate,
         mode: Mode,
@@ -50,6 +53,7 @@ impl App {
         if mode == Mode::ValidateOnly {
             // The signatures that are there are checked; none need be, so that a dry run leaves nothing to carry out.
             admit_mandate(&state, &signed, self.clock.now())?;
+            self.check_step(&mandate.command, true).await?;
             let position = state.position;
             return Ok(Submitted { position, boot_ms: 0, durable: false, proposal: None, missing });
         }
@@ -63,6 +67,7 @@ impl App {
             Some((_, position)) => return Err(Error::Repeated(position.seq)),
             None => {}
         }
+        self.check_step(&mandate.command, missing == 0).await?;
         let (event, proposal) = if missing == 0 {
             (Event::Enacted { signed, proposal: None }, None)
         } else {
@@ -77,7 +82,7 @@ impl App {
     /// # Errors
     /// The proposal is gone, the signature does not hold, or something that the mandate rests on changed.
     pub async fn approve(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         id: ProposalId,
         approval: Approval,
@@ -99,6 +104,7 @@ impl App {
         let mandate = signed
             .mandate(&state.settings.trust_domain)
             .map_err(|e| Error::Invalid { field: "mandate", why: e.to_string() })?;
+        self.check_step(&mandate.command, true).await?;
         let event = Event::Enacted { signed, proposal: Some(id) };
         self.carry_out(caller.entry(event), &mandate.command, mode, (None, 0)).await
     }
@@ -166,9 +172,15 @@ impl App {
             return Ok(Submitted { position, boot_ms: 0, durable: false, proposal: None, missing });
         }
         // Only what takes effect may use the reserve; a proposal waits like everything else.
-        let restricts = command.is_restricting() && matches!(entry.event, Event::Enacted { .. });
+        let is_enacted = matches!(entry.event, Event::Enacted { .. });
+        let restricts = command.is_restricting() && is_enacted;
+        kill_point("mandate.before_record");
         let committed =
             if restricts { self.engine.record(entry, true).await? } else { self.record(entry).await? };
+        kill_point("mandate.after_record");
+        if let (Command::PrepareAuthority(new), true) = (command, is_enacted) {
+            self.rotation.note(new.id, committed.boot_ms);
+        }
         if restricts {
             let scope = command.restriction().map_or("NONE", |(scope, _)| scope);
             self.metrics().restricted(command.name(), scope);

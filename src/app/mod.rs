@@ -2,6 +2,7 @@
 //! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
 
 mod admission;
+mod authorities;
 pub mod backup;
 mod crl;
 mod engine;
@@ -16,6 +17,7 @@ mod readings;
 mod reports;
 mod restored;
 mod restrict;
+mod rotation;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -37,18 +39,21 @@ pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
 pub use restrict::{Restriction, Wait};
+pub use rotation::{AuthorityStanding, MadeAuthority};
 pub use trust::{Term, TrustSet};
 pub use trusted_time::TrustedTime;
 pub use upkeep::Upkeep;
 
+use self::authorities::Authorities;
 use self::crl::Crls;
 use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
+use self::rotation::Rotation;
 use self::trust::TrustSets;
-use crate::ca::{Issuer, Signer};
+use crate::ca::{AuthorityKeys, Signer};
 use crate::decisions::DecisionLog;
-use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, PrincipalKind};
+use crate::domain::certificate::{BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
 use crate::domain::decision::{LOGIC_VERSION, StateFault};
 use crate::domain::enforce::Position;
@@ -66,7 +71,7 @@ use crate::journal::merkle::Frontier;
 use crate::journal::snapshot::SnapshotStore;
 use crate::metrics::Metrics;
 use crate::views::CertificateIndex;
-use crate::x509::{Authority, CrlBase, Profile, TrustBundle};
+use crate::x509::{CrlBase, Profile};
 
 pub use crate::x509::CrlNumber;
 
@@ -75,12 +80,14 @@ pub const SERVER_NAME: &str = "server";
 
 /// The keys that a service signs with.
 pub struct Keys {
-    /// Signs certificates of people and workloads.
+    /// Signs certificates of people and workloads: the access authority of genesis.
     pub access: Arc<dyn Signer>,
-    /// Signs certificates of principals.
+    /// Signs certificates of principals: the system authority of genesis.
     pub system: Arc<dyn Signer>,
     /// Signs heads: Ed25519.
     pub log: Arc<dyn Signer>,
+    /// The keys of the authorities that came after.
+    pub authorities: Arc<dyn AuthorityKeys>,
 }
 
 /// What a service is made of.
@@ -110,9 +117,8 @@ pub struct App {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     profile: Profile,
-    bundle: TrustBundle,
-    access: Issuer,
-    system: Issuer,
+    authorities: Authorities,
+    rotation: Rotation,
     ordinals: Ordinals,
     verified: CertificateCache,
     crls: Crls,
@@ -163,28 +169,16 @@ impl App {
             state.settings.trust_domain.parse().map_err(|e| internal("trust domain of genesis", &e))?;
         let arc = state.settings.arc.parse().map_err(|e| internal("arc of genesis", &e))?;
         let profile = Profile::new(trust_domain, arc, Some(crl_base));
-        let issuer = |kind, signer| -> Result<Issuer, Error> {
-            // A revoked authority issues nothing, and the service still starts, to deny what it issued.
-            let of_kind = || state.authorities.values().find(|authority| authority.kind == kind);
-            let authority = state.authority(kind).or_else(of_kind).ok_or(Error::NotFound("authority"))?;
-            let authority =
-                Authority::from_der(&authority.certificate).map_err(|e| internal("authority", &e))?;
-            Issuer::new(authority, profile.clone(), signer).map_err(|e| internal("authority key", &e))
-        };
-        let access = issuer(AuthorityKind::Access, keys.access)?;
-        let system = issuer(AuthorityKind::System, keys.system)?;
+        let authorities = Authorities::new(&keys, &profile, &state)?;
         // Nobody would believe a head that another key signs.
         if !keys.log.public_key().ends_with(&state.settings.log_key) {
             return Err(internal("log key", &"it is not the one that genesis names"));
         }
-        let authorities = state.authorities.values().map(|a| Authority::from_der(&a.certificate));
-        let authorities =
-            authorities.collect::<Result<Vec<_>, _>>().map_err(|e| internal("authority", &e))?;
-        let bundle = TrustBundle::new(authorities).map_err(|e| internal("authorities", &e))?;
         let (boot_ms, boot) = (clock.boot_ms(), BootId::from_parts(clock.now(), entropy.bytes16()));
         let time = TrustedTime::start(clock.now(), boot_ms, state.clock_floor());
         let journal: Arc<dyn Journal> = Arc::new(store.journal);
         let ordinals = Ordinals::after(state.last_ordinal);
+        let rotation = Rotation::since(&state, boot_ms);
         let recovered = Arc::new(state.clone());
         let shared = Arc::new(Shared::new(state, time));
         let heads = Arc::new(Heads {
@@ -216,9 +210,8 @@ impl App {
             clock,
             entropy,
             profile,
-            bundle,
-            access,
-            system,
+            authorities,
+            rotation,
             ordinals,
             verified: CertificateCache::default(),
             certificates: store.certificates,
@@ -289,11 +282,6 @@ impl App {
     /// The certificate profile.
     pub const fn profile(&self) -> &Profile {
         &self.profile
-    }
-
-    /// Every authority.
-    pub const fn bundle(&self) -> &TrustBundle {
-        &self.bundle
     }
 
     /// The time, as this service sees it.

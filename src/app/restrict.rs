@@ -1,5 +1,7 @@
 //! Revoke, suspend and stop, and wait until that is enforced everywhere.
 
+use std::sync::Arc;
+
 use super::error::Error;
 use super::{App, Caller, Mode};
 use crate::domain::approval::SignedMandate;
@@ -37,7 +39,7 @@ impl App {
     /// # Errors
     /// The mandate is not a restriction, is not signed, or names something that is not on record.
     pub async fn restrict(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         signed: SignedMandate,
         wait: Wait,

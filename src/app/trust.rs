@@ -1,9 +1,10 @@
-//! Trust sets that are pushed, for consumers who know nothing but X.509: the access authority and one list of everything
-//! that it has revoked, with no distribution point (RFC 5280 section 6.3.3), so that no change of block touches it.
+//! Trust sets that are pushed, for consumers who know nothing but X.509: every trusted access authority, and for each one
+//! list of everything that it has revoked, with no distribution point (RFC 5280 section 6.3.3), so that no change of block
+//! touches it. An authority that is stopped is left out.
 //!
 //! A set is signed once and shared by all who are sent it. A *leased* one ends when a lease granted at its signature has
 //! run out, so that its consumer is closed without this service; it is signed anew at half of its life. What does not fit
-//! one list, and what is refused whole, is a *closed* set: its list has ended, so nobody gets in. It is not an empty
+//! the lists, and what is refused whole, is a *closed* set: its lists have ended, so nobody gets in. It is not an empty
 //! bundle, because Envoy verifies nothing at all without an authority.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::App;
-use super::crl::{Listed, blocking, entry, listed_access, whole};
+use super::crl::{Listed, blocking, entry, is_of, listed_access, whole};
 use super::error::Error;
 use crate::ca::crl::ENTRIES_MAX;
 use crate::ca::{ListOrder, backdated};
@@ -43,11 +44,11 @@ pub struct TrustSet {
     pub bundle: Bytes,
     /// Their lists (PEM).
     pub crl: Bytes,
-    /// The number of the list, no other list's: what the set is told from others by.
+    /// The number of the last of the lists, no other list's: what the set is told from others by.
     pub number: CrlNumber,
     /// It says what the record says up to here.
     pub as_of: Seq,
-    /// How many certificates it lists.
+    /// How many certificates its lists name.
     pub entries: usize,
     /// Until when it may be used, in whole seconds; a closed set: never.
     pub next_update: Timestamp,
@@ -79,7 +80,15 @@ struct Kept {
 }
 
 /// What a set says; none: it is closed.
-type Content = Option<Arc<Vec<Listed>>>;
+type Content = Option<Arc<Vec<Part>>>;
+
+/// What a set says of one authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    authority: AuthorityId,
+    /// Its certificates that are refused, in the order of ordinals.
+    listed: Vec<Listed>,
+}
 
 #[derive(Default)]
 struct Maker {
@@ -156,9 +165,9 @@ impl App {
         {
             return Ok(set);
         }
-        let (app, as_of, listed) = (Arc::clone(self), Arc::clone(&state), content.clone());
+        let (app, as_of, parts) = (Arc::clone(self), Arc::clone(&state), content.clone());
         let (set, signed_at) =
-            blocking(move || app.sign_set((term, canary), &as_of, listed.as_deref())).await?;
+            blocking(move || app.sign_set((term, canary), &as_of, parts.as_deref())).await?;
         // It took a while: the clock it was signed by may not be believed any more.
         self.vouch_for(term, &self.state())?;
         if canary.is_none() {
@@ -186,22 +195,22 @@ impl App {
         }
     }
 
-    /// What a set says as of a state, in the order of ordinals. What was found is found again until something else is
+    /// What a set says as of a state. What was found is found again until something else is
     /// refused, less what has expired: no certificate is issued that is refused already.
     async fn found(self: &Arc<Self>, maker: &mut Maker, state: &Arc<State>) -> Result<Content, Error> {
         let now = self.clock.now();
         if let Some((found_by, content)) = &mut maker.found
             && refuses_the_same(found_by, &state.enforcement)
-            && let Some(listed) = content
+            && let Some(parts) = content
         {
-            if listed.iter().any(|listed| !self.crls.is_live(listed.not_after, now)) {
-                Arc::make_mut(listed).retain(|listed| self.crls.is_live(listed.not_after, now));
+            let is_live = |listed: &Listed| self.crls.is_live(listed.not_after, now);
+            if parts.iter().flat_map(|part| &part.listed).any(|listed| !is_live(listed)) {
+                Arc::make_mut(parts).iter_mut().for_each(|part| part.listed.retain(is_live));
             }
             return Ok(content.clone());
         }
-        let authority = self.access.authority().id();
-        let is_barred = is_barred(state, authority);
-        let content = if is_barred { None } else { self.searched(maker, state, authority, now).await? };
+        let is_barred = open_authorities(state).next().is_none();
+        let content = if is_barred { None } else { self.searched(maker, state, now).await? };
         let was_closed = maker.found.as_ref().is_some_and(|(_, content)| content.is_none());
         if content.is_none() && !was_closed {
             match is_barred {
@@ -219,29 +228,24 @@ impl App {
         self: &Arc<Self>,
         maker: &mut Maker,
         state: &Arc<State>,
-        authority: AuthorityId,
         now: Timestamp,
     ) -> Result<Content, Error> {
         self.await_access_index(state).await?;
         let (app, as_of, from) = (Arc::clone(self), Arc::clone(state), maker.first_live);
-        let (listed, first_live) = blocking(move || app.search(&as_of, authority, from, now)).await?;
+        let (parts, first_live) = blocking(move || app.search(&as_of, from, now)).await?;
         maker.first_live = first_live;
-        Ok(listed.map(Arc::new))
+        Ok(parts.map(Arc::new))
     }
 
     /// Every certificate that is refused, none when there are too many; and the first shard where one has not expired.
     /// Blocks.
-    fn search(
-        &self,
-        state: &State,
-        authority: AuthorityId,
-        from: u64,
-        now: Timestamp,
-    ) -> Result<(Option<Vec<Listed>>, u64), Error> {
+    fn search(&self, state: &State, from: u64, now: Timestamp) -> Result<(Option<Vec<Part>>, u64), Error> {
         let last = state.last_ordinal.0 / BLOCK_LEN;
-        let (mut listed, mut first_live) = (Vec::new(), from);
+        let none = |authority| Part { authority, listed: Vec::new() };
+        let mut parts: Vec<Part> = open_authorities(state).map(none).collect();
+        let (mut count, mut first_live) = (0, from);
         if state.last_ordinal == Ordinal::default() {
-            return Ok((Some(listed), first_live));
+            return Ok((Some(parts), first_live));
         }
         for shard in from..=last {
             let rows = self.live_rows(AuthorityKind::Access, shard, now)?;
@@ -249,14 +253,19 @@ impl App {
             if rows.is_empty() && shard == first_live && shard + 1 < last {
                 first_live += 1;
             }
-            let refused =
-                rows.iter().filter_map(|row| Some(entry(row, listed_access(state, authority, row)?)));
-            listed.extend(refused);
-            if listed.len() > LISTED_MAX {
+            for part in &mut parts {
+                let own = rows.iter().filter(|row| is_of(state, part.authority, row));
+                let refused =
+                    own.filter_map(|row| Some(entry(row, listed_access(state, part.authority, row)?)));
+                let before = part.listed.len();
+                part.listed.extend(refused);
+                count += part.listed.len() - before;
+            }
+            if count > LISTED_MAX {
                 return Ok((None, first_live));
             }
         }
-        Ok((Some(listed), first_live))
+        Ok((Some(parts), first_live))
     }
 
     /// Signs a set, and says when by the wall clock. Blocks.
@@ -264,7 +273,7 @@ impl App {
         &self,
         (term, canary): (Term, Option<Serial>),
         state: &State,
-        listed: Option<&Vec<Listed>>,
+        parts: Option<&Vec<Part>>,
     ) -> Result<(TrustSet, Timestamp), Error> {
         // Both clocks are read before the key is asked: what it takes only shortens the lease.
         let (now, boot_ms) = (self.clock.now(), self.clock.boot_ms());
@@ -276,33 +285,49 @@ impl App {
         let until = until.ok_or_else(|| {
             Error::WrongState(format!("a lease of {lease_ms} ms is too short for a list in whole seconds"))
         })?;
-        let authority = self.access.authority();
-        let mut entries: Vec<CrlEntry> = listed.into_iter().flatten().map(|listed| listed.entry).collect();
-        let (this_update, next_update) = match listed {
-            Some(_) => (backdated(now), until),
-            // It ended when the authority began: also by a clock that is slow.
-            None => (authority.not_before(), authority.not_before().plus_ms(1_000)),
-        };
-        if listed.is_some() {
-            let at = backdated(now);
-            entries.extend(canary.map(|serial| CrlEntry { serial, at, reason: ReasonCode::Unspecified }));
-        }
-        let count = entries.len();
-        let number = self.crls.numbers.number(state, now)?;
-        let order = ListOrder { address: None, number, this_update, next_update, entries };
-        let signed = self.access.sign_list(order)?;
         let half_ms = until.millis().saturating_sub(now.millis()) / 2;
-        let set = TrustSet {
-            bundle: certificate_pem(authority.der()).into(),
-            crl: crl_pem(&signed.der).into(),
-            number,
+        let mut set = TrustSet {
+            bundle: Bytes::new(),
+            crl: Bytes::new(),
+            number: self.crls.numbers.number(state, now)?,
             as_of: state.position.seq,
-            entries: count,
-            next_update,
+            entries: 0,
+            next_update: until,
             signed_boot_ms: boot_ms,
             renew_boot_ms: boot_ms.saturating_add(u64::try_from(half_ms).unwrap_or_default()),
-            is_closed: listed.is_none(),
+            is_closed: parts.is_none(),
         };
+        let active = || state.authority(AuthorityKind::Access).map(|authority| authority.id);
+        let canary = canary.and_then(|serial| Some((serial, canary_issuer(state, serial).or_else(active)?)));
+        let (mut bundle, mut lists) = (String::new(), String::new());
+        let closed = closed_parts(state);
+        for part in parts.unwrap_or(&closed) {
+            let issuer = match (self.signer_of(part.authority), parts) {
+                (Ok(issuer), _) => issuer,
+                // Whoever shows its certificates is refused without it, too.
+                (Err(_), None) => continue,
+                (Err(error), Some(_)) => return Err(error),
+            };
+            let mut entries: Vec<CrlEntry> = part.listed.iter().map(|listed| listed.entry).collect();
+            let own = canary.filter(|(_, issuer)| parts.is_some() && *issuer == part.authority);
+            let at = backdated(now);
+            entries.extend(own.map(|(serial, _)| CrlEntry { serial, at, reason: ReasonCode::Unspecified }));
+            set.entries += entries.len();
+            set.number = self.crls.numbers.number(state, now)?;
+            let (this_update, next_update) = match parts {
+                Some(_) => (at, until),
+                // It ended when the authority began: also by a clock that is slow.
+                None => {
+                    let begin = issuer.authority().not_before();
+                    (begin, begin.plus_ms(1_000))
+                }
+            };
+            set.next_update = set.next_update.min(next_update);
+            let order = ListOrder { address: None, number: set.number, this_update, next_update, entries };
+            lists.push_str(&crl_pem(&issuer.sign_list(order)?.der));
+            bundle.push_str(&certificate_pem(issuer.authority().der()));
+        }
+        (set.bundle, set.crl) = (bundle.into(), lists.into());
         Ok((set, now))
     }
 }
@@ -324,12 +349,14 @@ fn refuses_the_same(a: &EnforcementSet, b: &EnforcementSet) -> bool {
         lease_ms: _,
         determinations,
         keys,
+        authorities,
     } = a;
     let of_certificates = |scope: &&StopScope| !matches!(scope, StopScope::Model(_));
     entities.ptr_eq(&b.entities)
         && subjects.ptr_eq(&b.subjects)
         && locked.ptr_eq(&b.locked)
         && issuers.ptr_eq(&b.issuers)
+        && authorities.ptr_eq(&b.authorities)
         && suspended.ptr_eq(&b.suspended)
         && determinations.ptr_eq(&b.determinations)
         && keys.ptr_eq(&b.keys)
@@ -337,9 +364,28 @@ fn refuses_the_same(a: &EnforcementSet, b: &EnforcementSet) -> bool {
         && stops.iter().filter(of_certificates).eq(b.stops.iter().filter(of_certificates))
 }
 
-/// Is every certificate of the authority refused, whatever it says?
-fn is_barred(state: &State, authority: AuthorityId) -> bool {
+/// The authorities that are in a set: those of which not everything is refused, whatever it says.
+fn open_authorities(state: &State) -> impl Iterator<Item = AuthorityId> {
     let set = &state.enforcement;
-    let stopped = |scope| set.stops.contains(&scope);
-    set.issuers.contains(&authority) || stopped(StopScope::All) || stopped(StopScope::Issuer(authority))
+    let trusted = set.trusted(AuthorityKind::Access).map(|card| card.id);
+    let is_stopped =
+        |authority| set.stops.contains(&StopScope::All) || set.stops.contains(&StopScope::Issuer(authority));
+    trusted.filter(move |authority| !is_stopped(*authority))
+}
+
+/// What a closed set names: an authority is needed, for Envoy verifies nothing at all without one.
+fn closed_parts(state: &State) -> Vec<Part> {
+    let set = &state.enforcement;
+    let none = |authority| Part { authority, listed: Vec::new() };
+    let trusted: Vec<_> = set.trusted(AuthorityKind::Access).map(|card| none(card.id)).collect();
+    if !trusted.is_empty() {
+        return trusted;
+    }
+    let of_kind = set.authorities.values().filter(|card| card.kind == AuthorityKind::Access);
+    of_kind.map(|card| none(card.id)).collect()
+}
+
+/// Which authority signed a canary.
+fn canary_issuer(state: &State, serial: Serial) -> Option<AuthorityId> {
+    state.canaries.values().find(|canary| canary.serial == serial).map(|canary| canary.issued.issuer)
 }

@@ -7,6 +7,7 @@
 
 pub mod bootstrap;
 pub mod crl;
+pub mod keys;
 pub mod lifetime;
 pub mod signer;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use crl::{ListFault, ListOrder, SignedList, backdated};
+pub use keys::{AuthorityKeys, KeyFolder};
 pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer, read_key_file};
 
 use crate::domain::certificate::Facts;

@@ -5,6 +5,7 @@
 
 mod agent;
 mod audit;
+mod authority;
 mod backup;
 mod certificate;
 mod dev;
@@ -130,6 +131,9 @@ enum Verb {
     /// Gateways in front of models.
     #[command(subcommand)]
     Gateway(principal::GatewayVerb),
+    /// Certification authorities: rotate, roll back, revoke.
+    #[command(subcommand)]
+    Authority(authority::Verb),
     /// The record, from the server.
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -237,6 +241,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Proposal(verb) => proposal::run(verb, context).await,
         Verb::Principal(verb) => principal::run(verb, context).await,
         Verb::Gateway(verb) => principal::gateway(verb, context).await,
+        Verb::Authority(verb) => authority::run(verb, context).await,
         Verb::Audit(verb) => audit::run(&verb, context).await,
         Verb::Restore(verb) => restore::run(verb, context).await,
         Verb::Backup(arguments) => backup::run(&arguments, context).await,
@@ -314,10 +319,15 @@ mod tests {
             "principal remove",
             "proposal withdraw",
             "clock accept",
+            "authority prepare",
+            "authority activate",
+            "authority rollback",
+            "authority retire",
+            "authority revoke",
         ] {
             assert!(commit.contains(&format!("countersign {verb}")), "{verb}");
         }
-        for verb in ["stop engage", "entity suspend", "person suspend", "cert hold"] {
+        for verb in ["stop engage", "entity suspend", "person suspend", "cert hold", "authority taint"] {
             assert!(dry_run.contains(&format!("countersign {verb}")), "{verb}");
         }
         assert!(commit.iter().all(|verb| !dry_run.contains(verb)));

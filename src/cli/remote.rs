@@ -13,19 +13,23 @@ use tonic::transport::{Channel, Uri};
 use tonic::{Code, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 
+use super::files::Access;
 use super::head::Memory;
 use super::identity::{CERTIFICATE, Identity, KEY, SYSTEM_BUNDLE};
 use super::{Failure, files};
 use crate::client::{self, ConnectCause, Target, TransportFault};
+use crate::domain::certificate::AuthorityKind;
 use crate::domain::id::RequestId;
 use crate::env::{Clock, Entropy as _, SystemClock, SystemEntropy};
 use crate::pb;
 use crate::pb::attestation_service_client::AttestationServiceClient;
 use crate::pb::audit_service_client::AuditServiceClient;
+use crate::pb::authority_service_client::AuthorityServiceClient;
 use crate::pb::enforcement_service_client::EnforcementServiceClient;
 use crate::pb::mandate_service_client::MandateServiceClient;
 use crate::pb::provisioning_service_client::ProvisioningServiceClient;
 use crate::pb::revocation_service_client::RevocationServiceClient;
+use crate::x509::TrustBundle;
 
 /// How long an answer may take: issuance waits up to 15 s for ordinals.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -84,6 +88,7 @@ impl Connection {
             let request = pb::GetHeadRequest { remembered: memory.last_bytes().into() };
             let head = answer(remote.audit().get_head(request)).await?;
             memory.check(&head.signed_head, &head.lost_history)?;
+            remote.learn(&identity.path(SYSTEM_BUNDLE)).await?;
         }
         Ok(remote)
     }
@@ -134,12 +139,31 @@ impl Remote {
         }
     }
 
+    /// Takes over the system authorities that the server trusts, so that a rotation shuts nobody out. Only from a server
+    /// whose head was verified.
+    async fn learn(&self, path: &Path) -> Result<(), Failure> {
+        let pem = answer(self.attestation().get_trust_bundle(pb::GetTrustBundleRequest {})).await?.system_pem;
+        let trusted = TrustBundle::from_pem(&pem)?;
+        let known = TrustBundle::from_pem(&files::read_text(path)?)?;
+        let known = known.authorities().iter().filter(|a| a.kind() == AuthorityKind::System);
+        if known.eq(trusted.authorities()) {
+            return Ok(());
+        }
+        files::write(path, pem.as_bytes(), Access::Public)?;
+        eprintln!("the system authorities changed: {} was brought up to date", path.display());
+        Ok(())
+    }
+
     pub(super) fn attestation(&self) -> AttestationServiceClient<Channel> {
         AttestationServiceClient::new(self.channel.clone())
     }
 
     pub(super) fn audit(&self) -> AuditServiceClient<Channel> {
         AuditServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn authorities(&self) -> AuthorityServiceClient<Channel> {
+        AuthorityServiceClient::new(self.channel.clone())
     }
 
     pub(super) fn enforcement(&self) -> EnforcementServiceClient<Channel> {

@@ -63,16 +63,6 @@ pub(super) enum RevokeVerb {
         #[command(flatten)]
         how: How,
     },
-    /// Every certificate of an access authority.
-    #[command(
-        after_help = "Example:\n  countersign revoke issuer aut_01J... --reason CA_COMPROMISE --wait --commit"
-    )]
-    Issuer {
-        /// The authority.
-        authority: AuthorityId,
-        #[command(flatten)]
-        how: How,
-    },
     /// Every certificate issued so far that states a determination, or one revision of its annex.
     #[command(after_help = "Examples:\n  \
                             countersign revoke determination 2026-06-26-lift --reason DETERMINATION_CHANGED --wait --commit\n  \
@@ -118,7 +108,6 @@ pub(super) async fn revoke(verb: RevokeVerb, context: &Context<'_>) -> Result<Ou
         RevokeVerb::Person { person, how } => (RevocationScope::Person(person), how),
         RevokeVerb::Subject { subject, how } => (RevocationScope::Subject(subject), how),
         RevokeVerb::Lineage { lineage, how } => (RevocationScope::Lineage(lineage), how),
-        RevokeVerb::Issuer { authority, how } => (RevocationScope::Issuer(authority), how),
         RevokeVerb::Determination { determination, annex_revision: None, how } => {
             (RevocationScope::Determination(determination), how)
         }

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 
 use super::Failure;
 use crate::domain::approval::Mandate;
+use crate::domain::authority::NewAuthority;
 use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::grant::Grant;
@@ -96,7 +97,31 @@ fn command(command: &Command) -> Vec<String> {
             vec![format!("Unblock the public key {key}; what was issued to it stays revoked")]
         }
         Command::AcceptClock(at) => vec![format!("Accept that the server's clock is right: it is {at}")],
+        Command::PrepareAuthority(new) => prepared(new),
+        Command::ActivateAuthority(id) => {
+            vec![format!("Issue from the authority {id}; the one that was active retires")]
+        }
+        Command::TaintAuthority { authority: id, reason } => {
+            vec![format!(
+                "Issue nothing more from the authority {id}, and all that it issued anew ({reason})"
+            )]
+        }
+        Command::RollbackAuthority(id) => vec![format!("Undo the last step of a rotation to {id}")],
+        Command::RetireAuthority(id) => vec![format!("Trust the authority {id} no more")],
+        Command::RevokeAuthority { authority: id, reason } => {
+            vec![format!(
+                "Revoke the authority {id} with all that it issued ({reason}); this cannot be undone"
+            )]
+        }
     }
+}
+
+fn prepared(new: &NewAuthority) -> Vec<String> {
+    vec![
+        format!("Trust the {} authority {}, which will issue later", new.kind, new.id),
+        format!("  until       {}", new.not_after),
+        format!("  sha-256     {}", Digest::of(&new.certificate)),
+    ]
 }
 
 fn policy(parts: &BundleParts) -> Vec<String> {

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
-use super::cache::Cache;
 use super::index::Index;
 use super::keep::{self, SnapshotFile};
 use super::link::{Keeper, TICK_MS};
@@ -21,6 +20,7 @@ use super::renew::Renewal;
 use super::replica::{Replica, ReplicaConfig};
 use super::reports::{Queue, Reporter, Reports};
 use super::transport::{Identity, Target, TransportFault};
+use super::trust::Trust;
 use crate::domain::certificate::{Certificate, Facts};
 use crate::domain::decision::{
     Access, CredentialFault, Decision, Denial, Gate as GateNumber, Legal, LegalReason, Rule, StateFault,
@@ -32,7 +32,7 @@ use crate::domain::head::PUBLIC_KEY_LEN;
 use crate::domain::id::{BootId, Digest, EntityId, Ordinal, SubjectId};
 use crate::domain::time::{Now, Timestamp};
 use crate::env::{Clock, Entropy};
-use crate::x509::{CertificateFault, Profile, TrustBundle, chain};
+use crate::x509::{CertificateFault, Profile, chain};
 
 /// Entities that may wait to be asked for. When it is full the next decision about an entity asks again.
 const WANTS_WAITING_MAX: usize = 1_024;
@@ -75,13 +75,6 @@ pub struct GateOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the gate has no lease yet: {0}")]
 pub struct NotReady(pub String);
-
-/// The authorities that are trusted now, and certificates that were verified under them.
-pub(super) struct Trust {
-    pub(super) digest: Digest,
-    pub(super) bundle: TrustBundle,
-    pub(super) cache: Cache,
-}
 
 pub(super) struct Shared {
     pub(super) published: Arc<Published>,

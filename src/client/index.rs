@@ -68,13 +68,15 @@ impl Touched {
                 subjects.iter().for_each(|subject| self.add(Key::Subject(*subject)));
             }
             Event::EntityCut { entity, cutoff: _ } => self.add(Key::Entity(*entity)),
-            Event::IssuerRevoked(authority) => self.add(Key::Issuer(*authority)),
             // Rare, and of half of all certificates; or of a key, by which nothing is indexed.
             Event::Stopped(StopScope::All)
             | Event::DeterminationCut { .. }
             | Event::RangeRevoked(_)
             | Event::KeyBlocked(_) => {
                 *self = Self::All;
+            }
+            Event::IssuerRevoked(authority) | Event::AuthorityDropped(authority) => {
+                self.add(Key::Issuer(*authority));
             }
             Event::Stopped(StopScope::Model(_)) | Event::PolicyAdopted(_) => self.add(Key::Asked),
             Event::Stopped(StopScope::Entity(entity))
@@ -87,7 +89,8 @@ impl Touched {
             | Event::Unsuspended(_)
             | Event::HoldReleased(_)
             | Event::KeyUnblocked { .. }
-            | Event::CeilingRaised(_) => {}
+            | Event::CeilingRaised(_)
+            | Event::AuthorityListed(_) => {}
         }
     }
 }

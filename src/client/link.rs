@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use imbl::OrdMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -13,28 +14,25 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
-use super::cache::Cache;
-use super::gate::{GateConfig, GateOptions, Shared, Trust, told_to_stop};
+use super::gate::{GateConfig, GateOptions, Shared, told_to_stop};
 use super::give_back::give_back;
 use super::keep::Saver;
 use super::renew::Renewer;
 use super::replica::{Refusal, Replica, Taken};
 use super::transport::{Identity, channel};
+use super::trust::{self, Trust};
+use crate::domain::authority::AuthorityCard;
 use crate::domain::enforce::Contradiction;
 use crate::domain::enforce::message::{FromGateway, MESSAGE_LEN_MAX, NackCode, Strength, ToGateway};
-use crate::domain::id::{EntityId, Seq};
+use crate::domain::id::{AuthorityId, EntityId, Seq};
 use crate::domain::time::Timestamp;
 use crate::pb;
-use crate::pb::attestation_service_client::AttestationServiceClient;
 use crate::pb::enforcement_service_client::EnforcementServiceClient;
-use crate::x509::TrustBundle;
 
 /// How often the lease, the clock and the Ping are looked at: the shortest ping interval.
 pub(super) const TICK_MS: u64 = 100;
 /// How long one call may take before the connection counts as lost.
 const CALL_TIMEOUT_MS: u64 = 5_000;
-/// How often the trusted authorities are fetched again.
-const TRUST_REFRESH_MS: u64 = 60_000;
 /// The first pause after a lost connection, and the longest: it doubles, and half of it is random.
 const PAUSE_MIN_MS: u64 = 250;
 const PAUSE_MAX_MS: u64 = 10_000;
@@ -47,7 +45,6 @@ const FAREWELL_MS: u64 = 1_000;
 
 /// What is done beside the stream.
 enum Chore {
-    Trust(Result<TrustBundle, String>),
     Renewal(Result<Identity, String>),
     GaveBack(Result<u64, String>),
 }
@@ -75,6 +72,8 @@ pub(super) struct Keeper {
     closed_since_ms: Option<u64>,
     saver: Option<Saver>,
     renewer: Option<Renewer>,
+    /// The authorities that are trusted now, as the view has them.
+    learnt: Option<OrdMap<AuthorityId, Arc<AuthorityCard>>>,
 }
 
 impl Keeper {
@@ -89,8 +88,20 @@ impl Keeper {
         let renewer = options.renewal.and_then(|renewal| Renewer::new(renewal, own, &config.entropy));
         let saver = options.snapshot.map(Saver::new);
         let (withheld, closed_since_ms) = (None, None);
-        let keeper =
-            Self { config, replica, shared, wants, stopped, withheld, closed_since_ms, saver, renewer };
+        let mut keeper = Self {
+            config,
+            replica,
+            shared,
+            wants,
+            stopped,
+            withheld,
+            closed_since_ms,
+            saver,
+            renewer,
+            learnt: None,
+        };
+        // Of a view that was kept; one with authorities that are none is refused when the server confirms it.
+        drop(keeper.learn());
         keeper.note_end();
         keeper
     }
@@ -213,10 +224,6 @@ impl Keeper {
             Ok(connected) => connected,
             Err(fault) => return ended(fault.to_string()),
         };
-        match self.with_ticks(fetch_trust(connected.clone())).await? {
-            Ok(bundle) => self.trust(bundle),
-            Err(why) => return ended(why),
-        }
         self.shared.channel.store(Some(Arc::new(connected.clone())));
         self.withheld = None;
         let (up, waiting) = mpsc::channel(UP_MAX);
@@ -250,8 +257,6 @@ impl Keeper {
         let mut ended = Ended::default();
         let mut stopped = self.stopped.clone();
         let mut ticks = ticks();
-        let mut refresh = interval(Duration::from_millis(TRUST_REFRESH_MS));
-        refresh.reset();
         let mut chores = JoinSet::new();
         loop {
             let (mut send, mut refused) = (Vec::new(), None);
@@ -276,10 +281,6 @@ impl Keeper {
                     self.renew(&connected, &mut chores);
                 }
                 () = self.shared.index.closed.notified() => send.extend(self.released()),
-                _ = refresh.tick() => {
-                    let fetched = fetch_trust(connected.clone());
-                    chores.spawn(async move { Chore::Trust(fetched.await) });
-                }
                 Some(chore) = chores.join_next() => ended.is_renewed = self.did(chore),
             }
             if let Some(refusal) = refused {
@@ -327,6 +328,10 @@ impl Keeper {
             Ok(message) => self.replica.take(message, boot_ms, now),
             Err(error) => Err(self.replica.refuse(NackCode::Undecodable, error.to_string())),
         };
+        let taken = match (taken, self.learn()) {
+            (Ok(_), Err(why)) => Err(self.replica.refuse(NackCode::Undecodable, why)),
+            (taken, _) => taken,
+        };
         if let (Ok(taken), Some(view)) = (&taken, self.replica.view()) {
             self.shared.close_denied(view, &taken.touched);
             if let Some(saver) = self.saver.as_mut().filter(|saver| taken.has_lease && saver.is_due(boot_ms))
@@ -341,6 +346,9 @@ impl Keeper {
     /// Asks for a new certificate when it is time.
     fn renew(&mut self, connected: &Channel, chores: &mut JoinSet<Chore>) {
         let (boot_ms, now) = (self.shared.clock.boot_ms(), self.shared.clock.now());
+        if let (Some(renewer), Some(learnt)) = (&mut self.renewer, &self.learnt) {
+            renewer.look_at(learnt, now, &self.config.entropy);
+        }
         let Some(renewer) = self.renewer.as_mut().filter(|renewer| renewer.is_due(boot_ms, now)) else {
             return;
         };
@@ -353,8 +361,6 @@ impl Keeper {
     fn did(&mut self, chore: Result<Chore, JoinError>) -> bool {
         let Self { config, renewer, .. } = self;
         match chore {
-            Ok(Chore::Trust(Ok(bundle))) => self.trust(bundle),
-            Ok(Chore::Trust(Err(why))) => tracing::warn!(why, "the authorities could not be fetched again"),
             Ok(Chore::Renewal(Ok(identity))) => {
                 config.identity = identity;
                 if let Some(renewer) = renewer {
@@ -386,12 +392,24 @@ impl Keeper {
         false
     }
 
-    fn trust(&self, bundle: TrustBundle) {
-        let digest = bundle.digest();
-        if self.shared.trust.load().as_ref().is_some_and(|trust| trust.digest == digest) {
-            return;
+    /// Trusts whom the view trusts. Before anything is acknowledged: an acknowledgement covers this too.
+    fn learn(&mut self) -> Result<(), String> {
+        let Some(set) = self.replica.view().map(|view| Arc::clone(&view.enforcement)) else { return Ok(()) };
+        if self.learnt.as_ref().is_some_and(|learnt| learnt.ptr_eq(&set.authorities)) {
+            return Ok(());
         }
-        self.shared.trust.store(Some(Arc::new(Trust { digest, bundle, cache: Cache::default() })));
+        let trust = Trust::of(&set)?;
+        let system_pem = trust::system_pem(&set)?;
+        let digest = |trust: Option<&Trust>| trust.map(|trust| trust.digest);
+        // What was verified stays verified while the authorities are the same.
+        if digest(self.shared.trust.load().as_deref()) != digest(trust.as_ref()) {
+            self.shared.trust.store(trust.map(Arc::new));
+        }
+        if let Some(pem) = system_pem {
+            self.config.target.system_bundle_pem = pem;
+        }
+        self.learnt = Some(set.authorities.clone());
+        Ok(())
     }
 }
 
@@ -409,13 +427,4 @@ fn ticks() -> tokio::time::Interval {
     let mut ticks = interval(Duration::from_millis(TICK_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-async fn fetch_trust(channel: Channel) -> Result<TrustBundle, String> {
-    let mut client = AttestationServiceClient::new(channel);
-    let call = client.get_trust_bundle(pb::GetTrustBundleRequest {});
-    let answer = timeout(Duration::from_millis(CALL_TIMEOUT_MS), call).await;
-    let answer = answer.map_err(|_| "the authorities did not arrive in time".to_owned())?;
-    let answer = answer.map_err(|status| status.to_string())?.into_inner();
-    TrustBundle::from_pem(&answer.access_pem).map_err(|fault| fault.to_string())
 }

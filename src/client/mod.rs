@@ -63,6 +63,7 @@ mod reports;
 mod tests;
 mod tls;
 pub mod transport;
+mod trust;
 
 pub use ask::{Answer, DecidedBy};
 pub use connections::{Barred, Connection, Connections};

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdMap;
 use tonic::transport::Channel;
 
 use super::keep::replace;
 use super::transport::Identity;
+use crate::domain::authority::AuthorityCard;
+use crate::domain::id::AuthorityId;
 use crate::domain::time::Timestamp;
 use crate::env::{Clock, Entropy};
 use crate::pb;
@@ -21,6 +24,8 @@ use crate::x509::{ClientKey, Profile, parse};
 /// registered together do not come together.
 const AGE: (i64, i64) = (7, 10);
 const JITTER: i64 = 20;
+/// Over how long renewals are spread when the authority is to be replaced: all of its gateways learn that at once.
+const REPLACED_MS: u64 = 60_000;
 /// The first pause after a failure, and the longest: it doubles, and half of it is random.
 const PAUSE_MIN_MS: u64 = 60_000;
 const PAUSE_MAX_MS: u64 = 3_600_000;
@@ -60,6 +65,9 @@ pub(super) struct Renewer {
     renewal: Renewal,
     not_after: Timestamp,
     due: Timestamp,
+    issuer: AuthorityId,
+    /// The authority is to be replaced, which moved the time.
+    is_moved: bool,
     /// Not before, on the boot clock.
     again_ms: u64,
     pause_ms: u64,
@@ -73,12 +81,29 @@ impl Renewer {
         (identity, profile): (&Identity, &Profile),
         entropy: &Arc<dyn Entropy>,
     ) -> Option<Self> {
-        let (not_after, due) = times(identity, profile, entropy)?;
-        Some(Self { renewal, not_after, due, again_ms: 0, pause_ms: PAUSE_MIN_MS })
+        let (not_after, due, issuer) = times(identity, profile, entropy)?;
+        let (again_ms, pause_ms) = (0, PAUSE_MIN_MS);
+        Some(Self { renewal, not_after, due, issuer, is_moved: false, again_ms, pause_ms })
     }
 
     pub(super) const fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+
+    /// Looks where the authority of the certificate stands: when it retires, or is known to be bad, another is asked for
+    /// within a minute.
+    pub(super) fn look_at(
+        &mut self,
+        authorities: &OrdMap<AuthorityId, Arc<AuthorityCard>>,
+        now: Timestamp,
+        entropy: &Arc<dyn Entropy>,
+    ) {
+        let is_replaced = authorities.get(&self.issuer).is_some_and(|card| card.state.is_to_be_replaced());
+        if is_replaced && !self.is_moved {
+            self.is_moved = true;
+            let jitter_ms = i64::try_from(random_below(REPLACED_MS, entropy)).unwrap_or(0);
+            self.due = self.due.min(now.plus_ms(jitter_ms));
+        }
     }
 
     /// Is it time to ask for another?
@@ -119,8 +144,8 @@ impl Renewer {
 
     /// There is a new one: its age counts from now on.
     pub(super) fn renewed(&mut self, identity: &Identity, profile: &Profile, entropy: &Arc<dyn Entropy>) {
-        if let Some((not_after, due)) = times(identity, profile, entropy) {
-            (self.not_after, self.due) = (not_after, due);
+        if let Some((not_after, due, issuer)) = times(identity, profile, entropy) {
+            (self.not_after, self.due, self.issuer, self.is_moved) = (not_after, due, issuer, false);
         }
         (self.again_ms, self.pause_ms) = (0, PAUSE_MIN_MS);
     }
@@ -133,19 +158,20 @@ impl Renewer {
     }
 }
 
-/// When the certificate ends, and when another one is asked for.
+/// When the certificate ends, when another one is asked for, and whose it is.
 fn times(
     identity: &Identity,
     profile: &Profile,
     entropy: &Arc<dyn Entropy>,
-) -> Option<(Timestamp, Timestamp)> {
+) -> Option<(Timestamp, Timestamp, AuthorityId)> {
     let (chain, _) = identity.parts();
     let leaf = parse(chain.first()?, profile).ok()?;
     let (begin, end) = (leaf.not_before(), leaf.not_after());
     let life_ms = end.millis().saturating_sub(begin.millis()).max(0);
     let jitter_ms = random_below(u64::try_from(life_ms / JITTER).unwrap_or(0), entropy);
     let age_ms = life_ms / AGE.1 * AGE.0;
-    Some((end, begin.plus_ms(age_ms.saturating_add(i64::try_from(jitter_ms).unwrap_or(0)))))
+    let due = begin.plus_ms(age_ms.saturating_add(i64::try_from(jitter_ms).unwrap_or(0)));
+    Some((end, due, leaf.issuer()))
 }
 
 fn random_below(bound: u64, entropy: &Arc<dyn Entropy>) -> u64 {

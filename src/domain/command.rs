@@ -7,12 +7,13 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 
+use super::authority::NewAuthority;
 use super::bundle::BundleParts;
 use super::certificate::PrincipalKind;
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
-    DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId,
+    AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId,
 };
 use super::license::License;
 use super::principal::Role;
@@ -237,6 +238,38 @@ pub enum Command {
         #[n(0)]
         restored: Seq,
     },
+    /// Trust an authority that will issue later. Its key is at the server.
+    #[n(24)]
+    PrepareAuthority(#[n(0)] NewAuthority),
+    /// Issue from a prepared authority; the one that was active retires.
+    #[n(25)]
+    ActivateAuthority(#[n(0)] AuthorityId),
+    /// Issue nothing more from an authority, and have everything that it issued issued anew. It stays trusted until then.
+    #[n(26)]
+    TaintAuthority {
+        /// Which.
+        #[n(0)]
+        authority: AuthorityId,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
+    /// Undo the last step of a rotation: a prepared authority goes, an active one gives its place back to the one before.
+    #[n(27)]
+    RollbackAuthority(#[n(0)] AuthorityId),
+    /// Trust an authority no more of which nothing is valid.
+    #[n(28)]
+    RetireAuthority(#[n(0)] AuthorityId),
+    /// Revoke an authority with everything that it issued. For ever; one officer alone stops it.
+    #[n(29)]
+    RevokeAuthority {
+        /// Which.
+        #[n(0)]
+        authority: AuthorityId,
+        /// Why.
+        #[n(1)]
+        reason: RevocationReason,
+    },
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -278,6 +311,9 @@ pub enum ObjectRef {
     /// A restore from a backup.
     #[n(11)]
     Restore,
+    /// The list of authorities: a step of a rotation reads all of it.
+    #[n(12)]
+    Authorities,
 }
 
 impl fmt::Display for ObjectRef {
@@ -295,6 +331,7 @@ impl fmt::Display for ObjectRef {
             Self::Clock => f.write_str("clock"),
             Self::Restore => f.write_str("restore"),
             Self::Key(key) => write!(f, "block of key {key}"),
+            Self::Authorities => f.write_str("list of authorities"),
         }
     }
 }
@@ -327,7 +364,13 @@ impl Command {
             | Self::ReleaseHold(_)
             | Self::AcceptClock(_)
             | Self::AcknowledgeRestore { .. }
-            | Self::UnblockKey(_) => LOOSEN,
+            | Self::UnblockKey(_)
+            | Self::PrepareAuthority(_)
+            | Self::ActivateAuthority(_)
+            | Self::RollbackAuthority(_)
+            | Self::RetireAuthority(_)
+            // What cannot be undone is never one person's: one alone stops the authority.
+            | Self::RevokeAuthority { .. } => LOOSEN,
             Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
             Self::AmendAnnex { .. }
             | Self::RejectEntity(_)
@@ -337,7 +380,8 @@ impl Command {
             | Self::Stop { .. }
             | Self::Suspend { .. }
             | Self::Hold { .. }
-            | Self::BlockKey { .. } => RESTRICT,
+            | Self::BlockKey { .. }
+            | Self::TaintAuthority { .. } => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
         }
     }
@@ -383,6 +427,12 @@ impl Command {
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
+            Self::PrepareAuthority(_)
+            | Self::ActivateAuthority(_)
+            | Self::TaintAuthority { .. }
+            | Self::RollbackAuthority(_)
+            | Self::RetireAuthority(_)
+            | Self::RevokeAuthority { .. } => vec![ObjectRef::Authorities],
         }
     }
 
@@ -417,6 +467,7 @@ impl Command {
             Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
             Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
+            Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)
@@ -434,7 +485,13 @@ impl Command {
             | Self::RecordSafeguards { .. }
             | Self::AcceptClock(_)
             | Self::AcknowledgeRestore { .. }
-            | Self::UnblockKey(_) => None,
+            | Self::UnblockKey(_)
+            | Self::PrepareAuthority(_)
+            | Self::ActivateAuthority(_)
+            // It denies nobody anything.
+            | Self::TaintAuthority { .. }
+            | Self::RollbackAuthority(_)
+            | Self::RetireAuthority(_) => None,
         }
     }
 
@@ -465,6 +522,12 @@ impl Command {
             Self::AcknowledgeRestore { .. } => "ACKNOWLEDGE_RESTORE",
             Self::BlockKey { .. } => "BLOCK_KEY",
             Self::UnblockKey(_) => "UNBLOCK_KEY",
+            Self::PrepareAuthority(_) => "PREPARE_AUTHORITY",
+            Self::ActivateAuthority(_) => "ACTIVATE_AUTHORITY",
+            Self::TaintAuthority { .. } => "TAINT_AUTHORITY",
+            Self::RollbackAuthority(_) => "ROLLBACK_AUTHORITY",
+            Self::RetireAuthority(_) => "RETIRE_AUTHORITY",
+            Self::RevokeAuthority { .. } => "REVOKE_AUTHORITY",
         }
     }
 }

@@ -12,7 +12,8 @@ use super::command::NewPrincipal;
 use super::enforce::{EnforcementEvent, Position};
 use super::entity::{EntityKind, Organisation};
 use super::id::{
-    BootId, Digest, EntityId, LineageId, Ordinal, PrincipalId, ProposalId, RequestId, Seq, SubjectId, TokenId,
+    AuthorityId, BootId, Digest, EntityId, LineageId, Ordinal, PrincipalId, ProposalId, RequestId, Seq,
+    SubjectId, TokenId,
 };
 use super::person::Relation;
 use super::policy::Country;
@@ -135,6 +136,9 @@ pub struct Intent {
     #[n(8)]
     #[cbor(with = "minicbor::bytes")]
     pub tbs: Vec<u8>,
+    /// Which authority of that kind; none: the one of genesis, from when there was no other.
+    #[n(9)]
+    pub issuer: Option<AuthorityId>,
 }
 
 impl Intent {

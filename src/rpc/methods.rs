@@ -39,6 +39,9 @@ pub(super) const SUBSCRIBERS: Access = Access::Roles(&[Role::Gateway]);
 /// Who may watch the fleet: likewise.
 pub(super) const GATEWAY_WATCHERS: Access = Access::Roles(OFFICERS);
 
+/// Who may watch a rotation: likewise.
+pub(super) const AUTHORITY_WATCHERS: Access = Access::Roles(OFFICERS);
+
 /// Who may watch a restriction being enforced: who may restrict.
 pub(super) const RESTRICTION_WATCHERS: Access = Access::Roles(RESTRICTERS);
 
@@ -82,6 +85,10 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.ProvisioningService/GetSubject", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/ListSubjects", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/CreateToken", Access::Roles(REGISTRARS)),
+    row("/countersign.v1.AuthorityService/PrepareAuthority", Access::Roles(RESTRICTERS)),
+    row("/countersign.v1.AuthorityService/ListAuthorities", Access::Roles(OFFICERS)),
+    row("/countersign.v1.AuthorityService/GetAuthority", Access::Roles(OFFICERS)),
+    row("/countersign.v1.AuthorityService/WatchAuthorities", AUTHORITY_WATCHERS),
     row("/countersign.v1.AuditService/GetHead", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/GetRestore", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/ListRecords", Access::Roles(RECORD_READERS)),

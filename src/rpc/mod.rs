@@ -2,6 +2,7 @@
 
 mod attestation;
 mod audit;
+mod authority;
 mod buckets;
 mod caller;
 mod enforcement;
@@ -42,6 +43,10 @@ pub fn routes(app: &Arc<App>) -> Routes {
         attestation::Attestation::new(Arc::clone(app)),
     );
     let audit = pb::audit_service_server::AuditServiceServer::new(audit::Audit::new(Arc::clone(app)));
+    let authority = pb::authority_service_server::AuthorityServiceServer::new(authority::Authorities::new(
+        Arc::clone(app),
+        Arc::clone(&watches),
+    ));
     let subscriptions = pb::enforcement_service_server::EnforcementServiceServer::new(
         enforcement::Enforcement::new(Arc::clone(app), Arc::clone(&watches)),
     );
@@ -55,6 +60,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
     );
     Routes::new(attestation.max_decoding_message_size(CERTIFICATE_LEN_MAX))
         .add_service(audit.max_decoding_message_size(REQUEST_LEN_MAX))
+        .add_service(authority.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(subscriptions.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(mandate.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(provisioning.max_decoding_message_size(REQUEST_LEN_MAX))

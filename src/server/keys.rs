@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::reload::Source;
 use crate::app::{App, Error as AppError, Keys, SERVER_NAME};
-use crate::ca::{FileSigner, KeyFileFault, Signer};
+use crate::ca::{FileSigner, KeyFileFault, KeyFolder, Signer};
 use crate::config::KeyFiles;
+use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::{Facts, PrincipalKind};
 use crate::domain::id::PrincipalId;
 use crate::x509::bundle::certificate_pem;
@@ -57,7 +59,12 @@ pub(super) fn load(files: &KeyFiles) -> Result<Keys, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
         Ok(Arc::new(FileSigner::load(path).map_err(failed)?))
     };
-    Ok(Keys { access: signer(&files.access)?, system: signer(&files.system)?, log: signer(&files.log)? })
+    Ok(Keys {
+        access: signer(&files.access)?,
+        system: signer(&files.system)?,
+        log: signer(&files.log)?,
+        authorities: Arc::new(KeyFolder::new(files.authorities())),
+    })
 }
 
 /// The server's own credential: the stored certificate while it is good for half of its life more, else a new one
@@ -95,15 +102,29 @@ pub(super) async fn server_credential(
     Ok(Credential { certificate: issued.certificate, key: key.to_pkcs8() })
 }
 
+/// Is it time for another certificate? Not while the key cannot be read: then none can be had either.
+pub(super) fn is_due(app: &App, source: &Source) -> bool {
+    let key = std::fs::read_to_string(&source.key).ok().and_then(|pem| ClientKey::from_pem(&pem).ok());
+    let stored = std::fs::read_to_string(source.data.join(CERTIFICATE_FILE)).ok();
+    let stored = stored.and_then(|pem| pem::parse(pem).ok());
+    let (Some(key), Some(stored)) = (key, stored) else { return false };
+    !is_current(app, stored.contents(), &key, &source.names)
+}
+
 fn is_current(app: &App, der: &[u8], key: &ClientKey, names: &[ServerName]) -> bool {
     let Ok(certificate) = app.read_certificate(der) else { return false };
     let is_server = match &certificate.facts {
         Facts::System(facts) => facts.kind == PrincipalKind::Server,
         Facts::Access(_) | Facts::Canary(_) => false,
     };
+    // Of one that retires it is still shown; of one that is known to be bad it is not.
+    let state = app.state();
+    let issuer = state.authorities.get(&certificate.issuer).map(|authority| authority.state);
+    let is_of_good = issuer.is_some_and(|state| state.is_trusted() && state != AuthorityState::Tainted);
     let life_ms = certificate.not_after.millis() - certificate.not_before.millis();
     let same_names = parse(der, app.profile()).is_ok_and(|unverified| unverified.names() == names);
     is_server
+        && is_of_good
         && same_names
         && certificate.key == key.public_key().digest()
         && app.now().millis() < certificate.not_before.millis() + life_ms / 2

@@ -67,7 +67,8 @@ pub(super) struct Bounds {
 /// What every handshake needs.
 #[derive(Clone)]
 struct Desk {
-    acceptor: TlsAcceptor,
+    /// As it is now: it follows the record.
+    config: watch::Receiver<Arc<ServerConfig>>,
     app: Arc<App>,
     cut: watch::Receiver<bool>,
     /// When a stranger's connection is cut.
@@ -81,7 +82,7 @@ struct Desk {
 /// Accepts until the service stops, and no more than so many at once: further ones wait in the kernel's queue.
 pub(super) fn incoming(
     (listener, bounds): (TcpListener, Bounds),
-    config: Arc<ServerConfig>,
+    config: watch::Receiver<Arc<ServerConfig>>,
     app: Arc<App>,
     mut stopped: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
@@ -92,7 +93,7 @@ pub(super) fn incoming(
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let open = Arc::new(Semaphore::new(connections_max));
     let others = Arc::new(Semaphore::new(connections_max / 4 * 3));
-    let desk = Desk { acceptor: TlsAcceptor::from(config), app, cut, stranger_age, others, known, strangers };
+    let desk = Desk { config, app, cut, stranger_age, others, known, strangers };
     tokio::spawn(async move {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -129,7 +130,8 @@ pub(super) fn incoming(
 impl Desk {
     async fn shake(&self, socket: TcpStream, address: IpAddr) -> io::Result<(TlsStream<TcpStream>, Peer)> {
         socket.set_nodelay(true)?;
-        let stream = self.acceptor.accept(socket).await?;
+        let config = Arc::clone(&self.config.borrow());
+        let stream = TlsAcceptor::from(config).accept(socket).await?;
         let chain = stream.get_ref().1.peer_certificates();
         let certificate = chain.and_then(|chain| chain.first()).map(|der| Arc::from(der.as_ref()));
         Ok((stream, Peer { address, certificate }))

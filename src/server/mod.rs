@@ -6,6 +6,7 @@ mod keys;
 mod listener;
 mod listeners;
 mod metrics;
+mod reload;
 mod run;
 mod tls;
 
@@ -25,6 +26,7 @@ pub use keys::KeyError;
 pub use run::{BadConfig, run};
 pub use tls::TlsError;
 
+use self::reload::Source;
 use crate::app::store::{self, StoreError};
 use crate::app::{App, Error, Ingredients, Upkeep};
 use crate::config::{self, KeyFiles};
@@ -236,14 +238,13 @@ pub async fn start(
         app.accept_clock();
     }
     let begun = app.begin().await;
-    let credential =
-        keys::server_credential(&app, (&data, &settings.keys.server), &settings.names, begun.is_ok()).await?;
-    let config = tls::server_config(&app, credential)?;
     let (listener, address) = listen(settings.listen).await?;
     let page = listen_if(settings.metrics).await?;
     let (stop, stopped) = watch::channel(false);
     let (cut, is_cut) = watch::channel(false);
-    let mut tasks = Vec::new();
+    let source = Source { data, key: settings.keys.server.clone(), names: settings.names.clone() };
+    let (config, following) = reload::start(&app, source, begun.is_ok(), stopped.clone()).await?;
+    let mut tasks = vec![following];
     let lists = listen_if(settings.crl_listen).await?;
     let crl_address = lists.map(|(listener, address)| {
         tasks.push(tokio::spawn(crl_http::serve(listener, Arc::clone(&app), stopped.clone())));

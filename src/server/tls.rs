@@ -3,15 +3,20 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use thiserror::Error;
 
 use super::keys::Credential;
 use crate::app::App;
 use crate::env::Clock;
+use crate::x509::TrustBundle;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, Error)]
@@ -40,18 +45,98 @@ impl TimeProvider for ClockTime {
     }
 }
 
-/// The configuration of the listener.
-pub(super) fn server_config(app: &App, credential: Credential) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+/// Verifies client certificates by the authorities that are on record now: who is certified by a new one can connect at
+/// once. Enrollment and health have no certificate; every method says what it needs.
+struct Verifier {
+    app: Arc<App>,
+    provider: Arc<CryptoProvider>,
+    last: ArcSwap<(Arc<TrustBundle>, Arc<dyn ClientCertVerifier>)>,
+}
+
+impl Verifier {
+    fn new(app: &Arc<App>, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        let known = app.known_authorities();
+        let last = ArcSwap::from_pointee((Arc::clone(&known), verifier_of(&known, provider)?));
+        Ok(Self { app: Arc::clone(app), provider: Arc::clone(provider), last })
+    }
+
+    fn now(&self) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+        let known = self.app.known_authorities();
+        let last = self.last.load();
+        if Arc::ptr_eq(&known, &last.0) {
+            return Ok(Arc::clone(&last.1));
+        }
+        let made = verifier_of(&known, &self.provider).map_err(|e| rustls::Error::General(e.to_string()))?;
+        self.last.store(Arc::new((known, Arc::clone(&made))));
+        Ok(made)
+    }
+}
+
+fn verifier_of(
+    known: &TrustBundle,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
-    for authority in app.bundle().authorities() {
+    for authority in known.authorities() {
         roots.add(CertificateDer::from(authority.der().to_vec()))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        // Enrollment and health have no certificate; every method says what it needs.
-        .allow_unauthenticated()
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map_err(|e| TlsError::Verifier(e.to_string()))?;
+        .map_err(|e| TlsError::Verifier(e.to_string()))
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Verifier")
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// None: authorities change, and a client has one certificate for this.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.now()?.verify_client_cert(leaf, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, leaf, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The configuration of the listener.
+pub(super) fn server_config(app: &Arc<App>, credential: Credential) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Arc::new(Verifier::new(app, &provider)?);
     let chain = vec![CertificateDer::from(credential.certificate)];
     let key = PrivateKeyDer::Pkcs8(credential.key.into());
     let mut config =

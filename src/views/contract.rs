@@ -80,6 +80,7 @@ impl History {
             issued: None,
             determination: access.and_then(|facts| facts.entity.determination.clone()),
             annex_revision: access.and_then(|facts| facts.entity.annex_revision),
+            issuer: None,
         };
         self.rows.insert(key, row);
         key
@@ -170,6 +171,7 @@ fn intent(number: u64) -> Intent {
         not_after: Timestamp::from_millis(2000),
         cause: Cause::Enroll(TokenId::from_bytes([1; 16])),
         tbs: vec![2; 300],
+        issuer: None,
     }
 }
 

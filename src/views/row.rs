@@ -4,7 +4,9 @@ use minicbor::{Decode, Encode};
 
 use crate::domain::certificate::{AuthorityKind, Facts, LineageStep, Serial};
 use crate::domain::event::Intent;
-use crate::domain::id::{DeterminationId, Digest, EntityId, Ordinal, PrincipalId, Seq, SubjectId};
+use crate::domain::id::{
+    AuthorityId, DeterminationId, Digest, EntityId, Ordinal, PrincipalId, Seq, SubjectId,
+};
 use crate::domain::time::Timestamp;
 
 /// A certificate that was intended, and perhaps issued.
@@ -55,6 +57,9 @@ pub struct CertificateRow {
     /// The revision of its annex that it states.
     #[n(14)]
     pub annex_revision: Option<u32>,
+    /// Which authority of that kind; none: the one of genesis, from when there was no other.
+    #[n(15)]
+    pub issuer: Option<AuthorityId>,
 }
 
 impl CertificateRow {
@@ -80,6 +85,7 @@ impl CertificateRow {
             issued: None,
             determination: access.and_then(|facts| facts.entity.determination.clone()),
             annex_revision: access.and_then(|facts| facts.entity.annex_revision),
+            issuer: intent.issuer,
         }
     }
 }

@@ -462,3 +462,60 @@ fn a_server_with_another_log_key_does_not_start() {
     let refused = desk.run(&["serve", "--config", "data/countersign.toml"]);
     refused.fails(&["log key", "not the one that genesis names"]);
 }
+
+#[test]
+fn an_authority_is_rotated_rolled_back_and_revoked() {
+    let served = Served::start();
+    let list = || served.by("alice", &["authority", "list"]).done().json();
+    let states = || {
+        let mut states = list().as_array().unwrap().clone();
+        states.retain(|row| row["kind"] == "ACCESS");
+        states.iter().map(|row| row["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // A dry run makes no key.
+    let prepare = ["authority", "prepare", "--kind", "ACCESS"];
+    assert_eq!(served.by("alice", &prepare).done().json()["committed"], false);
+    assert!(!served.desk.path("data/keys/authorities").exists());
+    served.both(&prepare);
+    assert_eq!(states(), ["ACTIVE", "PREPARED"]);
+    let row = list().as_array().unwrap().last().unwrap().clone();
+    let next = row["authority_id"].as_str().unwrap().to_owned();
+    assert_eq!((&row["has_key"], &row["known_everywhere"]), (&true.into(), &true.into()));
+    let shown = served.by("alice", &["authority", "show", &next, "--out", "next.pem"]).done().json();
+    assert_eq!(shown["state"], "PREPARED");
+    assert!(std::fs::read_to_string(served.desk.path("next.pem")).unwrap().contains("BEGIN CERTIFICATE"));
+    let activate = ["authority", "activate", &next];
+    assert_eq!(served.by("alice", &activate).done().json()["checked"], true);
+    served.both(&activate);
+    assert_eq!(states(), ["RETIRING", "ACTIVE"]);
+    served.both(&["authority", "rollback", &next]);
+    assert_eq!(states(), ["ACTIVE", "PREPARED"]);
+    let wrong = served.by("alice", &["authority", "retire", &next, "--commit"]);
+    wrong.fails(&["WRONG_STATE", "PREPARED", "RETIRING or TAINTED"]);
+    served.by("alice", &["authority", "taint", &next, "--reason", "CA_COMPROMISE"]).done();
+    assert_eq!(states(), ["ACTIVE", "TAINTED"]);
+    served.both(&["authority", "retire", &next]);
+    assert_eq!(states(), ["ACTIVE", "RETIRED"]);
+    // One officer stops the one that issues, and the other makes it final.
+    let rows = list().as_array().unwrap().clone();
+    let active = rows.iter().find(|row| row["kind"] == "ACCESS" && row["state"] == "ACTIVE").unwrap();
+    let active = active["authority_id"].as_str().unwrap().to_owned();
+    let revoke = ["authority", "revoke", &active, "--reason", "CA_COMPROMISE", "--wait", "--commit"];
+    let revoked = served.by("alice", &revoke);
+    assert_eq!(revoked.code, 0, "{}", revoked.err);
+    let stops = served.by("alice", &["stop", "list"]).done().json();
+    assert_eq!(stops["stops"], serde_json::json!([format!("issuer {active}")]));
+    let proposals = served.by("bob", &["proposal", "list"]).done().json();
+    let proposal = proposals[0]["proposal_id"].as_str().unwrap().to_owned();
+    served.by("bob", &["proposal", "approve", &proposal, "--yes"]).done();
+    assert_eq!(states(), ["REVOKED", "RETIRED"]);
+    // The system authority as well: the command's own trust follows, and goes on working.
+    let system = std::fs::read_to_string(served.desk.path("alice/system-bundle.pem")).unwrap();
+    served.both(&["authority", "prepare", "--kind", "SYSTEM"]);
+    served.by("alice", &["stop", "list"]).done();
+    let followed = std::fs::read_to_string(served.desk.path("alice/system-bundle.pem")).unwrap();
+    assert_eq!(
+        followed.matches("BEGIN CERTIFICATE").count(),
+        system.matches("BEGIN CERTIFICATE").count() + 1
+    );
+}

@@ -6,7 +6,7 @@ use countersign::domain::entity::{Screening, ScreeningResult};
 use countersign::domain::id::{EntityId, SubjectId};
 use countersign::domain::license::License;
 use countersign::domain::person::EvidenceKind;
-use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use countersign::domain::revocation::{RevocationReason, StopScope, SuspensionTarget};
 use countersign::domain::subject::Vetting;
 use countersign::domain::time::Interval;
 use countersign::env::Clock as _;
@@ -393,9 +393,8 @@ async fn a_revoked_issuer_issues_nothing_and_the_service_still_starts() {
     let caller = world.enroll(subject).await;
     let token = world.token(subject).await;
     let issuer = world.read(&caller.certificate).issuer;
-    let revoke =
-        Command::Revoke { scope: RevocationScope::Issuer(issuer), reason: RevocationReason::CaCompromise };
-    world.restrict(revoke, pb::Wait::Committed).await.unwrap();
+    let revoke = Command::RevokeAuthority { authority: issuer, reason: RevocationReason::CaCompromise };
+    world.enact(revoke).await.unwrap();
     denied(&world.mythos(&caller.certificate).await, "CREDENTIAL_REVOKED");
     world.not_issuable(world.redeem(&token, &key()).await, subject, "authority").await;
     world.close().await;

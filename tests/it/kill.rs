@@ -36,7 +36,7 @@ const POINT: &str = "COUNTERSIGN_KILL_AT";
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 #[expect(clippy::disallowed_methods, reason = "how a test tells its child process what to be")]
-fn asked(name: &str) -> Option<String> {
+pub(crate) fn asked(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn brief(world: &World, name: &str, text: &str) {
     std::fs::write(world.dir.path().join(format!("victim-{name}")), text).unwrap();
 }
 
-fn told(data: &Path, name: &str) -> String {
+pub(crate) fn told(data: &Path, name: &str) -> String {
     std::fs::read_to_string(data.join(format!("victim-{name}"))).unwrap()
 }
 
@@ -140,6 +140,7 @@ async fn the_victim_of_the_kill_tests() {
         }
         "busy" => busy(&running, data).await,
         "revoke" => revoke(&running, data).await,
+        "step" => crate::rotation::take_step(running.app(), data).await,
         role => panic!("no role {role}"),
     }
 }

@@ -82,6 +82,8 @@ mod restart;
 #[cfg(test)]
 mod restore;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;

@@ -30,14 +30,14 @@ fn bound() -> u32 {
 }
 
 /// The network between a gateway and the service.
-struct Network {
-    address: SocketAddr,
+pub(crate) struct Network {
+    pub(crate) address: SocketAddr,
     port: watch::Sender<Option<u16>>,
     task: JoinHandle<()>,
 }
 
 impl Network {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (port, leads) = watch::channel(None);
@@ -59,12 +59,12 @@ impl Network {
     }
 
     /// Every connection ends; new ones lead to this port.
-    fn heal(&self, port: u16) {
+    pub(crate) fn heal(&self, port: u16) {
         self.port.send_replace(Some(port));
     }
 
     /// Every connection ends, and there are no new ones.
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.port.send_replace(None);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::app::Term;
 use countersign::client::{Gate, GateOptions, Kept, SnapshotFile};
+use countersign::domain::certificate::AuthorityKind;
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::Command;
 use countersign::domain::enforce::EnforcementSet;
@@ -144,6 +145,13 @@ async fn restrict(world: &World, (entity, subject, leaf): (EntityId, SubjectId, 
         Command::Revoke { scope: RevocationScope::Entity(entity), reason: REASON },
     ] {
         world.restrict(command, pb::Wait::Committed).await.unwrap();
+    }
+    let next = world.prepare(AuthorityKind::Access).await;
+    world.enact(Command::RollbackAuthority(next)).await.unwrap();
+    // Long enough that the next snapshot is made anew.
+    for _ in 0..2 {
+        let parts = world.running().app().state().bundle().parts().clone();
+        world.enact(Command::AdoptPolicy(Box::new(parts))).await.unwrap();
     }
 }
 

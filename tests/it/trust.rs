@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use countersign::app::{App, Ingredients, Keys, Term, TrustSet};
-use countersign::ca::FileSigner;
+use countersign::ca::{FileSigner, KeyFolder};
 use countersign::domain::certificate::{AuthorityKind, Serial};
 use countersign::domain::command::Command;
 use countersign::domain::event::Entry;
@@ -268,7 +268,12 @@ async fn what_does_not_fit_one_list_lets_nobody_in() {
     let key = |name: &str| Arc::new(FileSigner::load(&world.dir.path().join("keys").join(name)).unwrap());
     let app = App::start(Ingredients {
         store,
-        keys: Keys { access: key("access.pem"), system: key("system.pem"), log: key("log.pem") },
+        keys: Keys {
+            access: key("access.pem"),
+            system: key("system.pem"),
+            log: key("log.pem"),
+            authorities: Arc::new(KeyFolder::new(settings.keys.authorities())),
+        },
         crl_base: settings.crl_base.clone(),
         crl_lifetime_s: settings.crl_lifetime_s,
         clock: Arc::clone(&world.clock) as _,

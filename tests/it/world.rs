@@ -7,7 +7,7 @@ use countersign::app::store;
 use countersign::ca::bootstrap::{NewAuthority, authority};
 use countersign::ca::{FileSigner, SignatureAlgorithm, Signer};
 use countersign::domain::approval::{Approval, GENESIS_PREFIX, MANDATE_PREFIX};
-use countersign::domain::authority::{Authority, AuthorityState};
+use countersign::domain::authority::{self, Authority};
 use countersign::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::{Command, NewPrincipal, SubjectDecision};
@@ -200,10 +200,21 @@ impl World {
 
     /// The TLS of a client that trusts this service.
     pub(crate) fn tls(&self, identity: Option<(&ClientKey, &[u8])>) -> Arc<rustls::ClientConfig> {
-        let mut roots = rustls::RootCertStore::empty();
         let state = self.running().app().state();
-        let system = state.authority(AuthorityKind::System).unwrap();
-        roots.add(CertificateDer::from(system.certificate.clone())).unwrap();
+        let trusted = state.enforcement.trusted(AuthorityKind::System);
+        self.tls_of(&trusted.map(|card| card.certificate.clone()).collect::<Vec<_>>(), identity)
+    }
+
+    /// The same of a client that trusts these system authorities.
+    pub(crate) fn tls_of(
+        &self,
+        trusted: &[Vec<u8>],
+        identity: Option<(&ClientKey, &[u8])>,
+    ) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in trusted {
+            roots.add(CertificateDer::from(certificate.clone())).unwrap();
+        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = rustls::ClientConfig::builder_with_details(
             provider,
@@ -494,7 +505,7 @@ pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &
         let serial = Serial::from_random(SystemEntropy.bytes16());
         let made = authority(signer, &NewAuthority { id, kind, serial, not_after }, now).unwrap();
         let certificate = made.der().to_vec();
-        Authority { id, kind, certificate, not_after, state: AuthorityState::Active }
+        Authority::first(authority::NewAuthority { id, kind, certificate, not_after })
     };
     let bundle =
         countersign::policy::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/policy")), &[]);

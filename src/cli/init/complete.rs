@@ -10,7 +10,7 @@ use super::genesis::{decode, request_path};
 use super::{CONFIG, GENESIS, JOURNAL, OFFICERS, TRUST};
 use crate::app::store::{self, StoreError};
 use crate::app::{App, Ingredients, Keys};
-use crate::ca::FileSigner;
+use crate::ca::{FileSigner, KeyFolder};
 use crate::cli::files::{self, Access, Named};
 use crate::cli::head::log_key_pem;
 use crate::cli::identity::write_certificate;
@@ -155,6 +155,7 @@ async fn issue(data: &Path, config: &Config, store: store::Store, genesis: &Gene
         access: Shared::new(FileSigner::load(&config.keys.access)?),
         system: Shared::new(FileSigner::load(&config.keys.system)?),
         log: Shared::new(FileSigner::load(&config.keys.log)?),
+        authorities: Shared::new(KeyFolder::new(config.keys.authorities())),
     };
     let app = App::start(Ingredients {
         store,

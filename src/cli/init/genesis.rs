@@ -12,7 +12,7 @@ use crate::cli::files::{self, Access, Named};
 use crate::cli::identity::requested_key;
 use crate::cli::{Failure, Outcome, Output};
 use crate::config::Config;
-use crate::domain::authority::{Authority, AuthorityState};
+use crate::domain::authority::{self, Authority};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
 use crate::domain::codec::{from_bytes, to_bytes};
@@ -133,13 +133,12 @@ fn genesis(
             not_after: now.plus_ms(i64::from(new.authority_years) * YEAR_MS),
         };
         let made = authority(&signer, &new, now)?;
-        Ok(Authority {
+        Ok(Authority::first(authority::NewAuthority {
             id: made.id(),
             kind,
             certificate: made.der().to_vec(),
             not_after: made.not_after(),
-            state: AuthorityState::Active,
-        })
+        }))
     };
     let access = make(AuthorityKind::Access, &config.keys.access)?;
     let system = make(AuthorityKind::System, &config.keys.system)?;

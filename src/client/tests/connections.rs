@@ -32,7 +32,7 @@ impl Scene {
         world.commit(Vec::new(), &[entity(1), entity(2)]);
         world.clock.advance_ms(20_000);
         let (system, access) = (issuer(AuthorityKind::System), issuer(AuthorityKind::Access));
-        let server = serve(&world, &system, &access).await;
+        let server = serve(&mut world, &system, &access).await;
         let gate = Gate::connect(config(&world, &server, &system)).await.unwrap();
         gate.ready(Duration::from_secs(20)).await.unwrap();
         Self { world, access, gate }

@@ -27,7 +27,7 @@ impl Scene {
         world.lock(1);
         world.clock.advance_ms(20_000);
         let (system, access) = (issuer(AuthorityKind::System), issuer(AuthorityKind::Access));
-        let server = serve(&world, &system, &access).await;
+        let server = serve(&mut world, &system, &access).await;
         Self { world, system, access, server, folder: tempfile::tempdir().unwrap() }
     }
 
@@ -163,7 +163,7 @@ async fn the_kept_view_is_dropped_when_its_claim_is_refused_and_for_nothing_else
     other.commit(Vec::new(), &[entity(1)]);
     other.lock(2);
     other.clock.advance_ms(20_000);
-    let server = serve(&other, &scene.system, &scene.access).await;
+    let server = serve(&mut other, &scene.system, &scene.access).await;
     let gate = scene.gate(super::served::config(&other, &server, &scene.system)).await;
     gate.ready(Duration::from_secs(20)).await.unwrap();
     assert!(other.feed.counts().snapshots > 0);

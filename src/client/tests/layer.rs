@@ -38,7 +38,7 @@ async fn requests_are_decided_denied_with_their_code_and_cut() {
     world.commit(Vec::new(), &[entity(1)]);
     world.clock.advance_ms(20_000);
     let (system, access) = (issuer(AuthorityKind::System), issuer(AuthorityKind::Access));
-    let server = serve(&world, &system, &access).await;
+    let server = serve(&mut world, &system, &access).await;
     let gate = Gate::connect(config(&world, &server, &system)).await.unwrap();
     let question = |parts: &tonic::codegen::http::request::Parts| {
         let model = parts.uri.path().trim_start_matches('/').to_owned();

@@ -27,10 +27,11 @@ use crate::ca::bootstrap::{NewAuthority, authority};
 use crate::ca::signer::{FileSigner, SignatureAlgorithm};
 use crate::ca::{Issuer, Order};
 use crate::client::{DecidedBy, Gate, GateConfig, Identity, Target, channel};
+use crate::domain::authority::{AuthorityCard, AuthorityState};
 use crate::domain::certificate::*;
 use crate::domain::decision::Denial;
-use crate::domain::enforce::Contradiction;
 use crate::domain::enforce::message::FromGateway;
+use crate::domain::enforce::{Contradiction, EnforcementEvent};
 use crate::domain::id::{AuthorityId, Ordinal};
 use crate::env::{Clock, SeededEntropy};
 use crate::feed::tests::world::*;
@@ -128,7 +129,6 @@ impl AsyncWrite for Io {
 #[derive(Clone)]
 struct Fake<const ENFORCEMENT: bool> {
     feed: Feed,
-    access_pem: String,
     answers: Arc<AtomicBool>,
 }
 
@@ -214,16 +214,6 @@ impl<const ENFORCEMENT: bool> Service<http::Request<tonic::body::Body>> for Fake
                     let handle = tower::service_fn(move |request| fake.clone().evaluate(request));
                     tonic::server::Grpc::new(ProstCodec::default()).unary(handle, request).await
                 }
-                "GetTrustBundle" => {
-                    let access_pem = fake.access_pem.clone();
-                    let handle = tower::service_fn(move |_: Request<pb::GetTrustBundleRequest>| {
-                        let access_pem = access_pem.clone();
-                        async {
-                            Ok(Response::new(pb::GetTrustBundleResponse { access_pem, ..Default::default() }))
-                        }
-                    });
-                    tonic::server::Grpc::new(ProstCodec::default()).unary(handle, request).await
-                }
                 other => panic!("{other}"),
             })
         })
@@ -237,7 +227,14 @@ pub(super) struct Server {
 }
 
 /// Serves the feed with a leaf of this role and these names.
-pub(super) async fn serve(world: &World, system: &Issuer, access: &Issuer) -> Server {
+pub(super) async fn serve(world: &mut World, system: &Issuer, access: &Issuer) -> Server {
+    let listed = [access, system].map(|issuer| {
+        let (id, kind) = (issuer.authority().id(), issuer.authority().kind());
+        let certificate = issuer.authority().der().to_vec();
+        let card = AuthorityCard { id, kind, state: AuthorityState::Active, certificate };
+        EnforcementEvent::AuthorityListed(Arc::new(card))
+    });
+    world.commit(listed.to_vec(), &[]);
     let names = vec![ServerName::dns("localhost").unwrap(), ServerName::Ip("127.0.0.1".parse().unwrap())];
     let (der, key) = leaf(system, role(PrincipalKind::Server, "server-1"), 1, names);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -261,10 +258,9 @@ pub(super) async fn serve(world: &World, system: &Issuer, access: &Issuer) -> Se
         })
         .filter(Result::is_ok);
     let answers = Arc::new(AtomicBool::new(false));
-    let attestation =
-        Fake::<false> { feed: world.feed.clone(), access_pem: bundle(access), answers: Arc::clone(&answers) };
-    let Fake { feed, access_pem, answers: same } = attestation.clone();
-    let enforcement = Fake::<true> { feed, access_pem, answers: same };
+    let attestation = Fake::<false> { feed: world.feed.clone(), answers: Arc::clone(&answers) };
+    let Fake { feed, answers: same } = attestation.clone();
+    let enforcement = Fake::<true> { feed, answers: same };
     let server = tonic::transport::Server::builder().add_service(attestation).add_service(enforcement);
     let task = tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
     Server { address, answers, task }
@@ -312,7 +308,7 @@ async fn a_gate_over_mutual_tls_permits_asks_and_denies_after_a_barrier() {
     world.commit(Vec::new(), &[entity(1)]);
     world.clock.advance_ms(20_000);
     let (system, access) = (issuer(AuthorityKind::System), issuer(AuthorityKind::Access));
-    let server = serve(&world, &system, &access).await;
+    let server = serve(&mut world, &system, &access).await;
     let gate = Gate::connect(config(&world, &server, &system)).await.unwrap();
     let (der, _) = leaf(&access, certificate(entity(1), 1).facts, 2, Vec::new());
     gate.ready(Duration::from_secs(20)).await.unwrap();
@@ -339,9 +335,9 @@ async fn a_gate_over_mutual_tls_permits_asks_and_denies_after_a_barrier() {
 
 #[tokio::test]
 async fn a_gate_without_a_server_denies_and_says_why() {
-    let world = World::new();
+    let mut world = World::new();
     let (system, access) = (issuer(AuthorityKind::System), issuer(AuthorityKind::Access));
-    let server = serve(&world, &system, &access).await;
+    let server = serve(&mut world, &system, &access).await;
     server.task.abort();
     let mut nowhere = config(&world, &server, &system);
     nowhere.target.address = "127.0.0.1:1".to_owned();
@@ -354,9 +350,9 @@ async fn a_gate_without_a_server_denies_and_says_why() {
 
 #[tokio::test]
 async fn only_the_server_is_believed_to_be_the_server() {
-    let world = World::new();
+    let mut world = World::new();
     let (system, access) = (issuer(AuthorityKind::System), issuer(AuthorityKind::Access));
-    let server = serve(&world, &system, &access).await;
+    let server = serve(&mut world, &system, &access).await;
     let good = config(&world, &server, &system).target;
     let clock: Arc<dyn Clock> = world.clock.clone();
     assert!(channel(&good, None, &clock).await.is_ok(), "a stranger may connect, to enroll");

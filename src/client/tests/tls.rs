@@ -24,7 +24,7 @@ async fn the_idle_half_of_a_split_stream_is_woken_when_its_holder_is_denied() {
     world.commit(Vec::new(), &[entity(1)]);
     world.clock.advance_ms(20_000);
     let (system, access) = (issuer(AuthorityKind::System), issuer(AuthorityKind::Access));
-    let server = serve(&world, &system, &access).await;
+    let server = serve(&mut world, &system, &access).await;
     let gate = Gate::connect(config(&world, &server, &system)).await.unwrap();
     gate.ready(Duration::from_secs(20)).await.unwrap();
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
+use crate::domain::authority::AuthorityCard;
 use crate::domain::bundle::Bundle;
 use crate::domain::codec::shared;
 use crate::domain::id::{AuthorityId, DeterminationId, Digest, EntityId, LineageId, Ordinal, SubjectId};
@@ -99,6 +100,16 @@ pub enum EnforcementEvent {
     /// Every certificate with one of these ordinals is revoked, whether it exists or not.
     #[n(16)]
     RangeRevoked(#[n(0)] OrdinalRange),
+    /// An authority is trusted from now on, or stands elsewhere. What acknowledges this verifies its certificates.
+    #[n(17)]
+    AuthorityListed(
+        #[n(0)]
+        #[cbor(with = "shared")]
+        Arc<AuthorityCard>,
+    ),
+    /// An authority is not trusted any more, and nothing of it is valid.
+    #[n(18)]
+    AuthorityDropped(#[n(0)] AuthorityId),
 }
 
 impl EnforcementEvent {
@@ -115,13 +126,15 @@ impl EnforcementEvent {
             | Self::Held(_)
             | Self::DeterminationCut { .. }
             | Self::KeyBlocked(_)
-            | Self::RangeRevoked(_) => true,
+            | Self::RangeRevoked(_)
+            | Self::AuthorityDropped(_) => true,
             Self::StopReleased(_)
             | Self::KeyUnblocked { .. }
             | Self::Unsuspended(_)
             | Self::HoldReleased(_)
             | Self::CeilingRaised(_)
-            | Self::PolicyAdopted(_) => false,
+            | Self::PolicyAdopted(_)
+            | Self::AuthorityListed(_) => false,
         }
     }
 }

@@ -9,9 +9,10 @@ use minicbor::{Decode, Encode};
 use super::event::EnforcementEvent;
 use super::lease::LEASE_DEFAULT_MS;
 use super::ordinals::OrdinalSet;
+use crate::domain::authority::{AuthorityCard, AuthorityState};
 use crate::domain::bundle::Bundle;
-use crate::domain::certificate::{AccessFacts, Certificate, EntityFacts};
-use crate::domain::codec::{map, set, shared};
+use crate::domain::certificate::{AccessFacts, AuthorityKind, Certificate, EntityFacts};
+use crate::domain::codec::{map, rows, set, shared};
 use crate::domain::decision::CredentialFault;
 use crate::domain::id::{
     AuthorityId, DeterminationId, Digest, EntityId, LineageId, ModelId, Ordinal, SubjectId,
@@ -70,6 +71,10 @@ pub struct EnforcementSet {
     #[n(12)]
     #[cbor(with = "map")]
     pub keys: OrdMap<Digest, Ordinal>,
+    /// The authorities that are known: the trusted ones, and those that are revoked.
+    #[n(13)]
+    #[cbor(with = "rows")]
+    pub authorities: OrdMap<AuthorityId, Arc<AuthorityCard>>,
 }
 
 /// The cut-off of a blocked key: above every ordinal.
@@ -154,6 +159,7 @@ impl EnforcementSet {
             lease_ms: LEASE_DEFAULT_MS,
             determinations: OrdMap::new(),
             keys: OrdMap::new(),
+            authorities: OrdMap::new(),
         }
     }
 
@@ -177,7 +183,12 @@ impl EnforcementSet {
             EnforcementEvent::KeyBlocked(key) => drop(self.keys.insert(*key, BLOCKED)),
             // The only cut-off that goes down: to what was issued so far, so that none of that comes back.
             EnforcementEvent::KeyUnblocked { key, cutoff } => drop(self.keys.insert(*key, *cutoff)),
-            EnforcementEvent::IssuerRevoked(authority) => drop(self.issuers.insert(*authority)),
+            EnforcementEvent::IssuerRevoked(authority) => {
+                self.issuers.insert(*authority);
+                if let Some(card) = self.authorities.get_mut(authority) {
+                    Arc::make_mut(card).state = AuthorityState::Revoked;
+                }
+            }
             EnforcementEvent::Stopped(scope) => drop(self.stops.insert(scope.clone())),
             EnforcementEvent::StopReleased(scope) => drop(self.stops.remove(scope)),
             EnforcementEvent::Suspended(target) => drop(self.suspended.insert(*target)),
@@ -186,7 +197,24 @@ impl EnforcementSet {
             EnforcementEvent::HoldReleased(ordinal) => self.held.remove(*ordinal),
             EnforcementEvent::CeilingRaised(ordinal) => self.ceiling = self.ceiling.max(*ordinal),
             EnforcementEvent::PolicyAdopted(bundle) => self.bundle = Arc::clone(bundle),
+            EnforcementEvent::AuthorityListed(card) => {
+                // Whoever revoked it once will not see it come back.
+                if !self.issuers.contains(&card.id) {
+                    self.authorities.insert(card.id, Arc::clone(card));
+                }
+            }
+            EnforcementEvent::AuthorityDropped(authority) => drop(self.authorities.remove(authority)),
         }
+    }
+
+    /// The authorities of a kind whose certificates are good, in the order of their ids.
+    pub fn trusted(&self, kind: AuthorityKind) -> impl Iterator<Item = &Arc<AuthorityCard>> {
+        self.authorities.values().filter(move |card| card.kind == kind && card.state.is_trusted())
+    }
+
+    /// Is this authority trusted?
+    pub fn is_trusted(&self, authority: &AuthorityId) -> bool {
+        self.authorities.get(authority).is_some_and(|card| card.state.is_trusted())
     }
 
     /// What is wrong with a certificate by this set alone. Probed on every call; nothing of it is cached.
@@ -203,7 +231,9 @@ impl EnforcementSet {
         let Names { issuer, ordinal, entity, subject, lineage, determination, annex_revision, key } = *names;
         let cutoff = self.highest_cutoff(entity, subject, determination.map(|id| (id, annex_revision)));
         let cutoff = cutoff.max(self.key_cutoff(key));
-        if ordinal > self.ceiling || ordinal == Ordinal::default() {
+        if !self.authorities.contains_key(&issuer) {
+            Some(CredentialFault::Invalid)
+        } else if ordinal > self.ceiling || ordinal == Ordinal::default() {
             Some(CredentialFault::NotIssued)
         } else if self.issuers.contains(&issuer) || ordinal <= cutoff || self.revoked.contains(ordinal) {
             Some(CredentialFault::Revoked)

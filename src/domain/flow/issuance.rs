@@ -308,6 +308,7 @@ pub(super) fn admit_intent(state: &State, intent: &Intent, now: Timestamp) -> Re
         let why = format!("the {} authority issues no such certificate", intent.authority);
         return Err(Reject::Invalid { field: "authority", why });
     }
+    check_active(state, intent)?;
     match &intent.facts {
         Facts::Access(facts) => {
             check_unblocked(state, intent.key, "csr")?;
@@ -323,6 +324,15 @@ pub(super) fn admit_intent(state: &State, intent: &Intent, now: Timestamp) -> Re
             check_limits(intent, &canary_limits(state, &facts.gateway)?)?;
             check_key(state, intent.key)
         }
+    }
+}
+
+/// Is its authority the one that issues now? A rotation may have come between, and then its successor issues.
+fn check_active(state: &State, intent: &Intent) -> Result<(), Reject> {
+    let active = state.authority(intent.authority).map(|authority| authority.id);
+    match active.is_some() && active == state.issuer_of(intent).map(|authority| authority.id) {
+        true => Ok(()),
+        false => Err(Reject::Conflict("the authority does not issue any more".to_owned())),
     }
 }
 
@@ -356,11 +366,13 @@ pub fn canary_limits(state: &State, gateway: &PrincipalId) -> Result<Limits, Rej
 }
 
 fn access_authority(state: &State) -> Result<&Authority, Reject> {
-    state.authority(AuthorityKind::Access).map(AsRef::as_ref).ok_or(Reject::WrongState {
-        what: "access authority",
-        have: AuthorityState::Revoked.to_string(),
-        need: "ACTIVE",
-    })
+    let none = || {
+        // Ids begin with the time: the last one is the newest.
+        let last = state.authorities.values().rfind(|authority| authority.kind == AuthorityKind::Access);
+        let have = last.map_or(AuthorityState::Revoked, |authority| authority.state).to_string();
+        Reject::WrongState { what: "access authority", have, need: "ACTIVE" }
+    };
+    state.authority(AuthorityKind::Access).map(AsRef::as_ref).ok_or_else(none)
 }
 
 fn admit_access(state: &State, intent: &Intent, facts: &AccessFacts, now: Timestamp) -> Result<(), Reject> {
@@ -475,6 +487,7 @@ pub(super) fn admit_completion(
 ) -> Result<(), Reject> {
     let row = state.intents(authority).get(&ordinal).ok_or(Reject::NotFound("intent"))?;
     let (_, intent) = row.as_ref();
+    check_active(state, intent)?;
     match &intent.facts {
         Facts::System(facts) => check_principal(state, intent, facts),
         Facts::Canary(facts) => {

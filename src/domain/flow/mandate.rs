@@ -1,5 +1,6 @@
 //! Commands: are they signed, current and sensible?
 
+use super::authority;
 use super::issuance::check_unblocked;
 use super::reject::Reject;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
@@ -128,6 +129,12 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
         Command::UnblockKey(key) => found(state.enforcement.is_blocked(*key), "key block"),
+        Command::PrepareAuthority(new) => authority::check_prepare(state, new, now),
+        Command::ActivateAuthority(id) => authority::check_activate(state, *id, now),
+        Command::TaintAuthority { authority: id, .. } => authority::check_taint(state, *id),
+        Command::RollbackAuthority(id) => authority::check_rollback(state, *id, now),
+        Command::RetireAuthority(id) => authority::check_retire(state, *id),
+        Command::RevokeAuthority { authority: id, .. } => authority::check_revoke(state, *id, now),
     }
 }
 
@@ -329,7 +336,9 @@ fn check_scope(state: &State, scope: &RevocationScope) -> Result<(), Reject> {
             found(state.subjects.values().any(|s| s.employment().is_some_and(of_person)), "person")
         }
         RevocationScope::Entity(id) => entity(state, *id).map(|_| ()),
-        RevocationScope::Issuer(id) => check_issuer(state, *id),
+        RevocationScope::Issuer(_) => Err(Reject::NeedsApproval(
+            "one officer stops an authority; two revoke it (REVOKE_AUTHORITY)".to_owned(),
+        )),
         // Certificates may state one that a later policy no longer has, and a restriction is never refused for tidiness.
         RevocationScope::Determination(_) => Ok(()),
         RevocationScope::AnnexRevision(id, revision) => {

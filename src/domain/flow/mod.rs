@@ -2,6 +2,7 @@
 //! [`State::apply`](super::state::State::apply).
 
 mod admit;
+mod authority;
 mod issuance;
 mod mandate;
 mod reject;

@@ -10,7 +10,6 @@ use super::causes::{Causes, RevocationCause, reason_of};
 use super::tables::{Canary, Issued, KeyHolder, Lineage, Proposal, Settings, Token};
 use super::{REQUESTS_MAX, State};
 use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, Mandate, SignedMandate, verify};
-use crate::domain::authority::AuthorityState;
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, Facts, PrincipalKind, TTL_MAX_S};
 use crate::domain::codec::from_bytes;
@@ -18,7 +17,7 @@ use crate::domain::command::{Command, NewPrincipal, ObjectRef};
 use crate::domain::enforce::{EnforcementEvent, EnforcementSet, LEASE_MAX_MS, Position};
 use crate::domain::entity::{Entity, EntityCard, EntityStatus};
 use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
-use crate::domain::id::{AuthorityId, Digest, EntityId, Epoch, Ordinal, Seq, SubjectId};
+use crate::domain::id::{Digest, EntityId, Epoch, Ordinal, Seq, SubjectId};
 use crate::domain::principal::{Principal, Role};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::Timestamp;
@@ -97,6 +96,7 @@ impl State {
         let bundle = Bundle::new(genesis.bundle.clone()).map_err(|e| fault(e.to_string()))?;
         let mut enforcement = EnforcementSet::new(Arc::new(bundle));
         enforcement.lease_ms = genesis.lease_ms;
+        enforcement.authorities = genesis.authorities.iter().map(|a| (a.id, Arc::new(a.card()))).collect();
         let mut state = Self {
             position: Position { epoch, seq },
             time,
@@ -347,6 +347,11 @@ impl State {
         if !intent.is_coherent() {
             return Err("it states what the other authority states".to_owned());
         }
+        let issuer = self.issuer_of(intent).ok_or("it is of an authority that is not on record")?.id;
+        if let Some(issuer) = self.authorities.get_mut(&issuer) {
+            let issuer = Arc::make_mut(issuer);
+            issuer.issued_until = issuer.issued_until.max(Some(intent.not_after));
+        }
         let row = Arc::new((seq, intent.clone()));
         match intent.authority {
             AuthorityKind::Access => {
@@ -394,6 +399,7 @@ impl State {
         };
         let row = intents.remove(&ordinal).ok_or("it issues a certificate that was not intended")?;
         let (intended, intent) = row.as_ref();
+        let issuer = self.issuer_of(intent).ok_or("it is of an authority that is not on record")?.id;
         let issued = |generation| Issued {
             generation,
             ordinal,
@@ -402,6 +408,7 @@ impl State {
             intended: *intended,
             issued: seq,
             not_after: intent.not_after,
+            issuer,
         };
         match &intent.facts {
             Facts::Access(facts) => {
@@ -426,13 +433,6 @@ impl State {
             }
         }
         Ok(())
-    }
-
-    /// Revokes an authority's row; the set's event does the enforcing.
-    pub(super) fn revoke_authority(&mut self, id: AuthorityId) {
-        if let Some(authority) = self.authorities.get_mut(&id) {
-            Arc::make_mut(authority).state = AuthorityState::Revoked;
-        }
     }
 }
 

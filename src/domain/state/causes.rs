@@ -134,7 +134,9 @@ impl Causes {
             // Of a range nothing is on record that a list could name.
             EnforcementEvent::RangeRevoked(_)
             | EnforcementEvent::CeilingRaised(_)
-            | EnforcementEvent::PolicyAdopted(_) => {}
+            | EnforcementEvent::PolicyAdopted(_)
+            | EnforcementEvent::AuthorityListed(_)
+            | EnforcementEvent::AuthorityDropped(_) => {}
         }
     }
 

@@ -22,6 +22,7 @@ impl State {
         for object in command.objects() {
             self.touch(object, seq);
         }
+        let event = |event| Ok(Applied::event(event));
         match command {
             Command::RegisterPrincipal(new) => self.put_principal(new.clone(), seq),
             Command::RemovePrincipal(id) => self.remove_principal(id, seq)?,
@@ -53,23 +54,17 @@ impl State {
             }
             Command::AdoptPolicy(parts) => {
                 let bundle = Bundle::new(parts.as_ref().clone()).map_err(|e| e.to_string())?;
-                return Ok(Applied::event(EnforcementEvent::PolicyAdopted(Arc::new(bundle))));
+                return event(EnforcementEvent::PolicyAdopted(Arc::new(bundle)));
             }
-            Command::Revoke { scope, .. } => return Ok(Applied::event(self.revoke(scope))),
-            Command::Stop { scope, .. } => {
-                return Ok(Applied::event(EnforcementEvent::Stopped(scope.clone())));
-            }
-            Command::ReleaseStop(scope) => {
-                return Ok(Applied::event(EnforcementEvent::StopReleased(scope.clone())));
-            }
+            Command::Revoke { scope, .. } => return self.revoke(scope),
+            Command::Stop { scope, .. } => return event(EnforcementEvent::Stopped(scope.clone())),
+            Command::ReleaseStop(scope) => return event(EnforcementEvent::StopReleased(scope.clone())),
             Command::Suspend { target, .. } => return Ok(self.suspend(*target)),
-            Command::Unsuspend(target) => return Ok(Applied::event(EnforcementEvent::Unsuspended(*target))),
-            Command::Hold { ordinal, .. } => return Ok(Applied::event(EnforcementEvent::Held(*ordinal))),
-            Command::ReleaseHold(ordinal) => {
-                return Ok(Applied::event(EnforcementEvent::HoldReleased(*ordinal)));
-            }
-            Command::BlockKey { key, .. } => return Ok(Applied::event(EnforcementEvent::KeyBlocked(*key))),
-            Command::UnblockKey(key) => return Ok(Applied::event(self.unblock(*key))),
+            Command::Unsuspend(target) => return event(EnforcementEvent::Unsuspended(*target)),
+            Command::Hold { ordinal, .. } => return event(EnforcementEvent::Held(*ordinal)),
+            Command::ReleaseHold(ordinal) => return event(EnforcementEvent::HoldReleased(*ordinal)),
+            Command::BlockKey { key, .. } => return event(EnforcementEvent::KeyBlocked(*key)),
+            Command::UnblockKey(key) => return event(self.unblock(*key)),
             Command::DecideSubject { subject, decision } => {
                 return self.decide_subject(seq, time, *subject, decision);
             }
@@ -89,6 +84,12 @@ impl State {
                 }
             }
             Command::AcceptClock(at) => self.clock = Some(AcceptedClock { at: *at, recorded: time }),
+            Command::PrepareAuthority(new) => return Ok(self.prepare_authority(seq, new)),
+            Command::ActivateAuthority(id) => return self.activate_authority(*id),
+            Command::TaintAuthority { authority, .. } => return self.taint_authority(*authority),
+            Command::RollbackAuthority(id) => return self.roll_authority_back(*id),
+            Command::RetireAuthority(id) => return self.drop_authority(*id),
+            Command::RevokeAuthority { authority, .. } => return self.revoke_authority(*authority),
         }
         Ok(Applied::default())
     }
@@ -144,9 +145,9 @@ impl State {
         EnforcementEvent::KeyUnblocked { key, cutoff: self.last_ordinal }
     }
 
-    fn revoke(&mut self, scope: &RevocationScope) -> EnforcementEvent {
+    fn revoke(&mut self, scope: &RevocationScope) -> Result<Applied, String> {
         let cutoff = self.last_ordinal;
-        match scope {
+        let event = match scope {
             RevocationScope::Certificate(ordinal) => EnforcementEvent::CertificateRevoked(*ordinal),
             RevocationScope::Lineage(lineage) => EnforcementEvent::LineageLocked(*lineage),
             RevocationScope::Subject(subject) => {
@@ -169,11 +170,9 @@ impl State {
                 annex_revision: Some(*revision),
                 cutoff,
             },
-            RevocationScope::Issuer(authority) => {
-                self.revoke_authority(*authority);
-                EnforcementEvent::IssuerRevoked(*authority)
-            }
-        }
+            RevocationScope::Issuer(authority) => return self.revoke_authority(*authority),
+        };
+        Ok(Applied::event(event))
     }
 
     fn amend_annex(

@@ -1,6 +1,7 @@
 //! State: a pure fold of the journal, on persistent maps. A clone is constant; every decision reads one clone.
 
 mod apply;
+mod authorities;
 mod causes;
 mod enact;
 mod restored;
@@ -194,6 +195,19 @@ impl State {
         self.authorities.values().find(|a| a.kind == kind && a.state == AuthorityState::Active)
     }
 
+    /// The authority that an intent names.
+    pub fn issuer_of(&self, intent: &Intent) -> Option<&Arc<Authority>> {
+        self.issuer_named(intent.authority, intent.issuer)
+    }
+
+    /// The authority of a kind with this name; without one, that of genesis: there was no other then.
+    pub fn issuer_named(&self, kind: AuthorityKind, id: Option<AuthorityId>) -> Option<&Arc<Authority>> {
+        match id {
+            Some(id) => self.authorities.get(&id).filter(|authority| authority.kind == kind),
+            None => self.authorities.values().find(|a| a.kind == kind && a.prepared.is_none()),
+        }
+    }
+
     /// The principal of this name, unless removed.
     pub fn principal(&self, id: &PrincipalId) -> Option<&Arc<Principal>> {
         self.principals.get(id).filter(|principal| !principal.is_removed)
@@ -224,7 +238,7 @@ impl State {
                 .is_some_and(|p| p.kind == facts.kind && p.key_digest() == certificate.key),
         };
         current
-            && !self.enforcement.issuers.contains(&certificate.issuer)
+            && self.enforcement.is_trusted(&certificate.issuer)
             && !self.enforcement.is_blocked(certificate.key)
     }
 

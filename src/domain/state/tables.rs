@@ -5,7 +5,9 @@ use minicbor::{Decode, Encode};
 use crate::domain::approval::SignedMandate;
 use crate::domain::certificate::Serial;
 use crate::domain::event::Genesis;
-use crate::domain::id::{Digest, LineageId, Ordinal, PrincipalId, ProposalId, Seq, SubjectId, TokenId};
+use crate::domain::id::{
+    AuthorityId, Digest, LineageId, Ordinal, PrincipalId, ProposalId, Seq, SubjectId, TokenId,
+};
 use crate::domain::time::Timestamp;
 
 /// What genesis settled for good.
@@ -95,6 +97,9 @@ pub struct Issued {
     /// Its `notAfter`.
     #[n(6)]
     pub not_after: Timestamp,
+    /// The authority that signed it.
+    #[n(7)]
+    pub issuer: AuthorityId,
 }
 
 /// The last canary of one side of a gateway.

@@ -7,7 +7,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 
 use crate::domain::approval::{Approval, MANDATE_PREFIX, Mandate, SignedMandate};
-use crate::domain::authority::{Authority, AuthorityState};
+use crate::domain::authority::{Authority, NewAuthority};
 use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::codec::to_bytes;
@@ -285,14 +285,13 @@ pub(crate) fn entity(id: EntityId, org: Organisation) -> NewEntity {
     NewEntity { id, kind: EntityKind::Company, name: "Example".to_owned(), org, seat: None }
 }
 
+/// An authority until next June.
+pub(crate) fn new_authority(id: AuthorityId, kind: AuthorityKind) -> NewAuthority {
+    NewAuthority { id, kind, certificate: vec![0x30], not_after: at("2027-06-01T00:00:00Z") }
+}
+
 pub(crate) fn genesis() -> Genesis {
-    let authority = |id, kind| Authority {
-        id,
-        kind,
-        certificate: vec![0x30],
-        not_after: at("2027-06-01T00:00:00Z"),
-        state: AuthorityState::Active,
-    };
+    let authority = |id, kind| Authority::first(new_authority(id, kind));
     Genesis {
         trust_domain: TRUST_DOMAIN.to_owned(),
         arc: "1.3.6.1.4.1.32473".to_owned(),

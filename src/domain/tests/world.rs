@@ -284,6 +284,7 @@ impl World {
             not_after,
             cause,
             tbs: vec![0x30],
+            issuer: self.state.authority(AuthorityKind::Access).map(|active| active.id),
         })
     }
 
@@ -342,10 +343,11 @@ impl World {
 }
 
 pub(crate) fn certificate_of(intent: &Intent, hash: Digest) -> Certificate {
-    let issuer = match intent.authority {
+    let first = match intent.authority {
         AuthorityKind::Access => ACCESS_CA,
         AuthorityKind::System => SYSTEM_CA,
     };
+    let issuer = intent.issuer.unwrap_or(first);
     Certificate {
         hash,
         issuer,

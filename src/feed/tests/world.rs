@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519
 use bytes::Bytes;
 
 use crate::domain::approval::{Approval, GENESIS_PREFIX};
-use crate::domain::authority::{Authority, AuthorityState};
+use crate::domain::authority::{Authority, NewAuthority};
 use crate::domain::bundle::BundleParts;
 use crate::domain::certificate::*;
 use crate::domain::codec::to_bytes;
@@ -323,7 +323,7 @@ fn first_state() -> State {
 fn authority(number: u8, kind: AuthorityKind) -> Authority {
     let not_after = NOW.plus_ms(86_400_000);
     let id = AuthorityId::from_bytes([number; 16]);
-    Authority { id, kind, certificate: vec![number], not_after, state: AuthorityState::Active }
+    Authority::first(NewAuthority { id, kind, certificate: vec![number], not_after })
 }
 
 /// The next message of a session, when there is one.

@@ -37,7 +37,7 @@ pub(super) struct Mark {
 }
 
 /// The mark's key ends in the version of this layout: a program that knows another one finds no mark.
-pub(super) const MARK_KEY: &[u8] = b"mark/3";
+pub(super) const MARK_KEY: &[u8] = b"mark/4";
 const ROW: u8 = b'c';
 const SERIAL: u8 = b's';
 const SUBJECT: u8 = b'u';

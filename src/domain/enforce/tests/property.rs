@@ -3,14 +3,14 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 
-use crate::domain::certificate::Certificate;
+use crate::domain::certificate::{AuthorityKind, Certificate};
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::{Command, SubjectDecision};
 use crate::domain::decision::{Decision, StateFault};
 use crate::domain::enforce::{Chain, Request, decide};
 use crate::domain::entity::{Organisation, Screening, ScreeningResult};
 use crate::domain::grant::Grant;
-use crate::domain::id::{Digest, EntityId, GrantId, LicenseId, Ordinal, PersonId, SubjectId};
+use crate::domain::id::{AuthorityId, Digest, EntityId, GrantId, LicenseId, Ordinal, PersonId, SubjectId};
 use crate::domain::license::License;
 use crate::domain::model::AccessForm;
 use crate::domain::person::{PersonStatus, Relation};
@@ -72,7 +72,7 @@ impl Run {
         self.world.now = self.world.now.plus_ms(i64::from(c) * 1_000);
         let entity = pick(&self.entities, a).unwrap();
         let subject = pick(&self.subjects, b).unwrap();
-        match what % 24 {
+        match what % 26 {
             0..=3 => self.certificates.extend(self.world.enroll(subject)),
             4 => {
                 if let Some(before) = self.certificates.get(usize::from(b)).cloned() {
@@ -106,6 +106,7 @@ impl Run {
                 self.command(Command::AdoptPolicy(Box::new(parts)));
             }
             23 => self.command(self.block(b, c)),
+            24 | 25 => self.command(self.rotation(a, b, c)),
             _ => self.world.now = self.world.now.plus_ms(i64::from(c) * 900_000),
         }
     }
@@ -200,6 +201,21 @@ impl Run {
             ),
         };
         Command::Revoke { scope, reason: REASON }
+    }
+
+    /// A step of a rotation: prepared and activated more often than taken away.
+    fn rotation(&self, a: u8, b: u8, c: u8) -> Command {
+        let ids: Vec<_> = self.world.state.authorities.keys().copied().collect();
+        let id = pick(&ids, b).unwrap();
+        let kind = pick(&[AuthorityKind::Access, AuthorityKind::Access, AuthorityKind::System], a).unwrap();
+        match c % 12 {
+            0..=3 => Command::PrepareAuthority(new_authority(AuthorityId::from_bytes([a; 16]), kind)),
+            4..=7 => Command::ActivateAuthority(id),
+            8 => Command::TaintAuthority { authority: id, reason: REASON },
+            9 => Command::RollbackAuthority(id),
+            10 => Command::RetireAuthority(id),
+            _ => Command::RevokeAuthority { authority: id, reason: REASON },
+        }
     }
 
     fn hold(&self, b: u8, c: u8) -> Command {

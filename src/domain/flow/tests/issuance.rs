@@ -257,7 +257,7 @@ const MEANWHILE: &[(&str, Meanwhile)] = &[
         w.go(Command::Stop { scope: StopScope::Issuer(ACCESS_CA), reason: REASON });
     }),
     ("the issuer is revoked", |w, _, _| {
-        w.go(Command::Revoke { scope: RevocationScope::Issuer(ACCESS_CA), reason: REASON });
+        w.go(Command::RevokeAuthority { authority: ACCESS_CA, reason: REASON });
     }),
     ("the certificate is revoked", |w, _, _| {
         let ordinal = w.state.last_ordinal;
@@ -312,6 +312,7 @@ fn a_removed_principal_gets_no_certificate() {
         not_after: at(R3),
         cause: Cause::Register(dave().id.clone()),
         tbs: vec![0x30],
+        issuer: None,
     };
     world.intend(&intent).unwrap();
     world.go(Command::RemovePrincipal(dave().id.clone()));

@@ -84,6 +84,7 @@ fn a_blocked_key_is_certified_for_nobody_though_nobody_has_seen_it() {
     world.go(block(key));
     let system = Intent {
         authority: AuthorityKind::System,
+        issuer: world.state.authority(AuthorityKind::System).map(|active| active.id),
         ordinal: Ordinal(world.state.last_system_ordinal.0 + 1),
         facts: Facts::System(SystemFacts { kind: PrincipalKind::Gateway, principal: name.clone() }),
         key,

@@ -1,3 +1,4 @@
+mod authorities;
 mod commands;
 mod issuance;
 mod keys;

@@ -29,7 +29,7 @@ fn each_scope_is_a_revocation_with_its_reason_and_time() {
     let (mut world, member) = World::with_member();
     let person = world.person(member, FOREIGN, EMPLOYEE);
     let certificate = world.enroll(person).unwrap();
-    let Names { issuer, ordinal, lineage, determination, annex_revision, .. } = names(&certificate);
+    let Names { ordinal, lineage, determination, annex_revision, .. } = names(&certificate);
     let (determination, annex_revision) = (determination.unwrap(), annex_revision.unwrap());
     let base = world;
     for scope in [
@@ -37,7 +37,6 @@ fn each_scope_is_a_revocation_with_its_reason_and_time() {
         RevocationScope::Lineage(lineage),
         RevocationScope::Subject(person),
         RevocationScope::Entity(member),
-        RevocationScope::Issuer(issuer),
         RevocationScope::Determination(determination.clone()),
         RevocationScope::AnnexRevision(determination.clone(), annex_revision),
     ] {
@@ -51,6 +50,17 @@ fn each_scope_is_a_revocation_with_its_reason_and_time() {
         let again = world.try_go(Command::Revoke { scope: scope.clone(), reason: RevocationReason::Drill });
         assert_eq!(withdrawal(&world, &certificate), revoked, "{scope}: {again:?}");
     }
+}
+
+#[test]
+fn a_revoked_authority_is_a_revocation_with_its_reason_and_time() {
+    let (mut world, member) = World::with_member();
+    let person = world.person(member, FOREIGN, EMPLOYEE);
+    let certificate = world.enroll(person).unwrap();
+    world.go(Command::RevokeAuthority { authority: certificate.issuer, reason: REASON });
+    let revoked = Some(Withdrawal::Revoked(cause(&world, REASON)));
+    assert_eq!(withdrawal(&world, &certificate), revoked);
+    assert_eq!(world.state.authority_revoked(certificate.issuer), cause(&world, REASON));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn full() -> World {
     world.intend(&pending).unwrap();
     world.go(Command::Hold { ordinal: second.ordinal, reason: REASON });
     world.go(Command::Revoke { scope: RevocationScope::Certificate(certificate.ordinal), reason: REASON });
-    world.go(Command::Revoke { scope: RevocationScope::Issuer(ACCESS_CA), reason: REASON });
+    world.go(Command::RevokeAuthority { authority: ACCESS_CA, reason: REASON });
     world.go(Command::Stop { scope: StopScope::Model(model("fable-5")), reason: REASON });
     world.go(Command::Suspend { target: SuspensionTarget::Entity(member), reason: REASON });
     let half_signed = world.mandate(Command::ReleaseStop(StopScope::Model(model("fable-5"))), &[alice()]);

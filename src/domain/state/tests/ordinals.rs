@@ -107,6 +107,7 @@ fn the_system_authority_counts_for_itself() {
         not_after: at(R3),
         cause: Cause::Register(officer.id.clone()),
         tbs: vec![0x30],
+        issuer: None,
     };
     assert_eq!(conflict(world.intend(&intent(2, alice()))), "this ordinal was overtaken");
     world.intend(&intent(1, alice())).unwrap();

@@ -1,4 +1,5 @@
 use super::{assert_lines, spelled};
+use crate::domain::certificate::AuthorityKind;
 use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::entity::{Screening, ScreeningResult};
 use crate::domain::grant::Grant;
@@ -106,9 +107,21 @@ fn vetting() -> Vec<Command> {
     ]
 }
 
+fn rotating() -> Vec<Command> {
+    let authority = AuthorityId::from_bytes([5; 16]);
+    vec![
+        Command::PrepareAuthority(new_authority(authority, AuthorityKind::System)),
+        Command::ActivateAuthority(authority),
+        Command::TaintAuthority { authority, reason: REASON },
+        Command::RollbackAuthority(authority),
+        Command::RetireAuthority(authority),
+        Command::RevokeAuthority { authority, reason: REASON },
+    ]
+}
+
 #[test]
 fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
-    let commands = [loosening(), restricting(), vetting()].concat();
+    let commands = [loosening(), restricting(), vetting(), rotating()].concat();
     let line =
         |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
     let lines: Vec<_> = commands.iter().map(line).collect();
@@ -145,11 +158,17 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820180
         RECORD_SCREENING 1 8212835001010101010101010101010101010101836563736c2d311b0000019f06604400026761206d61746368
         RECORD_SAFEGUARDS 1 82138250010101010101010101010101010101011b0000019f06604400
+        PREPARE_AUTHORITY 2 821818818450050505050505050505050505050505050141301b000001a5d82c1800
+        ACTIVATE_AUTHORITY 2 821819815005050505050505050505050505050505
+        TAINT_AUTHORITY 1 82181a8250050505050505050505050505050505050d
+        ROLLBACK_AUTHORITY 2 82181b815005050505050505050505050505050505
+        RETIRE_AUTHORITY 2 82181c815005050505050505050505050505050505
+        REVOKE_AUTHORITY 2 82181d8250050505050505050505050505050505050d
         ");
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 24, "one of each");
+    assert_eq!(names.len(), 30, "one of each");
 }
 
 #[test]
@@ -166,6 +185,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Hold(Ordinal(7)),
         ObjectRef::Clock,
         ObjectRef::Key(KEY),
+        ObjectRef::Authorities,
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -182,6 +202,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         82088107 hold on certificate 7
         820980 clock
         820a8158200808080808080808080808080808080808080808080808080808080808080808 block of key 0808080808080808080808080808080808080808080808080808080808080808
+        820c80 list of authorities
         ",
     );
 }

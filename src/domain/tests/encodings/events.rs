@@ -65,6 +65,7 @@ fn intent(authority: AuthorityKind, facts: Facts, cause: Cause) -> Event {
         not_after: AT.plus_ms(86_400_000),
         cause,
         tbs: vec![0x30],
+        issuer: None,
     }))
 }
 

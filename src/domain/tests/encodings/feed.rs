@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
 use super::{assert_lines, spelled};
+use crate::domain::authority::{AuthorityCard, AuthorityState};
+use crate::domain::certificate::AuthorityKind;
 use crate::domain::codec::to_bytes;
 use crate::domain::enforce::{EnforcementEvent, chain};
 use crate::domain::id::{AuthorityId, Digest, EntityId, LineageId, Ordinal, Seq, SubjectId};
@@ -78,6 +80,25 @@ fn every_event_of_the_feed_keeps_its_encoding() {
         8205818202815001010101010101010101010101010101
         8205818203815002020202020202020202020202020202
         8205818204815003030303030303030303030303030303
+        ",
+    );
+}
+
+#[test]
+fn what_the_feed_says_of_authorities_keeps_its_encoding() {
+    let card = AuthorityCard {
+        id: ISSUER,
+        kind: AuthorityKind::System,
+        state: AuthorityState::Tainted,
+        certificate: vec![0x30],
+    };
+    let listed = spelled(&EnforcementEvent::AuthorityListed(Arc::new(card)));
+    let lines = [listed, spelled(&EnforcementEvent::AuthorityDropped(ISSUER))];
+    assert_lines(
+        &lines,
+        "
+        82118184500303030303030303030303030303030301054130
+        8212815003030303030303030303030303030303
         ",
     );
 }

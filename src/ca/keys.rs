@@ -1,0 +1,94 @@
+//! Where the keys of authorities are: each under the id of its authority, made here and never anywhere else.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::signer::{FileSigner, KeyFileFault, SignatureAlgorithm, Signer};
+use crate::domain::id::AuthorityId;
+use crate::x509::Curve;
+
+/// Private keys by the ids of their authorities.
+pub trait AuthorityKeys: Send + Sync {
+    /// Makes the key of a new authority. It is durable when this returns.
+    ///
+    /// # Errors
+    /// There is one already, or it cannot be kept.
+    fn make(&self, authority: AuthorityId, curve: Curve) -> Result<Arc<dyn Signer>, KeyFileFault>;
+
+    /// The key of an authority, if it is here.
+    ///
+    /// # Errors
+    /// It is here and cannot be used.
+    fn find(&self, authority: AuthorityId) -> Result<Option<Arc<dyn Signer>>, KeyFileFault>;
+
+    /// Whose keys are here.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    fn list(&self) -> Result<Vec<AuthorityId>, KeyFileFault>;
+
+    /// Destroys the key of an authority.
+    ///
+    /// # Errors
+    /// It is still there.
+    fn remove(&self, authority: AuthorityId) -> Result<(), KeyFileFault>;
+}
+
+/// A folder with a file for each: `ID.pem`, as [`FileSigner`] has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFolder(PathBuf);
+
+impl KeyFolder {
+    /// In this folder, which is made with the first key.
+    pub const fn new(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    fn path(&self, authority: AuthorityId) -> PathBuf {
+        self.0.join(format!("{authority}.pem"))
+    }
+}
+
+impl AuthorityKeys for KeyFolder {
+    fn make(&self, authority: AuthorityId, curve: Curve) -> Result<Arc<dyn Signer>, KeyFileFault> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+        Ok(Arc::new(FileSigner::create(&self.path(authority), SignatureAlgorithm::Ecdsa(curve))?))
+    }
+
+    fn find(&self, authority: AuthorityId) -> Result<Option<Arc<dyn Signer>>, KeyFileFault> {
+        match FileSigner::load(&self.path(authority)) {
+            Ok(signer) => Ok(Some(Arc::new(signer))),
+            Err(KeyFileFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn list(&self) -> Result<Vec<AuthorityId>, KeyFileFault> {
+        let entries = match std::fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let id: Option<AuthorityId> =
+                name.to_str().and_then(|name| name.strip_suffix(".pem")?.parse().ok());
+            found.extend(id);
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn remove(&self, authority: AuthorityId) -> Result<(), KeyFileFault> {
+        match std::fs::remove_file(self.path(authority)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}

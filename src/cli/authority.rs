@@ -1,0 +1,330 @@
+//! `countersign authority`: the list of authorities and every step of a rotation, with who knows of it and what still holds a
+//! certificate from which.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::files::{self, Access};
+use super::mandate::{Check, Commit, Wait, approve, carry_out, check, print_done};
+use super::output::table;
+use super::remote::{Remote, answer, incoming, request_id};
+use super::words::{self, printable};
+use super::{Context, Failure, Outcome};
+use crate::domain::authority::NewAuthority;
+use crate::domain::certificate::AuthorityKind;
+use crate::domain::command::Command;
+use crate::domain::id::{AuthorityId, ProposalId};
+use crate::domain::revocation::{RevocationReason, StopScope};
+use crate::pb;
+use crate::x509::Authority;
+use crate::x509::bundle::certificate_pem;
+
+/// The most names that a row of the list shows.
+const NAMED_MAX: usize = 3;
+
+#[derive(Subcommand)]
+pub(super) enum Verb {
+    /// Every authority: where it stands, which gateways do not know it yet, and how many certificates of it are good.
+    #[command(after_help = "Example:\n  countersign authority list --json")]
+    List,
+    /// One authority, with its certificate and whose certificates it issued are still good.
+    #[command(after_help = "Example:\n  countersign authority show aut_01J... --out next.pem")]
+    Show {
+        /// The authority.
+        authority: AuthorityId,
+        /// Where its certificate goes, PEM.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// The list, again whenever it changes; with --json one object a line.
+    #[command(
+        after_help = "Examples:\n  countersign authority watch\n  countersign authority watch --json | jq -c .authorities[]"
+    )]
+    Watch,
+    /// Have the server make the key of the next authority, and everybody trust it. Two officers sign.
+    #[command(
+        after_help = "Example:\n  countersign authority prepare --kind ACCESS --life-days 1825 --out next.pem --commit"
+    )]
+    Prepare {
+        /// ACCESS or SYSTEM.
+        #[arg(long)]
+        kind: AuthorityKind,
+        /// How long it lives; 0: as long as the one that issues now.
+        #[arg(long, value_name = "DAYS", default_value_t = 0)]
+        life_days: u32,
+        /// Where its certificate goes, PEM.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        commit: Commit,
+    },
+    /// Issue from a prepared authority; the one before retires. Refused until every gateway knows it. Two officers sign.
+    #[command(after_help = "Example:\n  countersign authority activate aut_01J... --commit")]
+    Activate {
+        /// The authority.
+        authority: AuthorityId,
+        #[command(flatten)]
+        commit: Commit,
+    },
+    /// Issue nothing more from an authority that is known to be bad. What it issued stays good until it is replaced.
+    #[command(after_help = "Example:\n  countersign authority taint aut_01J... --reason CA_COMPROMISE")]
+    Taint {
+        /// The authority.
+        authority: AuthorityId,
+        /// Why, for example CA_COMPROMISE; a wrong word lists all.
+        #[arg(long)]
+        reason: RevocationReason,
+        #[command(flatten)]
+        check: Check,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Undo the last step: a prepared authority goes, an active one gives its place back. Two officers sign.
+    #[command(after_help = "Example:\n  countersign authority rollback aut_01J... --commit")]
+    Rollback {
+        /// The authority.
+        authority: AuthorityId,
+        #[command(flatten)]
+        commit: Commit,
+    },
+    /// Trust an authority no more. Refused while certificates of it are good. Two officers sign.
+    #[command(after_help = "Example:\n  countersign authority retire aut_01J... --commit")]
+    Retire {
+        /// The authority.
+        authority: AuthorityId,
+        #[command(flatten)]
+        commit: Commit,
+    },
+    /// Revoke an authority with all that it issued: an access authority is stopped at once, and two officers make it final.
+    #[command(
+        after_help = "Example:\n  countersign authority revoke aut_01J... --reason CA_COMPROMISE --wait --commit"
+    )]
+    Revoke {
+        /// The authority.
+        authority: AuthorityId,
+        /// Why, for example CA_COMPROMISE; a wrong word lists all.
+        #[arg(long)]
+        reason: RevocationReason,
+        #[command(flatten)]
+        commit: Commit,
+        #[command(flatten)]
+        wait: Wait,
+    },
+}
+
+pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
+    let alone = Wait::default();
+    match verb {
+        Verb::List => list(context).await,
+        Verb::Show { authority, out } => show(authority, out, context).await,
+        Verb::Watch => watch(context).await,
+        Verb::Prepare { kind, life_days, out, commit } => {
+            prepare((kind, life_days), out, commit, context).await
+        }
+        Verb::Activate { authority, commit } => {
+            carry_out(context, Command::ActivateAuthority(authority), commit, alone).await
+        }
+        Verb::Taint { authority, reason, check, wait } => {
+            carry_out(context, Command::TaintAuthority { authority, reason }, check, wait).await
+        }
+        Verb::Rollback { authority, commit } => {
+            carry_out(context, Command::RollbackAuthority(authority), commit, alone).await
+        }
+        Verb::Retire { authority, commit } => {
+            carry_out(context, Command::RetireAuthority(authority), commit, alone).await
+        }
+        Verb::Revoke { authority, reason, commit, wait } => {
+            if commit.commit {
+                stop(authority, reason, wait, context).await?;
+            }
+            carry_out(context, Command::RevokeAuthority { authority, reason }, commit, alone).await
+        }
+    }
+}
+
+/// One officer alone stops an access authority, at once; nobody alone shuts out who calls this service.
+async fn stop(
+    authority: AuthorityId,
+    reason: RevocationReason,
+    wait: Wait,
+    context: &Context<'_>,
+) -> Result<(), Failure> {
+    let remote = context.connection.remote().await?;
+    let kind = get(&remote, authority).await?.0.kind;
+    let scope = StopScope::Issuer(authority);
+    let now = answer(remote.revocation().list_restrictions(pb::ListRestrictionsRequest {})).await?;
+    if kind == AuthorityKind::Access.as_str() && !now.stops.contains(&scope.to_string()) {
+        carry_out(context, Command::Stop { scope, reason }, Commit { commit: true }, wait).await?;
+    }
+    Ok(())
+}
+
+async fn prepare(
+    (kind, life_days): (AuthorityKind, u32),
+    out: Option<PathBuf>,
+    commit: Commit,
+    context: &Context<'_>,
+) -> Result<Outcome, Failure> {
+    if !commit.commit {
+        let text = format!(
+            "The server would make a key for the next {kind} authority, and two officers would have everybody trust it. \
+             Nothing was made; add --commit to do it."
+        );
+        context.output.print(&json!({ "checked": true, "committed": false }), &text);
+        return Ok(Outcome::Done);
+    }
+    let identity = context.connection.identity()?;
+    let remote = context.connection.remote().await?;
+    let request = pb::PrepareAuthorityRequest { kind: kind.to_string(), life_days };
+    let made = answer(remote.authorities().prepare_authority(request)).await?;
+    let mandate = check(&made.mandate, &identity.name()?.trust_domain)?;
+    let Command::PrepareAuthority(new) = &mandate.command else {
+        return Err(Failure("the server prepared another command; nothing was signed".to_owned()));
+    };
+    check_made(new, kind)?;
+    context.output.note(&words::mandate(&mandate, &made.mandate)?);
+    if let Some(out) = &out {
+        files::write(out, certificate_pem(&new.certificate).as_bytes(), Access::Public)?;
+    }
+    let approvals = vec![approve(&identity, &made.mandate)?];
+    let mandate = Some(pb::SignedMandate { mandate: made.mandate, approvals });
+    let request = pb::SubmitMandateRequest { mandate, request_id: request_id(), validate_only: false };
+    let done = answer(remote.mandates().submit_mandate(request)).await?;
+    context.output.note(&format!("authority {}\n", new.id));
+    let proposal = done.proposal_id.parse::<ProposalId>().ok();
+    print_done(context.output, done.position, proposal, done.signatures_missing)
+}
+
+/// What is signed is what the certificate says, by this machine's own reading.
+fn check_made(new: &NewAuthority, kind: AuthorityKind) -> Result<(), Failure> {
+    let read = Authority::from_der(&new.certificate)?;
+    let is_same = (read.id(), read.kind(), read.not_after()) == (new.id, new.kind, new.not_after);
+    match is_same && new.kind == kind {
+        true => Ok(()),
+        false => Err(Failure(
+            "the certificate is not that of the authority that was asked for; nothing was signed".to_owned(),
+        )),
+    }
+}
+
+async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
+    let remote = context.connection.remote().await?;
+    let found = answer(remote.authorities().list_authorities(pb::ListAuthoritiesRequest {})).await?;
+    context.output.print(&Value::from_iter(found.authorities.iter().map(value)), &rows(&found.authorities));
+    Ok(Outcome::Done)
+}
+
+async fn get(remote: &Remote, authority: AuthorityId) -> Result<(pb::Authority, Vec<u8>), Failure> {
+    let request = pb::GetAuthorityRequest { authority_id: authority.to_string() };
+    let found = answer(remote.authorities().get_authority(request)).await?;
+    Ok((found.authority.unwrap_or_default(), found.certificate.to_vec()))
+}
+
+async fn show(
+    authority: AuthorityId,
+    out: Option<PathBuf>,
+    context: &Context<'_>,
+) -> Result<Outcome, Failure> {
+    let remote = context.connection.remote().await?;
+    let (authority, certificate) = get(&remote, authority).await?;
+    if let Some(out) = out {
+        files::write(&out, certificate_pem(&certificate).as_bytes(), Access::Public)?;
+    }
+    let key = if authority.has_key { "at this server" } else { "NOT at this server" };
+    let mut text = format!(
+        "authority    {}\nkind         {}\nstate        {}\nuntil        {}\nsha-256      {}\nkey          {key}\n\
+         predecessor  {}\nissued until {}\nknown by     {}\nwaiting for  {}\ncertificates {}\n",
+        printable(&authority.authority_id),
+        printable(&authority.kind),
+        printable(&authority.state),
+        printable(&authority.not_after),
+        printable(&authority.sha256),
+        or_dash(&authority.predecessor),
+        or_dash(&authority.issued_until),
+        or_dash(&authority.known_by.join(", ")),
+        waiting(&authority, usize::MAX),
+        authority.certificates,
+    );
+    for holder in &authority.holders {
+        let who = if holder.entity_id.is_empty() { "principals and canaries" } else { &holder.entity_id };
+        text.push_str(&format!("  {:<12} {}\n", holder.certificates, printable(who)));
+    }
+    context.output.print(&value(&authority), &text);
+    Ok(Outcome::Done)
+}
+
+/// Prints the list and prints it again whenever it changed, until it is interrupted or nobody reads.
+async fn watch(context: &Context<'_>) -> Result<Outcome, Failure> {
+    let remote = context.connection.remote().await?;
+    loop {
+        // The server ends a watch after an hour; this one goes on.
+        let request = pb::WatchAuthoritiesRequest {};
+        let mut lists = incoming(remote.authorities().watch_authorities(request)).await?;
+        while let Some(list) = lists.next().await? {
+            let text = match context.output.is_json() {
+                true => {
+                    json!({ "authorities": Value::from_iter(list.authorities.iter().map(value)) }).to_string()
+                }
+                false => rows(&list.authorities),
+            };
+            let mut out = std::io::stdout().lock();
+            if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+                return Ok(Outcome::Done);
+            }
+        }
+    }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { printable(text) }
+}
+
+/// Who does not know it yet, and for how long at most it can be without.
+fn waiting(authority: &pb::Authority, named_max: usize) -> String {
+    if authority.known_everywhere {
+        return "-".to_owned();
+    }
+    let unaware = &authority.unaware;
+    let named = unaware.iter().take(named_max);
+    let names = named.map(|row| format!("{} ({} ms)", printable(&row.participant), row.left_ms));
+    let mut text = names.collect::<Vec<_>>().join(", ");
+    if unaware.len() > named_max {
+        text.push_str(&format!(" and {} more", unaware.len() - named_max));
+    }
+    text
+}
+
+fn rows(authorities: &[pb::Authority]) -> String {
+    let row = |authority: &pb::Authority| {
+        [
+            printable(&authority.authority_id),
+            printable(&authority.kind),
+            printable(&authority.state),
+            printable(&authority.not_after),
+            authority.certificates.to_string(),
+            authority.known_by.len().to_string(),
+            waiting(authority, NAMED_MAX),
+        ]
+    };
+    let header = ["AUTHORITY", "KIND", "STATE", "UNTIL", "CERTIFICATES", "KNOWN BY", "WAITING FOR"];
+    table(header, &authorities.iter().map(row).collect::<Vec<_>>())
+}
+
+fn value(authority: &pb::Authority) -> Value {
+    let unaware = authority.unaware.iter();
+    let unaware = unaware.map(|row| json!({ "participant": row.participant, "left_ms": row.left_ms }));
+    let holders = authority.holders.iter();
+    let holders =
+        holders.map(|holder| json!({ "entity_id": holder.entity_id, "certificates": holder.certificates }));
+    json!({
+        "authority_id": authority.authority_id, "kind": authority.kind, "state": authority.state,
+        "not_after": authority.not_after, "sha256": authority.sha256, "predecessor": authority.predecessor,
+        "issued_until": authority.issued_until, "has_key": authority.has_key, "known_by": authority.known_by,
+        "lease_expired": authority.lease_expired, "unaware": Value::from_iter(unaware),
+        "known_everywhere": authority.known_everywhere, "certificates": authority.certificates,
+        "holders": Value::from_iter(holders),
+    })
+}

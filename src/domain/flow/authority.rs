@@ -1,0 +1,146 @@
+//! Steps of a rotation: which state of the named authority each needs. Whether gateways know what is to be activated, and
+//! whether anything of what is to be retired is still good, is not on record: `app` looks at that before.
+
+use super::reject::Reject;
+use crate::domain::authority::{AUTHORITIES_MAX, Authority, AuthorityState, NewAuthority};
+use crate::domain::certificate::AuthorityKind;
+use crate::domain::id::AuthorityId;
+use crate::domain::principal::Role;
+use crate::domain::state::State;
+use crate::domain::time::Timestamp;
+
+/// The longest certificate of an authority: one of P-384 has 700 bytes.
+const CERTIFICATE_LEN_MAX: usize = 4_096;
+
+fn authority(state: &State, id: AuthorityId) -> Result<&Authority, Reject> {
+    state.authorities.get(&id).map(AsRef::as_ref).ok_or(Reject::NotFound("authority"))
+}
+
+fn wrong(row: &Authority, need: &'static str) -> Reject {
+    Reject::WrongState { what: "authority", have: row.state.to_string(), need }
+}
+
+/// Is nothing of it valid any more, whatever was revoked?
+fn is_spent(row: &Authority, now: Timestamp) -> bool {
+    row.issued_until.is_none_or(|until| until < now)
+}
+
+pub(super) fn check_prepare(state: &State, new: &NewAuthority, now: Timestamp) -> Result<(), Reject> {
+    if state.authorities.contains_key(&new.id) {
+        return Err(Reject::Exists("authority"));
+    }
+    if new.certificate.is_empty() || new.certificate.len() > CERTIFICATE_LEN_MAX {
+        let why = format!("1 to {CERTIFICATE_LEN_MAX} bytes are needed");
+        return Err(Reject::Invalid { field: "certificate", why });
+    }
+    if new.not_after <= now {
+        return Err(Reject::Invalid { field: "not_after", why: "it has passed".to_owned() });
+    }
+    if state.enforcement.authorities.len() >= AUTHORITIES_MAX {
+        return Err(Reject::WrongState {
+            what: "number of authorities that gateways know",
+            have: AUTHORITIES_MAX.to_string(),
+            need: "some of them retired",
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn check_activate(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+    let row = authority(state, id)?;
+    match row.state {
+        AuthorityState::Prepared if row.not_after > now => Ok(()),
+        AuthorityState::Prepared => {
+            Err(Reject::WrongState { what: "authority", have: "expired".to_owned(), need: "a valid one" })
+        }
+        AuthorityState::Active
+        | AuthorityState::Retiring
+        | AuthorityState::Retired
+        | AuthorityState::Tainted
+        | AuthorityState::Revoked => Err(wrong(row, "PREPARED")),
+    }
+}
+
+pub(super) fn check_taint(state: &State, id: AuthorityId) -> Result<(), Reject> {
+    let row = authority(state, id)?;
+    match row.state {
+        AuthorityState::Prepared | AuthorityState::Active | AuthorityState::Retiring => Ok(()),
+        AuthorityState::Tainted | AuthorityState::Retired | AuthorityState::Revoked => {
+            Err(wrong(row, "PREPARED, ACTIVE or RETIRING"))
+        }
+    }
+}
+
+/// A prepared one goes, but not with certificates that it issued before an earlier rollback.
+pub(super) fn check_rollback(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+    let row = authority(state, id)?;
+    match row.state {
+        AuthorityState::Prepared if is_spent(row, now) => Ok(()),
+        AuthorityState::Prepared => Err(Reject::WrongState {
+            what: "authority",
+            have: "PREPARED with certificates that are still valid".to_owned(),
+            need: "TAINTED, and then to be retired",
+        }),
+        AuthorityState::Active => {
+            let need = "one whose predecessor is RETIRING";
+            let before = row.predecessor.ok_or_else(|| wrong(row, need))?;
+            match authority(state, before)?.state {
+                AuthorityState::Retiring => Ok(()),
+                have => {
+                    Err(Reject::WrongState { what: "predecessor", have: have.to_string(), need: "RETIRING" })
+                }
+            }
+        }
+        AuthorityState::Retiring
+        | AuthorityState::Retired
+        | AuthorityState::Tainted
+        | AuthorityState::Revoked => Err(wrong(row, "PREPARED, or ACTIVE with a RETIRING predecessor")),
+    }
+}
+
+pub(super) fn check_retire(state: &State, id: AuthorityId) -> Result<(), Reject> {
+    let row = authority(state, id)?;
+    match row.state {
+        AuthorityState::Retiring | AuthorityState::Tainted => Ok(()),
+        AuthorityState::Prepared
+        | AuthorityState::Active
+        | AuthorityState::Retired
+        | AuthorityState::Revoked => Err(wrong(row, "RETIRING or TAINTED")),
+    }
+}
+
+/// The last access authority can be revoked: then nothing is permitted and nothing issued. Of the system, nobody could
+/// reach this service to undo it, so two officers need certificates of another one first.
+pub(super) fn check_revoke(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+    let row = authority(state, id)?;
+    match row.state {
+        AuthorityState::Prepared
+        | AuthorityState::Active
+        | AuthorityState::Retiring
+        | AuthorityState::Tainted => {}
+        AuthorityState::Retired | AuthorityState::Revoked => {
+            return Err(wrong(row, "PREPARED, ACTIVE, RETIRING or TAINTED"));
+        }
+    }
+    match (row.kind, row.state) {
+        (AuthorityKind::Access, _) | (AuthorityKind::System, AuthorityState::Prepared) => Ok(()),
+        (AuthorityKind::System, _) => check_officers_remain(state, id, now),
+    }
+}
+
+fn check_officers_remain(state: &State, without: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+    let remains = |id| {
+        state.system_certificates.get(id).is_some_and(|last| {
+            last.issuer != without && last.not_after > now && state.enforcement.is_trusted(&last.issuer)
+        })
+    };
+    let approvers = state.principals.values().filter(|p| p.has(Role::Approver) && !p.is_removed);
+    match approvers.filter(|p| remains(&p.id)).count() {
+        0 | 1 => Err(Reject::WrongState {
+            what: "system authority",
+            have: "the one that the approvers' certificates are of".to_owned(),
+            need: "two approvers with certificates of another one",
+        }),
+        _ => Ok(()),
+    }
+}
