@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::own::Own;
-use crate::client::{Answer, Gate, GateConfig, GateOptions, TransportFault};
+use crate::client::{Answer, Gate, GateConfig, GateOptions, Target, TransportFault};
 use crate::domain::enforce::Request;
 use crate::domain::enforce::message::Strength;
 use crate::domain::time::Timestamp;
@@ -53,13 +53,19 @@ impl Enforcer {
         *self.promised.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Where the service is, and how it may prove itself now.
+    pub(super) fn target(&self) -> Target {
+        Target { system_bundle_pem: self.gate.load().system_bundle_pem(), ..self.config.target.clone() }
+    }
+
     /// Promises this from now on. The old gate decides until the new one has a lease; when less is promised than before,
     /// it is not waited for.
     pub(super) async fn promise(&self, strength: Strength) -> Result<(), String> {
         if self.promised() == strength {
             return Ok(());
         }
-        let config = GateConfig { strength, identity: self.own.identity(), ..self.config.clone() };
+        let (target, identity) = (self.target(), self.own.identity());
+        let config = GateConfig { strength, target, identity, ..self.config.clone() };
         let gate = gate(config, &self.own).await.map_err(|fault| fault.to_string())?;
         let ready = gate.ready(READY_TIMEOUT).await;
         if !strength.is_weak() {

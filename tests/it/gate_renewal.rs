@@ -1,6 +1,8 @@
 //! A gate renews its own certificate at seven tenths of its life, for the same key, and goes on with its lease.
 
 use countersign::client::{Gate, GateOptions, Renewal};
+use countersign::domain::certificate::AuthorityKind;
+use countersign::domain::command::Command;
 use countersign::domain::time::Timestamp;
 use countersign::env::Clock;
 use countersign::pb;
@@ -57,6 +59,33 @@ async fn a_gate_renews_its_certificate_and_keeps_its_lease() {
     world.close().await;
     world.open_at(port).await;
     world.clock.advance_ms(10 * DAY_MS);
+    until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
+    gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_renews_its_certificate_when_its_authority_retires() {
+    let world = World::start().await;
+    let caller = world.gateway("gw-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.pem");
+    let config = config(&world, (&caller, world.running().address()), STRONG, &world.clock);
+    let options = GateOptions { renewal: Some(Renewal::to_file(&path)), ..GateOptions::default() };
+    let gate = Gate::connect_with(config, options).await.unwrap();
+    gate.ready(PATIENCE).await.unwrap();
+    let next = world.prepare(AuthorityKind::System).await;
+    until(&gate, &[], |gate, _| gate.system_bundle_pem().matches("BEGIN CERTIFICATE").count() == 2).await;
+    world.enact(Command::ActivateAuthority(next)).await.unwrap();
+    let told = || world.running().app().state().feed_seq;
+    until(&gate, &[], |gate, _| gate.status().position.seq >= told()).await;
+    // Within a minute of when it looked, not all gateways at once.
+    let is_renewed = |_: &Gate, _: &[u8]| {
+        world.clock.advance_ms(1_000);
+        path.exists()
+    };
+    until(&gate, &[], is_renewed).await;
+    let renewed = pem::parse(std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(world.read(renewed.contents()).issuer, next);
     until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
     gate.shutdown().await;
 }
