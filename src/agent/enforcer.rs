@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::own::Own;
-use crate::client::{Answer, Gate, GateConfig, GateOptions, TransportFault};
+use crate::client::{Answer, Gate, GateConfig, GateOptions, Target, TransportFault};
 use crate::domain::enforce::Request;
 use crate::domain::enforce::message::Strength;
 use crate::domain::time::Timestamp;
@@ -70,13 +70,23 @@ impl Enforcer {
         *self.promised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where the service is, and how it may prove itself now.
+    pub(super) fn target(&self) -> Target {
+        let target = self.config.target.clone();
+        match self.gate.load().as_ref() {
+            Some(gate) => Target { system_bundle_pem: gate.system_bundle_pem(), ..target },
+            None => target,
+        }
+    }
+
     /// Promises this from now on. The old gate decides until the new one has a lease; when less is promised than before,
     /// it is not waited for.
     pub(super) async fn promise(&self, strength: Strength) -> Result<(), String> {
         if self.promised() == strength {
             return Ok(());
         }
-        let config = GateConfig { strength, identity: self.own.identity(), ..self.config.clone() };
+        let (target, identity) = (self.target(), self.own.identity());
+        let config = GateConfig { strength, target, identity, ..self.config.clone() };
         let gate = Gate::connect_with(config, self.options.clone()).await;
         let gate = gate.map_err(|fault| fault.to_string())?;
         let ready = gate.ready(READY_TIMEOUT).await;

@@ -187,7 +187,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         pausable: config.pausable,
     };
     let gate = GateConfig {
-        target: target.clone(),
+        target,
         identity: own.identity(),
         profile: profile.clone(),
         log_key,
@@ -205,7 +205,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
     let hold = Arc::new(Hold::new(lease, Arc::clone(&enforcer), Arc::clone(&clock)));
     let timeout = config.probe.apply_timeout();
     let publisher = Publisher {
-        service: Service { target, own, clock },
+        service: Service { own, clock },
         proxy,
         prover: Prover::new(prober, Arc::clone(&hold), timeout, sightings(adapter)),
         nest: Nest::at(&config.state, profile),

@@ -17,7 +17,7 @@ use super::prove::{Proof, Prover, Resumption};
 use super::remedy::{NOT_ASKED, RELOAD, RESUMPTION, Refusal};
 use super::sds::{Offer, Subscription};
 use super::set::TrustSet;
-use crate::client::{Target, channel};
+use crate::client::channel;
 use crate::domain::enforce::message::Strength;
 use crate::env::Clock;
 
@@ -55,9 +55,8 @@ impl Proxy {
     }
 }
 
-/// Where the service is, and who asks it.
+/// Who asks the service, and the time.
 pub(super) struct Service {
-    pub(super) target: Target,
     pub(super) own: Arc<Own>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -98,9 +97,10 @@ impl Publisher {
     }
 
     async fn connection(&mut self, pause: &mut Duration) -> Result<(), String> {
-        let Service { target, own, clock } = &self.service;
+        let Service { own, clock } = &self.service;
+        let target = self.enforcer.target();
         let connected =
-            channel(target, Some(&own.identity()), clock).await.map_err(|fault| fault.to_string())?;
+            channel(&target, Some(&own.identity()), clock).await.map_err(|fault| fault.to_string())?;
         self.remember(self.nest.fetch(&connected).await?);
         let promised = self.enforcer.promised();
         let mut sets = Subscription::open(connected.clone(), self.proxy.secret(), promised).await?;

@@ -41,7 +41,7 @@ impl Authorities {
     /// # Errors
     /// An authority that issues has no key here, or has the key of another.
     pub(super) fn new(keys: &Keys, profile: &Profile, state: &State) -> Result<Self, Error> {
-        remove_orphans(keys.authorities.as_ref(), state);
+        set_orphans_aside(keys.authorities.as_ref(), state);
         let mut issuers = BTreeMap::new();
         for row in state.authorities.values().filter(|row| row.state != AuthorityState::Retired) {
             let found = find(keys, row).and_then(|signer| issuer(row, profile, signer));
@@ -118,7 +118,7 @@ impl Authorities {
 
 /// A crash between a key and its record leaves a key that nothing names; nor can anything that it would sign be believed.
 /// One that officers may still sign for stays.
-fn remove_orphans(keys: &dyn AuthorityKeys, state: &State) {
+fn set_orphans_aside(keys: &dyn AuthorityKeys, state: &State) {
     let found = match keys.list() {
         Ok(found) => found,
         Err(error) => {
@@ -135,8 +135,8 @@ fn remove_orphans(keys: &dyn AuthorityKeys, state: &State) {
         })
     };
     for id in found.into_iter().filter(|id| !state.authorities.contains_key(id) && !proposed(*id)) {
-        match keys.remove(id) {
-            Ok(()) => tracing::warn!(authority.id = %id, "a key that no record names was removed"),
+        match keys.set_aside(id) {
+            Ok(()) => tracing::warn!(authority.id = %id, "a key that no record names was set aside"),
             Err(error) => {
                 tracing::error!(authority.id = %id, %error, "a key that no record names is still there")
             }
@@ -165,7 +165,8 @@ fn find(keys: &Keys, row: &Row) -> Result<Arc<dyn Signer>, Error> {
 }
 
 fn issuer(row: &Row, profile: &Profile, signer: Arc<dyn Signer>) -> Result<Issuer, Error> {
-    Issuer::new(read(&row.certificate)?, profile.clone(), signer).map_err(|e| internal("authority key", &e))
+    let own = Issuer::new(read(&row.certificate)?, profile.clone(), signer);
+    own.map_err(|e| internal(&format!("the key of {} authority {}", row.kind, row.id), &e))
 }
 
 impl App {

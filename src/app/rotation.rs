@@ -22,7 +22,7 @@ use crate::domain::id::{AuthorityId, Digest, EntityId, Ordinal};
 use crate::domain::state::{State, Withdrawal};
 use crate::domain::time::Timestamp;
 use crate::faults::kill_point;
-use crate::feed::Standing;
+use crate::feed::{SessionStatus, Standing};
 use crate::views::CertificateRow;
 use crate::x509::template::SYSTEM_TTL_MAX_S;
 use crate::x509::{Authority, Curve, ReasonCode};
@@ -250,7 +250,20 @@ impl App {
         let seq = row.prepared.filter(|_| row.state.is_trusted())?;
         // Seen later than it was durable: the bound can only be later.
         let seen_ms = self.rotation.note(row.id, self.clock.boot_ms());
-        Some(self.feed.standing(Position { epoch: state.position.epoch, seq }, seen_ms))
+        let mut known = self.feed.standing(Position { epoch: state.position.epoch, seq }, seen_ms);
+        // A stream that promised nothing holds no lease, and its proxy knows only what it was sent: it is waited for as well,
+        // as long as for everybody else.
+        let left_ms = known.bound_left_ms;
+        let sessions = if left_ms > 0 { self.feed.sessions() } else { Vec::new() };
+        let behind =
+            |session: &SessionStatus| !session.is_participant && session.is_connected && session.acked < seq;
+        for session in sessions.into_iter().filter(behind) {
+            let id = ParticipantId::Gateway(session.gateway, session.boot);
+            known.report.pending.push(id.clone());
+            known.missing.push((id, Some(left_ms)));
+            known.report.enforced_by = None;
+        }
+        Some(known)
     }
 
     async fn check_spent(self: &Arc<Self>, state: &Arc<State>, id: AuthorityId) -> Result<(), Error> {

@@ -28,7 +28,14 @@ pub trait AuthorityKeys: Send + Sync {
     /// They cannot be listed.
     fn list(&self) -> Result<Vec<AuthorityId>, KeyFileFault>;
 
-    /// Destroys the key of an authority.
+    /// Sets a key aside that no record names: it is not found any more, and not destroyed, for the record may be the one that
+    /// is wrong.
+    ///
+    /// # Errors
+    /// It is still there.
+    fn set_aside(&self, authority: AuthorityId) -> Result<(), KeyFileFault>;
+
+    /// Destroys a key that never was an authority's.
     ///
     /// # Errors
     /// It is still there.
@@ -83,6 +90,11 @@ impl AuthorityKeys for KeyFolder {
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    fn set_aside(&self, authority: AuthorityId) -> Result<(), KeyFileFault> {
+        let path = self.path(authority);
+        Ok(std::fs::rename(&path, path.with_extension("pem.unused"))?)
     }
 
     fn remove(&self, authority: AuthorityId) -> Result<(), KeyFileFault> {

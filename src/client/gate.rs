@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -79,6 +79,8 @@ pub struct NotReady(pub String);
 pub(super) struct Shared {
     pub(super) published: Arc<Published>,
     pub(super) trust: ArcSwapOption<Trust>,
+    /// The authorities that the server may prove itself by, PEM.
+    pub(super) system_pem: ArcSwap<String>,
     pub(super) channel: ArcSwapOption<Channel>,
     pub(super) last_fault: Mutex<String>,
     pub(super) clock: Arc<dyn Clock>,
@@ -192,6 +194,7 @@ impl Gate {
         let shared = Arc::new(Shared {
             published: Arc::clone(&published),
             trust: ArcSwapOption::empty(),
+            system_pem: ArcSwap::from_pointee(config.target.system_bundle_pem.clone()),
             channel: ArcSwapOption::empty(),
             last_fault: Mutex::default(),
             clock: Arc::clone(&config.clock),
@@ -247,6 +250,12 @@ impl Gate {
     /// Asks for the card of an entity before it is needed.
     pub fn want(&self, entity: EntityId) {
         self.shared.want(entity);
+    }
+
+    /// The authorities that the server may prove itself by, as the view has them (PEM): for other connections, and to be
+    /// given to the next gate.
+    pub fn system_bundle_pem(&self) -> String {
+        String::clone(&self.shared.system_pem.load())
     }
 
     /// How the gate stands.

@@ -406,6 +406,7 @@ impl Keeper {
             self.shared.trust.store(trust.map(Arc::new));
         }
         if let Some(pem) = system_pem {
+            self.shared.system_pem.store(Arc::new(pem.clone()));
             self.config.target.system_bundle_pem = pem;
         }
         self.learnt = Some(set.authorities.clone());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::domain::certificate::{BLOCK_LEN, CanarySide};
+use countersign::domain::certificate::{AuthorityKind, BLOCK_LEN, CanarySide};
 use countersign::domain::command::Command;
 use countersign::domain::id::Ordinal;
 use countersign::domain::person::EvidenceKind;
@@ -383,6 +383,52 @@ async fn every_live_certificate_is_accepted(proxy: Proxy) {
         ordinals.contains(&Ordinal(BLOCK_LEN - 1)) && ordinals.contains(&Ordinal(BLOCK_LEN)),
         "{ordinals:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn haproxy_follows_a_rotation() {
+    a_rotation_is_followed(Proxy::Haproxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nginx_follows_a_rotation() {
+    a_rotation_is_followed(Proxy::Nginx).await;
+}
+
+/// The proxy lets in what the next authority issues from its first certificate on, and when the one before is revoked, with
+/// the agent's own canaries, nobody of it and everybody else.
+async fn a_rotation_is_followed(proxy: Proxy) {
+    let scene = Scene::start(proxy).await;
+    assert_eq!(scene.ask_anew(&scene.caller).await.unwrap().status, 200);
+    scene.until_strong().await;
+    let old = scene.world.read(&scene.caller.certificate).issuer;
+    let next = scene.world.prepare(AuthorityKind::Access).await;
+    let mut looks = 0;
+    while let Err(status) = scene.world.enact(Command::ActivateAuthority(next)).await {
+        assert_eq!(status.code(), tonic::Code::FailedPrecondition, "{status:?}");
+        assert!(looks < 600 && status.message().contains("gw-agent"), "{looks} {status:?}");
+        looks += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let caller = scene.enroll().await;
+    assert_eq!(scene.world.read(&caller.certificate).issuer, next);
+    let first = scene.ask_anew(&caller).await;
+    assert!(matches!(&first, Ok(response) if response.status == 200), "{first:?} {}", scene.agent_log());
+    let reason = RevocationReason::CaCompromise;
+    scene.world.enact(Command::RevokeAuthority { authority: old, reason }).await.unwrap();
+    let is_open = |answer: std::io::Result<crate::envoy::Response>| matches!(answer, Ok(response) if response.status == 200);
+    for (who, wanted) in [(&scene.caller, false), (&caller, true)] {
+        for _ in 0..600 {
+            if is_open(scene.ask_anew(who).await) == wanted {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert!(!is_open(scene.ask_anew(&scene.caller).await));
+    let open = scene.ask_anew(&caller).await;
+    assert!(matches!(&open, Ok(response) if response.status == 200), "{open:?} {}", scene.agent_log());
+    scene.until_strong().await;
 }
 
 /// A stop of everything is a list that nobody gets past, and the other way round when it is released.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use countersign::client::{Gate, GateConfig, GateOptions, Renewal};
+use countersign::domain::certificate::AuthorityKind;
+use countersign::domain::command::Command;
 use countersign::domain::time::Timestamp;
 use countersign::env::{Clock, Entropy, SystemEntropy};
 use countersign::pb;
@@ -133,6 +135,33 @@ async fn no_request_is_denied_while_a_gate_renews_its_certificate() {
     let [old, new] = [&before, &after].map(|gateway| &gateway.sessions[0]);
     assert_eq!((&new.boot_id, new.connected, after.sessions.len()), (&old.boot_id, true, 1));
     assert!(new.connected_since > old.connected_since, "another connection, with the new certificate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_renews_its_certificate_when_its_authority_retires() {
+    let world = World::start().await;
+    let caller = world.gateway("gw-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.pem");
+    let config = config(&world, (&caller, world.running().address()), STRONG, &world.clock);
+    let options = GateOptions { renewal: Some(Renewal::to_file(&path)), ..GateOptions::default() };
+    let gate = Gate::connect_with(config, options).await.unwrap();
+    gate.ready(PATIENCE).await.unwrap();
+    let next = world.prepare(AuthorityKind::System).await;
+    until(&gate, &[], |gate, _| gate.system_bundle_pem().matches("BEGIN CERTIFICATE").count() == 2).await;
+    world.enact(Command::ActivateAuthority(next)).await.unwrap();
+    let told = || world.running().app().state().feed_seq;
+    until(&gate, &[], |gate, _| gate.status().position.seq >= told()).await;
+    // Within a minute of when it looked, not all gateways at once.
+    let is_renewed = |_: &Gate, _: &[u8]| {
+        world.clock.advance_ms(1_000);
+        path.exists()
+    };
+    until(&gate, &[], is_renewed).await;
+    let renewed = pem::parse(std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(world.read(renewed.contents()).issuer, next);
+    until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
+    gate.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

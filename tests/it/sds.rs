@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign::domain::certificate::AuthorityKind;
 use countersign::domain::command::{Command, NewPrincipal};
 use countersign::domain::id::{EntityId, SubjectId};
 use countersign::domain::person::EvidenceKind;
@@ -216,6 +217,27 @@ async fn a_revocation_is_enforced_when_the_set_that_lists_it_is_acknowledged() {
     let report = done(world.begin(Command::Stop { scope: model, reason: REASON }).await).await;
     assert_eq!(report.status, i32::from(pb::EnforcementStatus::Enforced), "{report:?}");
     assert!(stream.is_quiet().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_issues_when_the_set_that_has_it_is_acknowledged() {
+    let world = World::start().await;
+    world.partner().await;
+    let gateway = world.gateway("gw-1").await;
+    let mut stream = Delta::open(&world, &gateway, ALL, &[LEASED]).await.unwrap();
+    let first = stream.next().await;
+    stream.answer(&first, None).await;
+    world.row("gw-1", |row| row.applied_seq > 0).await;
+    let next = world.prepare(AuthorityKind::Access).await;
+    let second = stream.next().await;
+    let (_, bundle, lists) = secret(second.resources[0].resource.as_ref().unwrap());
+    assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
+    assert_eq!(lists.matches("BEGIN X509 CRL").count(), 2, "each has a list, if an empty one");
+    let early = world.enact(Command::ActivateAuthority(next)).await;
+    refused(early, Code::FailedPrecondition, "gw-1 did not acknowledge");
+    stream.answer(&second, None).await;
+    world.row("gw-1", |row| row.lag == 0).await;
+    world.enact(Command::ActivateAuthority(next)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,7 +58,7 @@ fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), R
             format!("the mandate of {} lies in the future or is older than seven days", mandate.made_at);
         return Err(Reject::Conflict(why));
     }
-    if state.predates_restore(&mandate) {
+    if state.predates_restore(mandate) {
         let why = "the mandate was prepared before the record was restored from a backup: prepare it again";
         return Err(Reject::Conflict(why.to_owned()));
     }
