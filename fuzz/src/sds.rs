@@ -7,10 +7,10 @@ mod name;
 
 use std::collections::BTreeMap;
 
-use self::ledger::{Fault, Heard, Ledger, Names};
+use self::ledger::{Fault, Heard, Ledger, Names, Version};
 use self::name::Name;
 use crate::app::{CrlNumber, Term};
-use crate::domain::id::{Epoch, Seq};
+use crate::domain::id::{Digest, Epoch, Seq};
 
 /// Responses without an answer.
 const UNANSWERED_MAX: usize = 8;
@@ -20,15 +20,15 @@ const UNKNOWN_MAX: usize = 16;
 /// A name that is asked for: the set that was sent last, and what was acknowledged.
 #[derive(Default)]
 struct Row {
-    sent: Option<CrlNumber>,
-    acked: Option<(CrlNumber, Seq)>,
+    sent: Option<Version>,
+    acked: Option<(Version, Seq)>,
 }
 
 /// What must be so.
 #[derive(Default)]
 struct Model {
     rows: BTreeMap<Name, Row>,
-    responses: Vec<Vec<(Name, CrlNumber, Seq)>>,
+    responses: Vec<Vec<(Name, Version, Seq)>>,
     answered: usize,
 }
 
@@ -53,7 +53,7 @@ impl Model {
 
     fn acked(&self) -> Option<Seq> {
         let least = |term| {
-            let rows = self.rows.iter().filter(|(name, _)| name.term == term);
+            let rows = self.rows.iter().filter(|(name, _)| name.term() == Some(term));
             rows.map(|(_, row)| row.acked.map_or(Seq(0), |(_, seq)| seq)).min()
         };
         least(Term::Leased).or_else(|| least(Term::Unleased))
@@ -80,7 +80,7 @@ impl Input<'_> {
     fn known(&mut self) -> Name {
         let byte = self.byte();
         let term = if byte & 1 == 0 { Term::Leased } else { Term::Unleased };
-        Name { term, has_canary: byte & 2 != 0 }
+        if byte & 4 == 0 { Name::Set { term, has_canary: byte & 2 != 0 } } else { Name::Listener }
     }
 
     fn names(&mut self) -> Vec<String> {
@@ -108,7 +108,7 @@ pub fn play(data: &[u8]) {
     let mut input = Input(data);
     let has_canaries = input.byte() & 1 == 1;
     let (mut ledger, mut model) = (Ledger::default(), Model::default());
-    let (mut signature, mut as_of) = (1, Seq(1));
+    let (mut number, mut as_of) = (1, Seq(1));
     while !input.0.is_empty() {
         match input.byte() % 4 {
             0 => {
@@ -125,15 +125,16 @@ pub fn play(data: &[u8]) {
                 }
             }
             2 => {
-                signature += u64::from(input.byte() & 1);
+                number += u64::from(input.byte() & 1);
                 as_of = Seq(as_of.0 + u64::from(input.byte()));
-                send(&mut ledger, &mut model, (set(signature), as_of));
+                send(&mut ledger, &mut model, (number, as_of));
             }
             _ => {
                 let name = input.known();
-                ledger.confirm(name, set(signature), as_of);
+                let sent = version(name, number);
+                ledger.confirm(name, sent, as_of);
                 let acked = model.rows.get_mut(&name).and_then(|row| row.acked.as_mut());
-                if let Some((_, seq)) = acked.filter(|(acked, _)| *acked == set(signature)) {
+                if let Some((_, seq)) = acked.filter(|(acked, _)| *acked == sent) {
                     *seq = as_of.max(*seq);
                 }
             }
@@ -147,12 +148,15 @@ pub fn play(data: &[u8]) {
     }
 }
 
-fn set(signature: u64) -> CrlNumber {
-    CrlNumber::new(Epoch(1), signature, Seq(1)).expect("a small epoch")
+fn version(name: Name, number: u64) -> Version {
+    match name {
+        Name::Set { .. } => Version::Set(CrlNumber::new(Epoch(1), number, Seq(1)).expect("a small epoch")),
+        Name::Listener => Version::Chain(Digest::of(&number.to_be_bytes())),
+    }
 }
 
 fn hear(ledger: &mut Ledger, model: &mut Model, heard: Heard, has_canaries: bool) -> Result<(), Fault> {
-    let exists = |name: Name| !name.has_canary || has_canaries;
+    let exists = |name: Name| !matches!(name, Name::Set { has_canary: true, .. }) || has_canaries;
     let read =
         |names: &[String]| -> Vec<Name> { names.iter().filter_map(|name| name.parse().ok()).collect() };
     let (more, less) = match &heard.names {
@@ -167,31 +171,32 @@ fn hear(ledger: &mut Ledger, model: &mut Model, heard: Heard, has_canaries: bool
     let refused = ledger.hear(heard, exists)?;
     if let Some((nonce, why)) = answer {
         assert!(model.answer(&nonce, why.is_some()), "an answer to nothing was taken");
-        assert!(refused.is_none() || refused == why);
+        assert!(refused.is_none() || refused.map(|refusal| refusal.why) == why);
     }
     for name in more.into_iter().filter(|name| exists(*name)) {
         model.rows.entry(name).or_default();
     }
     for name in less {
         let row = model.rows.remove(&name);
-        let is_held = row.is_some_and(|row| row.sent.is_some()) && name.term == Term::Leased;
+        let is_held = row.is_some_and(|row| row.sent.is_some()) && name.term() == Some(Term::Leased);
         assert!(!is_held, "a leased set that was sent is let go of");
     }
     Ok(())
 }
 
 /// As the service does: what is due, when there is room.
-fn send(ledger: &mut Ledger, model: &mut Model, (set, as_of): (CrlNumber, Seq)) {
-    let due: Vec<_> = ledger.names().filter(|name| ledger.is_due(*name, set)).collect();
+fn send(ledger: &mut Ledger, model: &mut Model, (number, as_of): (u64, Seq)) {
+    let due: Vec<_> = ledger.names().filter(|name| ledger.is_due(*name, version(*name, number))).collect();
     if due.is_empty() || !ledger.has_room() {
         return;
     }
-    let sets: Vec<_> = due.iter().map(|name| (*name, set, as_of)).collect();
-    let nonce = ledger.send(sets.clone());
-    model.responses.push(sets);
+    let secrets: Vec<_> = due.iter().map(|name| (*name, version(*name, number), as_of)).collect();
+    let nonce = ledger.send(secrets.clone());
+    model.responses.push(secrets);
     assert_eq!(nonce, model.responses.len().to_string());
     for name in due {
-        model.rows.get_mut(&name).expect("a name that is asked for").sent = Some(set);
-        assert!(!ledger.is_due(name, set) && ledger.last(name).0 == Some(set));
+        let sent = version(name, number);
+        model.rows.get_mut(&name).expect("a name that is asked for").sent = Some(sent);
+        assert!(!ledger.is_due(name, sent) && ledger.last(name).0 == Some(sent));
     }
 }
