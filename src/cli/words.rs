@@ -97,6 +97,13 @@ fn command(command: &Command) -> Vec<String> {
             vec![format!("Unblock the public key {key}; what was issued to it stays revoked")]
         }
         Command::AcceptClock(at) => vec![format!("Accept that the server's clock is right: it is {at}")],
+        of_authority => rotated(of_authority),
+    }
+}
+
+/// Steps of a rotation.
+fn rotated(command: &Command) -> Vec<String> {
+    match command {
         Command::PrepareAuthority(new) => prepared(new),
         Command::ActivateAuthority(id) => {
             vec![format!("Issue from the authority {id}; the one that was active retires")]
@@ -113,6 +120,8 @@ fn command(command: &Command) -> Vec<String> {
                 "Revoke the authority {id} with all that it issued ({reason}); this cannot be undone"
             )]
         }
+        // Every other command has its words above.
+        other => vec![other.name().to_owned()],
     }
 }
 

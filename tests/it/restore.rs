@@ -7,7 +7,7 @@ use countersign::app::backup::restore;
 use countersign::client::Gate;
 use countersign::domain::command::Command;
 use countersign::domain::enforce::bound_ms;
-use countersign::domain::id::{BootId, Seq};
+use countersign::domain::id::{BootId, Seq, SubjectId};
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, StopScope};
 use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
@@ -80,15 +80,7 @@ async fn yesterday_s_backup_un_revokes_nobody() {
     world.restore_data(&yesterday);
     begin_from(&world, yesterday.path());
     world.open_at(port).await;
-    // Closed to everybody, and the gateway gives back what it holds.
-    let app = Arc::clone(world.running().app());
-    let collected = async {
-        while app.state().restore.as_ref().unwrap().reports.is_empty() {
-            assert!(!permits(&gate, &revoked), "un-revoked");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, collected).await.unwrap();
+    given_back(&world, &gate, &revoked).await;
     let restore = shown(&world).await;
     assert_eq!((restore.reports.len(), restore.reports[0].gateway.as_str()), (1, "gw-1"), "{restore:?}");
     assert!(restore.reports[0].applied_seq >= lost_at && restore.records_lost > 0, "{restore:?}");
@@ -104,7 +96,6 @@ async fn yesterday_s_backup_un_revokes_nobody() {
     assert!(refused.message().contains("only restrictions are recorded"), "{}", refused.message());
     // A restart forgets nothing of it.
     world.close().await;
-    drop(app);
     world.open_at(port).await;
     denies(&fresh, &[&revoked, &kept, &lost]).await;
     let restored = Seq(restore.position.unwrap().seq);
@@ -115,19 +106,31 @@ async fn yesterday_s_backup_un_revokes_nobody() {
         until(gate, &kept, permits).await;
         denies(gate, &[&revoked, &lost]).await;
     }
-    let state = world.running().app().state();
-    assert!(
-        state.enforcement.stops.contains(&StopScope::Model("fable-5".parse().unwrap())),
-        "the stop is back"
-    );
-    // Numbers go on beyond whatever may have been issued.
-    let next = world.enroll(colleague).await.certificate;
-    let app = Arc::clone(world.running().app());
-    let ordinal = |leaf: &[u8]| app.read_certificate(leaf).unwrap().ordinal;
-    assert!(ordinal(&next).0 > ordinal(&lost).0 + (1 << 20) - 1);
-    until(&fresh, &next, permits).await;
-    drop(app);
+    goes_on(&world, &fresh, (colleague, &lost)).await;
     gate.shutdown().await;
     fresh.shutdown().await;
     world.close().await;
+}
+
+/// Closed to everybody, and the gateway gives back what it holds.
+async fn given_back(world: &World, gate: &Gate, revoked: &[u8]) {
+    let app = world.running().app();
+    let collected = async {
+        while app.state().restore.as_ref().unwrap().reports.is_empty() {
+            assert!(!permits(gate, revoked), "un-revoked");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, collected).await.unwrap();
+}
+
+/// What was given back holds, and numbers go on beyond whatever may have been issued.
+async fn goes_on(world: &World, gate: &Gate, (colleague, lost): (SubjectId, &[u8])) {
+    let app = Arc::clone(world.running().app());
+    let stop = StopScope::Model("fable-5".parse().unwrap());
+    assert!(app.state().enforcement.stops.contains(&stop), "the stop is back");
+    let next = world.enroll(colleague).await.certificate;
+    let ordinal = |leaf: &[u8]| app.read_certificate(leaf).unwrap().ordinal;
+    assert!(ordinal(&next).0 > ordinal(lost).0 + (1 << 20) - 1);
+    until(gate, &next, permits).await;
 }

@@ -213,14 +213,7 @@ impl State {
             Event::ProposalWithdrawn(id) => drop(self.proposals.remove(id)),
             Event::Enacted { signed, proposal } => {
                 let mandate = mandate.ok_or("its signatures were not verified")?;
-                signed.check_count(&mandate.command).map_err(|e| e.to_string())?;
-                // Without this an old approval could be carried out again by whoever can write to the journal.
-                if !mandate.command.is_restricting() {
-                    mandate.check_basis(|object| self.revision(object)).map_err(|e| e.to_string())?;
-                    if self.predates_restore(mandate) {
-                        return Err("it was prepared before the record was restored".to_owned());
-                    }
-                }
+                self.check_enactment(signed, mandate)?;
                 if let Some(id) = proposal {
                     self.proposals.remove(id);
                 }
@@ -271,6 +264,19 @@ impl State {
             | Event::SnapshotTaken { .. } => {}
         }
         Ok(Applied::default())
+    }
+
+    fn check_enactment(&self, signed: &SignedMandate, mandate: &Mandate) -> Result<(), String> {
+        signed.check_count(&mandate.command).map_err(|e| e.to_string())?;
+        if mandate.command.is_restricting() {
+            return Ok(());
+        }
+        // Without this an old approval could be carried out again by whoever can write to the journal.
+        mandate.check_basis(|object| self.revision(object)).map_err(|e| e.to_string())?;
+        match self.predates_restore(mandate) {
+            true => Err("it was prepared before the record was restored".to_owned()),
+            false => Ok(()),
+        }
     }
 
     fn mandate_of(&self, event: &Event) -> Result<Option<Mandate>, ApprovalFault> {

@@ -74,15 +74,10 @@ impl State {
             }
             Command::RecordSafeguards { entity, until, reverify_due } => {
                 return self.change_entity(*entity, seq, |entity| {
-                    entity.card.safeguards_until = Some(*until);
-                    entity.card.reverify_due = *reverify_due;
+                    (entity.card.safeguards_until, entity.card.reverify_due) = (Some(*until), *reverify_due);
                 });
             }
-            Command::AcknowledgeRestore { .. } => {
-                if let Some(restore) = self.restore.as_mut() {
-                    restore.acknowledged = Some(seq);
-                }
-            }
+            Command::AcknowledgeRestore { .. } => self.acknowledge_restore(seq),
             Command::AcceptClock(at) => self.clock = Some(AcceptedClock { at: *at, recorded: time }),
             Command::PrepareAuthority(new) => return Ok(self.prepare_authority(seq, new)),
             Command::ActivateAuthority(id) => return self.activate_authority(*id),

@@ -53,6 +53,12 @@ impl State {
         Ok(Applied { events, cards: Vec::new() })
     }
 
+    pub(super) const fn acknowledge_restore(&mut self, seq: Seq) {
+        if let Some(restore) = self.restore.as_mut() {
+            restore.acknowledged = Some(seq);
+        }
+    }
+
     /// A gateway gave back what was lost.
     pub(super) fn collect(
         &mut self,
