@@ -14,8 +14,9 @@ import zstandard
 from view import Leaf, Ordinals, Refusal, View, change, identifier
 
 ENTITY, SUBJECT, ISSUER, LINEAGE = (bytes([n]) * 16 for n in (1, 2, 3, 4))
+KEY = bytes([8]) * 32
 LEAF = Leaf(der=b"", issuer=ISSUER, ordinal=7, entity=ENTITY, subject=SUBJECT, lineage=LINEAGE,
-            determination="2026-06-26-lift", annex_revision=3)
+            determination="2026-06-26-lift", annex_revision=3, key=KEY)
 BUNDLE = [[], [], [], []]
 
 
@@ -52,7 +53,9 @@ class Events(unittest.TestCase):
             "82098107": "CREDENTIAL_HELD",
             "820d836f323032362d30362d32362d6c696674f607": "CREDENTIAL_REVOKED",
             "820d836f323032362d30362d32362d6c696674031b0000010000000000": "CREDENTIAL_REVOKED",
-            "820f815003030303030303030303030303030303": "CREDENTIAL_INVALID",
+            "820e81582008" + "08" * 31: "CREDENTIAL_REVOKED",
+            "821081820509": "CREDENTIAL_REVOKED",
+            "8212815003030303030303030303030303030303": "CREDENTIAL_INVALID",
         }.items():
             held = view()
             self.assertIsNone(held.denies(LEAF, "mythos-5"))
@@ -71,7 +74,7 @@ class Events(unittest.TestCase):
         held = view()
         held.authorities.clear()
         self.assertEqual(held.denies(LEAF, "mythos-5"), "CREDENTIAL_INVALID")
-        held.apply(delta(bytes.fromhex("820e8184500303030303030303030303030303030301054130")))
+        held.apply(delta(bytes.fromhex("82118184500303030303030303030303030303030301054130")))
         self.assertIsNone(held.denies(LEAF, "mythos-5"))
 
     def test_a_later_certificate_is_not_cut_off_and_a_cutoff_never_falls(self):
@@ -123,7 +126,7 @@ class Events(unittest.TestCase):
 class Snapshots(unittest.TestCase):
     CONTENT = [BUNDLE, 1 << 20, {0: pyroaring.BitMap([7]).serialize(), 1: pyroaring.BitMap([3]).serialize()}, {}, [LINEAGE],
                {SUBJECT: 5}, {ENTITY: 6}, [ISSUER], [[0, []]], [[0, [ENTITY]]], 10_000, {"2026-06-26-lift": [4, {3: 8}]},
-               {ISSUER: [ISSUER, 0, 0, b"0"]}]
+               {KEY: 5}, {ISSUER: [ISSUER, 0, 0, b"0"]}]
 
     def test_a_snapshot_is_read(self):
         held = snapshot(self.CONTENT)

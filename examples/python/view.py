@@ -15,10 +15,12 @@ import zstandard
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 SNAPSHOT_LEN_MAX = 64 << 20  # bytes, before compression
 SNAPSHOT_WINDOW_MAX = 128 << 20  # bytes that the decompressor may look back on
+BLOCKED = (1 << 64) - 1  # the cut-off of a blocked public key: above every ordinal
+RANGE_LEN_MAX = 1 << 21  # ordinals in one range
 HEAD_DOMAIN = b"countersign head v1\0"
 ATTRIBUTES = "1.3.6.1.4.1.32473.1"  # <arc>.1 of docs/oids.md; an operator has an arc of their own
 FORMAT_VERSION = "1"
@@ -92,6 +94,11 @@ class Ordinals:
     def add(self, ordinal: int):
         self.shards.setdefault(ordinal >> 16, pyroaring.BitMap()).add(ordinal & 0xFFFF)
 
+    def add_range(self, first: int, last: int):
+        for shard in range(first >> 16, (last >> 16) + 1):
+            low, high = max(first, shard << 16) & 0xFFFF, min(last, (shard << 16) + 0xFFFF) & 0xFFFF
+            self.shards.setdefault(shard, pyroaring.BitMap()).add_range(low, high + 1)
+
     def discard(self, ordinal: int):
         if ordinal >> 16 in self.shards:
             self.shards[ordinal >> 16].discard(ordinal & 0xFFFF)
@@ -133,9 +140,15 @@ def change(raw: bytes):
             return lambda view: None  # policy and law are the server's to judge
         case [13, [str(determination), int() | None as revision, int(cutoff)]]:
             return lambda view: view.cut(view.determinations, (determination, revision), cutoff)
-        case [14, [[bytes(issuer), int(), int(), bytes()]]]:
+        case [14, [bytes(key)]]:
+            return lambda view: view.keys.update({key: BLOCKED})
+        case [15, [bytes(key), int(cutoff)]]:
+            return lambda view: view.keys.update({key: cutoff})
+        case [16, [[int(first), int(last)]]] if 0 <= last - first < RANGE_LEN_MAX:
+            return lambda view: view.revoked.add_range(first, last)
+        case [17, [[bytes(issuer), int(), int(), bytes()]]]:
             return lambda view: view.authorities.add(issuer)
-        case [15, [bytes(issuer)]]:
+        case [18, [bytes(issuer)]]:
             return lambda view: view.authorities.discard(issuer)
         case _:
             raise Refusal("UNDECODABLE", "an event that this gateway does not know")
@@ -161,6 +174,7 @@ class Leaf:
     lineage: bytes
     determination: str | None = None
     annex_revision: int | None = None
+    key: bytes = b""  # SHA-256 of its SubjectPublicKeyInfo
 
     @classmethod
     def of_pem(cls, pem: bytes, attributes: str = ATTRIBUTES) -> "Leaf":
@@ -187,6 +201,8 @@ class Leaf:
                 lineage=identifier(texts[f"{attributes}.13"].partition("/")[0], "lin_"),
                 determination=texts.get(f"{attributes}.5"),
                 annex_revision=int(texts[f"{attributes}.4"]) if f"{attributes}.4" in texts else None,
+                key=hashlib.sha256(
+                    certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest(),
             )
         except Exception as error:
             raise ValueError(f"not an access certificate: {error}") from error
@@ -229,6 +245,7 @@ class View:
     stops: set[tuple] = field(default_factory=set)
     suspended: set[tuple] = field(default_factory=set)
     determinations: dict[tuple[str, int | None], int] = field(default_factory=dict)
+    keys: dict[bytes, int] = field(default_factory=dict)
     authorities: set[bytes] = field(default_factory=set)
 
     @classmethod
@@ -243,12 +260,12 @@ class View:
             raise Refusal("DIGEST", "the snapshot does not have its hash")
         match read(whole):
             case [_bundle, int(ceiling), dict(revoked), dict(held), list(locked), dict(subjects), dict(entities),
-                  list(issuers), list(stops), list(suspended), int(_lease_ms), dict(determinations), dict(authorities),
-                  *more] if not any(more):
+                  list(issuers), list(stops), list(suspended), int(_lease_ms), dict(determinations), dict(keys),
+                  dict(authorities), *more] if not any(more):
                 return cls(begin.epoch, begin.seq, end.digest, ceiling, Ordinals(revoked), Ordinals(held), set(locked),
                            dict(subjects), dict(entities), set(issuers), {frozen(stop) for stop in stops},
                            {frozen(target) for target in suspended}, cutoffs_by_revision(determinations),
-                           set(authorities))
+                           dict(keys), set(authorities))
             case _:
                 raise Refusal("UNDECODABLE", "a snapshot with something that this gateway does not know")
 
@@ -278,7 +295,7 @@ class View:
             return "CREDENTIAL_INVALID"
         if not 0 < leaf.ordinal <= self.ceiling:
             return "CREDENTIAL_NOT_ISSUED"
-        cutoffs = [self.entities.get(leaf.entity, 0), self.subjects.get(leaf.subject, 0)]
+        cutoffs = [self.entities.get(leaf.entity, 0), self.subjects.get(leaf.subject, 0), self.keys.get(leaf.key, 0)]
         if leaf.determination is not None:
             cutoffs += [self.determinations.get((leaf.determination, revision), 0) for revision in (None, leaf.annex_revision)]
         is_cut = leaf.ordinal <= max(cutoffs)

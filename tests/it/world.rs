@@ -20,6 +20,7 @@ use countersign::domain::principal::Role;
 use countersign::domain::subject::Vetting;
 use countersign::domain::time::{Interval, Timestamp};
 use countersign::env::{Clock, Entropy, ManualClock, SystemEntropy};
+use countersign::journal::JournalError;
 use countersign::journal::file::Options;
 use countersign::pb;
 use countersign::rpc::Rate;
@@ -105,6 +106,19 @@ impl World {
         server::start(self.settings.clone(), clock, Arc::new(SystemEntropy)).await
     }
 
+    /// The same when one has just ended: in this process a task of it may still be giving the journal back.
+    async fn relaunch(&self) -> Running {
+        for _ in 0..500 {
+            match self.launch().await {
+                Err(ServerError::Store(store::StoreError::Journal(JournalError::InUse { .. }))) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                launched => return launched.unwrap(),
+            }
+        }
+        panic!("the journal is never given back");
+    }
+
     /// Starts the service again on the same directory.
     pub(crate) async fn open(&mut self) {
         self.open_at(0).await;
@@ -113,7 +127,7 @@ impl World {
     /// The same on this port; 0: a free one.
     pub(crate) async fn open_at(&mut self, port: u16) {
         self.settings.listen.set_port(port);
-        self.running = Some(self.launch().await.unwrap());
+        self.running = Some(self.relaunch().await);
         let mut channels = Vec::new();
         for officer in [&self.alice, &self.bob] {
             let app = self.running().app();
