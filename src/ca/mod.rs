@@ -9,6 +9,7 @@ pub mod bootstrap;
 pub mod crl;
 pub mod keys;
 pub mod lifetime;
+pub mod root;
 pub mod signer;
 
 use std::fmt;

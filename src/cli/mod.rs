@@ -30,6 +30,7 @@ mod records;
 mod remote;
 mod restore;
 mod restrict;
+mod root;
 mod serve;
 mod subject;
 mod words;
@@ -134,6 +135,9 @@ enum Verb {
     /// Certification authorities: rotate, roll back, revoke.
     #[command(subcommand)]
     Authority(authority::Verb),
+    /// Roots, on a machine that is on no network: certify authorities, sign their revocation lists.
+    #[command(subcommand)]
+    Root(root::Verb),
     /// The record, from the server.
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -206,6 +210,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
         Verb::Agent(arguments) => agent::run(&arguments, output),
         Verb::Dev(arguments) => dev::run(&arguments, output),
         Verb::Officer(verb) => officer::run(&verb, output),
+        Verb::Root(verb) => root::run(&verb, output),
         Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
         Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, output),
         Verb::Journal(verb) => audit::journal(&verb, output),
@@ -251,6 +256,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         | Verb::Agent(_)
         | Verb::Dev(_)
         | Verb::Officer(_)
+        | Verb::Root(_)
         | Verb::Policy(policy::Verb::Local(_))
         | Verb::Cert(certificate::Verb::Local(_))
         | Verb::Journal(_)
