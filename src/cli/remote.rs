@@ -264,7 +264,7 @@ fn in_words(status: &Status) -> Failure {
         text = format!("{text}; retry after {} ms", delay.as_millis());
     }
     let what_to_do = match reason {
-        Some("NEEDS_APPROVAL") => "see who must sign: countersign proposal list",
+        Some("NEEDS_APPROVAL") => "see who must sign: countersign approvals list",
         Some("CONFLICT") => "something changed meanwhile: look again and repeat the command",
         Some("READ_ONLY") => "the server's disk is full: only restrictions are recorded until there is room",
         Some("NOT_ISSUABLE") => {
