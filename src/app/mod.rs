@@ -308,6 +308,17 @@ impl App {
         trusted.is_err().then_some(StateFault::ClockUntrusted)
     }
 
+    /// The time, if the clock is believed.
+    pub fn trusted_now(&self) -> Option<Timestamp> {
+        self.shared.time.check(self.clock.as_ref()).ok()?;
+        Some(self.now())
+    }
+
+    /// A name for a call.
+    pub fn new_request(&self) -> RequestId {
+        RequestId::from_parts(self.clock.now(), self.entropy.bytes16())
+    }
+
     /// Says that the clock is right as it is. For `dev` only: elsewhere two officers do.
     pub fn accept_clock(&self) {
         self.shared.time.accept(self.clock.now(), self.clock.boot_ms());

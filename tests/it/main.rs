@@ -62,6 +62,8 @@ mod key_block;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod mandates;
@@ -87,6 +89,8 @@ mod rotation;
 mod sds;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod slow;
 #[cfg(test)]
 mod subscribe;
 #[cfg(test)]
