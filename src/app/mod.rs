@@ -123,6 +123,8 @@ pub struct App {
     verified: CertificateCache,
     crls: Crls,
     trust: TrustSets,
+    /// Held by the drill that is measured.
+    drilling: tokio::sync::Mutex<()>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
     boot: BootId,
@@ -200,6 +202,7 @@ impl App {
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
             trust: TrustSets::default(),
+            drilling: tokio::sync::Mutex::new(()),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,

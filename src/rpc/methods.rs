@@ -139,6 +139,8 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.RevocationService/Revoke", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/Suspend", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/Stop", Access::Roles(RESTRICTERS)),
+    row("/countersign.v1.RevocationService/Drill", Access::Roles(RESTRICTERS)),
+    row("/countersign.v1.RevocationService/ListDrills", Access::Roles(OFFICERS)),
     row("/countersign.v1.RevocationService/WatchEnforcement", RESTRICTION_WATCHERS),
     row("/countersign.v1.RevocationService/ListRestrictions", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(SIGNERS)),

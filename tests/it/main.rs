@@ -28,6 +28,8 @@ mod dev;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod drill;
+#[cfg(test)]
 mod enroll;
 #[cfg(test)]
 mod envoy;
