@@ -20,6 +20,7 @@ use super::bundle::Bundle;
 use super::certificate::{AuthorityKind, CanaryFacts, Certificate, PrincipalKind, SystemFacts};
 use super::codec::{map, rows, set, shared};
 use super::command::ObjectRef;
+use super::drill::Drills;
 use super::enforce::{CardLookup, EnforcementSet, Position, SubjectLookup, View};
 use super::entity::Entity;
 use super::event::Intent;
@@ -160,6 +161,9 @@ pub struct State {
     #[n(34)]
     #[cbor(with = "rows")]
     pub closed: OrdMap<Seq, Arc<ClosedProposal>>,
+    /// The last drills of a stop.
+    #[n(39)]
+    pub drills: Drills,
 }
 
 /// A clock that officers accepted.
