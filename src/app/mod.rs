@@ -10,6 +10,7 @@ mod enroll;
 mod error;
 mod evaluate;
 mod group;
+mod hierarchy;
 mod issue;
 mod mandates;
 mod provision;

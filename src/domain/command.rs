@@ -13,11 +13,13 @@ use super::certificate::PrincipalKind;
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
-    AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId,
+    AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, RootId, Seq,
+    SubjectId,
 };
 use super::license::License;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use super::root::{CrossCertificate, Root, RootList};
 use super::subject::Vetting;
 use super::time::Timestamp;
 
@@ -273,6 +275,25 @@ pub enum Command {
     /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
     #[n(50)]
     Drill(#[n(0)] StopScope),
+    /// Trust a root, with its newest revocation list.
+    #[n(30)]
+    TrustRoot(#[n(0)] Root),
+    /// Take a newer revocation list of a root. It can only narrow.
+    #[n(31)]
+    RenewRootList {
+        /// Whose.
+        #[n(0)]
+        root: RootId,
+        /// The list.
+        #[n(1)]
+        list: RootList,
+    },
+    /// Give out a certificate by another root beside the one that its subject has.
+    #[n(32)]
+    AddCrossCertificate(#[n(0)] CrossCertificate),
+    /// Trust a root no more, beneath which nothing is trusted.
+    #[n(33)]
+    DropRoot(#[n(0)] RootId),
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -317,6 +338,12 @@ pub enum ObjectRef {
     /// The list of authorities: a step of a rotation reads all of it.
     #[n(12)]
     Authorities,
+    /// The list of roots and their cross-certificates.
+    #[n(13)]
+    Roots,
+    /// The revocation list of a root.
+    #[n(14)]
+    RootList(#[n(0)] RootId),
     /// The drills of a stop: one that is signed is carried out once.
     #[n(20)]
     Drills,
@@ -338,6 +365,8 @@ impl fmt::Display for ObjectRef {
             Self::Restore => f.write_str("restore"),
             Self::Key(key) => write!(f, "block of key {key}"),
             Self::Authorities => f.write_str("list of authorities"),
+            Self::Roots => f.write_str("list of roots"),
+            Self::RootList(root) => write!(f, "revocation list of {root}"),
             Self::Drills => f.write_str("drills"),
         }
     }
@@ -376,6 +405,9 @@ impl Command {
             | Self::ActivateAuthority(_)
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
+            | Self::TrustRoot(_)
+            | Self::AddCrossCertificate(_)
+            | Self::DropRoot(_)
             // What cannot be undone is never one person's: one alone stops the authority.
             | Self::RevokeAuthority { .. } => LOOSEN,
             Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
@@ -389,6 +421,8 @@ impl Command {
             | Self::Hold { .. }
             | Self::BlockKey { .. }
             | Self::TaintAuthority { .. }
+            // The root signed it, and it revokes whatever the last one did.
+            | Self::RenewRootList { .. }
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
@@ -448,6 +482,9 @@ impl Command {
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
             | Self::RevokeAuthority { .. } => vec![ObjectRef::Authorities],
+            Self::TrustRoot(_) | Self::AddCrossCertificate(_) => vec![ObjectRef::Roots],
+            Self::DropRoot(_) => vec![ObjectRef::Roots, ObjectRef::Authorities],
+            Self::RenewRootList { root, .. } => vec![ObjectRef::RootList(*root)],
         }
     }
 
@@ -483,6 +520,8 @@ impl Command {
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
             Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
             Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
+            // Whatever it revokes, the root says that it is not to be trusted.
+            Self::RenewRootList { .. } => Some(("ISSUER", RevocationReason::CaCompromise)),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)
@@ -507,7 +546,10 @@ impl Command {
             | Self::Drill(_)
             | Self::TaintAuthority { .. }
             | Self::RollbackAuthority(_)
-            | Self::RetireAuthority(_) => None,
+            | Self::RetireAuthority(_)
+            | Self::TrustRoot(_)
+            | Self::AddCrossCertificate(_)
+            | Self::DropRoot(_) => None,
         }
     }
 
@@ -544,6 +586,10 @@ impl Command {
             Self::RollbackAuthority(_) => "ROLLBACK_AUTHORITY",
             Self::RetireAuthority(_) => "RETIRE_AUTHORITY",
             Self::RevokeAuthority { .. } => "REVOKE_AUTHORITY",
+            Self::TrustRoot(_) => "TRUST_ROOT",
+            Self::RenewRootList { .. } => "RENEW_ROOT_LIST",
+            Self::AddCrossCertificate(_) => "ADD_CROSS_CERTIFICATE",
+            Self::DropRoot(_) => "DROP_ROOT",
             Self::Drill(_) => "DRILL",
         }
     }

@@ -19,6 +19,7 @@ use super::id::{
 use super::person::Relation;
 use super::policy::Country;
 use super::proposal::Lapse;
+use super::root::Root;
 use super::subject::SubjectBody;
 use super::time::Timestamp;
 
@@ -70,6 +71,9 @@ pub struct Genesis {
     /// How long access certificates live, in seconds.
     #[n(8)]
     pub ttl_s: u32,
+    /// The roots that the authorities stand beneath; none: they are self-signed.
+    #[n(9)]
+    pub roots: Option<Vec<Root>>,
 }
 
 /// An entity to register.

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::calls::openssl;
 use crate::cli::{Desk, Ended};
+use crate::cli_served::Served;
 
 /// The request of an authority, made with openssl.
 pub(crate) fn request(desk: &Desk, name: &str, kind: &str, id: &str, extra: &[&str]) {
@@ -50,6 +51,13 @@ impl Desk {
         all.push(at(certificate));
         let (done, _, said) = openssl(&all.iter().map(String::as_str).collect::<Vec<_>>(), b"");
         if done { Ok(()) } else { Err(said) }
+    }
+}
+
+impl Ended {
+    #[track_caller]
+    fn fails_usage(self) {
+        assert_eq!(self.code, 64, "{}{}", self.out, self.err);
     }
 }
 
@@ -185,4 +193,105 @@ fn who_pins_the_old_root_follows_a_cross_certificate() {
     std::fs::write(desk.path("all.crl"), lists).unwrap();
     assert!(desk.verify(&through, "access.pem").unwrap_err().contains("revoked"));
     desk.cross_sign("old", "old/root.pem", "self.pem", &[]).fails(&[]);
+}
+
+/// What `init` needs of a root.
+const CERTIFIED: [&str; 9] = [
+    "--offline-root",
+    "--certificate",
+    "access.pem",
+    "--certificate",
+    "system.pem",
+    "--root",
+    "root/root.pem",
+    "--root-crl",
+    "root.crl",
+];
+
+impl Desk {
+    /// A root, and what it signed for the requests of `init`.
+    fn certify_both(&self, folder: &str) {
+        self.root(folder);
+        self.certify(folder, "data/access.csr", "ACCESS", "access.pem").done();
+        self.certify(folder, "data/system.csr", "SYSTEM", "system.pem").done();
+        self.root_crl(folder, "root.crl", &[]).done();
+    }
+
+    /// A service beneath an offline root that is made and not running.
+    fn beneath_root() -> Self {
+        let desk = Self::with_officers();
+        desk.begin_with(&["--offline-root"]).done();
+        desk.certify_both("root");
+        let begun = desk.begin_with(&CERTIFIED).done();
+        assert!(
+            begun.out.contains("  root           root_") && begun.out.contains("beneath root_"),
+            "{}",
+            begun.out
+        );
+        desk.finish();
+        desk
+    }
+}
+
+#[test]
+fn init_beneath_an_offline_root_goes_on_wherever_it_was_interrupted() {
+    let desk = Desk::with_officers();
+    let first = desk.begin_with(&["--offline-root"]).done();
+    assert!(
+        first.out.contains("countersign root sign") && !desk.path("data/genesis.cbor").exists(),
+        "{}",
+        first.out
+    );
+    let requests = (desk.read("data/access.csr"), desk.read("data/system.csr"));
+    std::fs::remove_file(desk.path("data/system.csr")).unwrap();
+    desk.begin_with(&["--offline-root"]).done();
+    assert_eq!(desk.read("data/access.csr"), requests.0, "what was made stays");
+    assert_ne!(desk.read("data/system.csr"), requests.1);
+    desk.begin_with(&[]).fails(&["was begun with --offline-root"]);
+    desk.certify_both("root");
+    desk.begin_with(&CERTIFIED).done();
+    desk.begin_with(&CERTIFIED).fails(&["is made already"]);
+    desk.finish();
+    let strict = ["-x509_strict", "-crl_check", "-CAfile", "root/root.pem", "-CRLfile", "root.crl"];
+    for file in ["access.pem", "system.pem"] {
+        assert_eq!(desk.verify(&strict, file), Ok(()));
+    }
+}
+
+#[test]
+fn init_takes_nothing_from_a_ceremony_that_does_not_fit() {
+    let desk = Desk::with_officers();
+    desk.begin_with(&["--offline-root"]).done();
+    desk.certify_both("root");
+    desk.certify_both("other");
+    let begin = |access: &str, system: &str, root: &str, list: &str| {
+        let given = ["--offline-root", "--certificate", access, "--certificate", system];
+        desk.begin_with(&[&given[..], &["--root", root, "--root-crl", list]].concat())
+    };
+    // By now both certificates and root.crl are of the other root.
+    begin("access.pem", "system.pem", "root/root.pem", "root/root.crl").fails(&["of another root"]);
+    begin("access.pem", "system.pem", "other/root.pem", "root/root.crl").fails(&["root.crl", "list_issuer"]);
+    begin("access.pem", "access.pem", "other/root.pem", "root.crl").fails(&["no certificate of the SYSTEM"]);
+    begin("access.pem", "other/root.pem", "other/root.pem", "root.crl").fails(&["other/root.pem"]);
+    // Of an authority whose key is not here.
+    request(&desk, "foreign", "ACCESS", ACCESS, &[]);
+    desk.certify("other", "foreign.csr", "ACCESS", "foreign.pem").done();
+    begin("foreign.pem", "system.pem", "other/root.pem", "root.crl").fails(&["whose key was made here"]);
+    // Swapped at the ceremony.
+    desk.certify("other", "data/access.csr", "SYSTEM", "swapped.pem").fails(&["of kind ACCESS, not SYSTEM"]);
+    // Revoked since.
+    desk.root_crl("other", "revoked.crl", &["system.pem"]).done();
+    begin("access.pem", "system.pem", "other/root.pem", "revoked.crl").fails(&["its root has revoked it"]);
+    assert!(!desk.path("data/genesis.cbor").exists());
+    desk.begin_with(&["--certificate", "access.pem"]).fails_usage();
+    begin("access.pem", "system.pem", "other/root.pem", "root.crl").done();
+}
+
+#[test]
+fn a_service_beneath_an_offline_root_serves_and_starts_again() {
+    let mut served = Served::of(Desk::beneath_root());
+    let listed = served.by("alice", &["authority", "list"]).done().json();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    served.restart_after(|_| {});
+    served.by("bob", &["authority", "list"]).done();
 }

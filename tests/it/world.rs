@@ -533,7 +533,7 @@ pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &
         let serial = Serial::from_random(SystemEntropy.bytes16());
         let made = authority(signer, &NewAuthority { id, kind, serial, not_after }, now).unwrap();
         let certificate = made.der().to_vec();
-        Authority::first(authority::NewAuthority { id, kind, certificate, not_after })
+        Authority::first(authority::NewAuthority { id, kind, certificate, not_after, beneath: None })
     };
     let bundle =
         countersign::policy::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/policy")), &[]);
@@ -564,6 +564,7 @@ pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &
         },
         lease_ms: 10_000,
         ttl_s: 86_400,
+        roots: None,
     };
     let bytes = to_bytes(&genesis);
     let approvals = officers

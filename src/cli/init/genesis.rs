@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::beneath::{self, Certified, Hierarchy};
 use super::{CONFIG, GENESIS, KEYS, New, REQUESTS};
 use crate::ca::bootstrap::{NewAuthority, authority};
 use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
@@ -49,7 +50,12 @@ pub(super) fn make(data: &Path, new: &New, output: &Output) -> Result<Outcome, F
     }
     write_config(data, new)?;
     let config = Config::load(&data.join(CONFIG))?;
-    let genesis = genesis(new, officers, bundle.parts().clone(), &config)?;
+    let given = match beneath::hierarchy(data, new, &config)? {
+        Hierarchy::SelfSigned => None,
+        Hierarchy::Certified(given) => Some(*given),
+        Hierarchy::Requested => return beneath::report(data, &config, output),
+    };
+    let genesis = genesis(new, (officers, given), bundle.parts().clone(), &config)?;
     key(&config.keys.server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
     let bytes = to_bytes(&genesis);
     files::write(&path, &bytes, Access::Public)?;
@@ -119,7 +125,7 @@ fn officers(named: &[Named<PrincipalId>]) -> Result<(Vec<NewPrincipal>, Requests
 
 fn genesis(
     new: &New,
-    officers: Vec<NewPrincipal>,
+    (officers, given): (Vec<NewPrincipal>, Option<Certified>),
     bundle: crate::domain::bundle::BundleParts,
     config: &Config,
 ) -> Result<Genesis, Failure> {
@@ -138,10 +144,16 @@ fn genesis(
             kind,
             certificate: made.der().to_vec(),
             not_after: made.not_after(),
+            beneath: None,
         }))
     };
-    let access = make(AuthorityKind::Access, &config.keys.access)?;
-    let system = make(AuthorityKind::System, &config.keys.system)?;
+    let (authorities, roots) = match given {
+        Some(Certified { authorities, root }) => (authorities, Some(vec![root])),
+        None => {
+            let access = make(AuthorityKind::Access, &config.keys.access)?;
+            (vec![access, make(AuthorityKind::System, &config.keys.system)?], None)
+        }
+    };
     let log = key(&config.keys.log, SignatureAlgorithm::Ed25519)?;
     let log_key = log.public_key().last_chunk::<32>().map(|key| key.to_vec());
     let trust_domain = new.trust_domain.as_ref().ok_or_else(|| missing("--trust-domain"))?;
@@ -150,7 +162,7 @@ fn genesis(
         arc: new.arc.to_string(),
         bundle,
         officers,
-        authorities: vec![access, system],
+        authorities,
         log_key: log_key.ok_or_else(|| Failure("the log key has no public key".to_owned()))?,
         provider: NewEntity {
             id: EntityId::from_parts(now, SystemEntropy.bytes16()),
@@ -161,11 +173,12 @@ fn genesis(
         },
         lease_ms: new.lease_ms,
         ttl_s: new.ttl_hours * 3_600,
+        roots,
     })
 }
 
 /// The key in a file: an interrupted run left it, or it is made now.
-fn key(path: &Path, algorithm: SignatureAlgorithm) -> Result<FileSigner, Failure> {
+pub(super) fn key(path: &Path, algorithm: SignatureAlgorithm) -> Result<FileSigner, Failure> {
     let made = if path.exists() { FileSigner::load(path) } else { FileSigner::create(path, algorithm) };
     made.map_err(|e| Failure(format!("{}: {e}", path.display())))
 }
@@ -221,6 +234,14 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
             authority.kind, authority.id, authority.not_after
         )?;
         writeln!(text, "                 sha-256 {}", Digest::of(&authority.certificate))?;
+        if let Some(beneath) = authority.beneath {
+            writeln!(text, "                 beneath {}", beneath.root)?;
+        }
+    }
+    for root in genesis.roots.iter().flatten() {
+        writeln!(text, "  root           {}, until {}", root.id, root.not_after)?;
+        writeln!(text, "                 sha-256 {}", Digest::of(&root.certificate))?;
+        writeln!(text, "                 list number {} until {}", root.list.number, root.list.next_update)?;
     }
     writeln!(text, "  log key        {}", hex::encode(&genesis.log_key))?;
     let value = json!({
@@ -238,6 +259,12 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
             "id": authority.id.to_string(), "kind": authority.kind.as_str(),
             "not_after": authority.not_after.to_string(),
             "sha256": Digest::of(&authority.certificate).to_string(),
+            "beneath": authority.beneath.map(|beneath| beneath.root.to_string()),
+        })).collect::<Vec<_>>(),
+        "roots": genesis.roots.iter().flatten().map(|root| json!({
+            "id": root.id.to_string(), "not_after": root.not_after.to_string(),
+            "sha256": Digest::of(&root.certificate).to_string(), "crl_number": root.list.number,
+            "crl_next_update": root.list.next_update.to_string(),
         })).collect::<Vec<_>>(),
         "log_key": hex::encode(&genesis.log_key),
     });

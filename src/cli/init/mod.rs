@@ -3,6 +3,7 @@
 //!
 //! Interrupted, either step is simply run again. Nothing that exists is replaced, and a finished service is left alone.
 
+mod beneath;
 mod complete;
 mod genesis;
 
@@ -23,6 +24,8 @@ const GENESIS: &str = "genesis.cbor";
 const CONFIG: &str = "countersign.toml";
 const KEYS: &str = "keys";
 const REQUESTS: &str = "requests";
+const ACCESS_REQUEST: &str = "access.csr";
+const SYSTEM_REQUEST: &str = "system.csr";
 const JOURNAL: &str = "journal";
 const OFFICERS: &str = "officers";
 const TRUST: &str = "trust";
@@ -33,6 +36,8 @@ const OURS: &[&str] = &[
     CONFIG,
     KEYS,
     REQUESTS,
+    ACCESS_REQUEST,
+    SYSTEM_REQUEST,
     JOURNAL,
     OFFICERS,
     TRUST,
@@ -52,7 +57,11 @@ const OURS: &[&str] = &[
     countersign init --data ./data --trust-domain example.org --policy deploy/policy \\\n      \
         --provider-name 'Example AI' --officer alice=alice.csr --officer bob=bob.csr\n  \
     countersign officer sign-genesis --key alice/key.pem --genesis data/genesis.cbor --out alice.sig\n  \
-    countersign init --data ./data --signature alice=alice.sig --signature bob=bob.sig")]
+    countersign init --data ./data --signature alice=alice.sig --signature bob=bob.sig\n\n\
+    Beneath an offline root, the first step is run twice, the second time with what the root signed:\n  \
+    countersign init --data ./data ... --offline-root\n  \
+    countersign init --data ./data ... --offline-root --certificate access.pem --certificate system.pem \\\n      \
+        --root root.pem --root-crl root.crl")]
 pub(super) struct Arguments {
     /// Folder of the new service; made with mode 0700.
     #[arg(long, value_name = "DIR")]
@@ -97,7 +106,20 @@ struct New {
     /// How long certificates of people and workloads live, in hours.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=168))]
     ttl_hours: u32,
-    /// How long both authorities live, in years.
+    /// Put both authorities beneath an offline root: the first run makes their keys and requests, the second takes what the
+    /// root certified.
+    #[arg(long)]
+    offline_root: bool,
+    /// The certificate of an authority that the root certified; twice.
+    #[arg(long, value_name = "FILE", requires = "root", requires = "root_crl")]
+    certificate: Vec<PathBuf>,
+    /// The certificate of the root.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    root: Option<PathBuf>,
+    /// The newest revocation list of the root.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    root_crl: Option<PathBuf>,
+    /// How long both authorities live, in years, when they are self-signed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10))]
     authority_years: u8,
 }

@@ -2,10 +2,11 @@
 //! whether anything of what is to be retired is still good, is not on record: `app` looks at that before.
 
 use super::reject::Reject;
+use super::root;
 use crate::domain::authority::{AUTHORITIES_MAX, Authority, AuthorityState, NewAuthority};
 use crate::domain::certificate::AuthorityKind;
+use crate::domain::command::Command;
 use crate::domain::id::AuthorityId;
-use crate::domain::principal::Role;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 
@@ -25,7 +26,28 @@ fn is_spent(row: &Authority, now: Timestamp) -> bool {
     row.issued_until.is_none_or(|until| until < now)
 }
 
-pub(super) fn check_prepare(state: &State, new: &NewAuthority, now: Timestamp) -> Result<(), Reject> {
+/// Checks a step of a rotation, or a command about roots.
+pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
+    match command {
+        Command::PrepareAuthority(new) => {
+            check_prepare(state, new, now)?;
+            root::check_prepare(state, new)
+        }
+        Command::ActivateAuthority(id) => check_activate(state, *id, now),
+        Command::TaintAuthority { authority: id, .. } => check_taint(state, *id),
+        Command::RollbackAuthority(id) => check_rollback(state, *id, now),
+        Command::RetireAuthority(id) => check_retire(state, *id),
+        Command::RevokeAuthority { authority: id, .. } => check_revoke(state, *id, now),
+        Command::TrustRoot(new) => root::check_trust(state, new, now),
+        Command::RenewRootList { root: id, list } => root::check_list(state, *id, list, now),
+        Command::AddCrossCertificate(new) => root::check_cross(state, new, now),
+        Command::DropRoot(id) => root::check_drop(state, *id),
+        // Every other command was checked before; one that nobody checks is refused.
+        other => Err(Reject::Denied(format!("nobody checks {}", other.name()))),
+    }
+}
+
+fn check_prepare(state: &State, new: &NewAuthority, now: Timestamp) -> Result<(), Reject> {
     if state.authorities.contains_key(&new.id) {
         return Err(Reject::Exists("authority"));
     }
@@ -46,7 +68,7 @@ pub(super) fn check_prepare(state: &State, new: &NewAuthority, now: Timestamp) -
     Ok(())
 }
 
-pub(super) fn check_activate(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+fn check_activate(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Prepared if row.not_after > now => Ok(()),
@@ -61,7 +83,7 @@ pub(super) fn check_activate(state: &State, id: AuthorityId, now: Timestamp) -> 
     }
 }
 
-pub(super) fn check_taint(state: &State, id: AuthorityId) -> Result<(), Reject> {
+fn check_taint(state: &State, id: AuthorityId) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Prepared | AuthorityState::Active | AuthorityState::Retiring => Ok(()),
@@ -72,7 +94,7 @@ pub(super) fn check_taint(state: &State, id: AuthorityId) -> Result<(), Reject> 
 }
 
 /// A prepared one goes, but not with certificates that it issued before an earlier rollback.
-pub(super) fn check_rollback(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+fn check_rollback(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Prepared if is_spent(row, now) => Ok(()),
@@ -98,7 +120,7 @@ pub(super) fn check_rollback(state: &State, id: AuthorityId, now: Timestamp) -> 
     }
 }
 
-pub(super) fn check_retire(state: &State, id: AuthorityId) -> Result<(), Reject> {
+fn check_retire(state: &State, id: AuthorityId) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Retiring | AuthorityState::Tainted => Ok(()),
@@ -111,7 +133,7 @@ pub(super) fn check_retire(state: &State, id: AuthorityId) -> Result<(), Reject>
 
 /// The last access authority can be revoked: then nothing is permitted and nothing issued. Of the system, nobody could
 /// reach this service to undo it, so two officers need certificates of another one first.
-pub(super) fn check_revoke(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+fn check_revoke(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Prepared
@@ -129,18 +151,12 @@ pub(super) fn check_revoke(state: &State, id: AuthorityId, now: Timestamp) -> Re
 }
 
 fn check_officers_remain(state: &State, without: AuthorityId, now: Timestamp) -> Result<(), Reject> {
-    let remains = |id| {
-        state.system_certificates.get(id).is_some_and(|last| {
-            last.issuer != without && last.not_after > now && state.enforcement.is_trusted(&last.issuer)
-        })
-    };
-    let approvers = state.principals.values().filter(|p| p.has(Role::Approver) && !p.is_removed);
-    match approvers.filter(|p| remains(&p.id)).count() {
-        0 | 1 => Err(Reject::WrongState {
+    match state.approvers_remain(without, now) {
+        true => Ok(()),
+        false => Err(Reject::WrongState {
             what: "system authority",
             have: "the one that the approvers' certificates are of".to_owned(),
             need: "two approvers with certificates of another one",
         }),
-        _ => Ok(()),
     }
 }

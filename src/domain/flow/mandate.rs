@@ -129,12 +129,7 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
         Command::UnblockKey(key) => found(state.enforcement.is_blocked(*key), "key block"),
-        Command::PrepareAuthority(new) => authority::check_prepare(state, new, now),
-        Command::ActivateAuthority(id) => authority::check_activate(state, *id, now),
-        Command::TaintAuthority { authority: id, .. } => authority::check_taint(state, *id),
-        Command::RollbackAuthority(id) => authority::check_rollback(state, *id, now),
-        Command::RetireAuthority(id) => authority::check_retire(state, *id),
-        Command::RevokeAuthority { authority: id, .. } => authority::check_revoke(state, *id, now),
+        of_authority => authority::check(state, of_authority, now),
     }
 }
 

@@ -77,12 +77,7 @@ impl State {
             }
             Command::AcknowledgeRestore { .. } => self.acknowledge_restore(seq),
             Command::AcceptClock(at) => self.clock = Some(AcceptedClock { at: *at, recorded: time }),
-            Command::PrepareAuthority(new) => return Ok(self.prepare_authority(seq, new)),
-            Command::ActivateAuthority(id) => return self.activate_authority(*id),
-            Command::TaintAuthority { authority, .. } => return self.taint_authority(*authority),
-            Command::RollbackAuthority(id) => return self.roll_authority_back(*id),
-            Command::RetireAuthority(id) => return self.drop_authority(*id),
-            Command::RevokeAuthority { authority, .. } => return self.revoke_authority(*authority),
+            of_authority => return self.rotate((seq, time), of_authority),
         }
         Ok(Applied::default())
     }

@@ -6,6 +6,7 @@ mod causes;
 mod enact;
 mod proposals;
 mod restored;
+mod roots;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -26,13 +27,14 @@ use super::entity::Entity;
 use super::event::Intent;
 use super::id::{
     AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal, PrincipalId,
-    ProposalId, PurposeId, RequestId, Seq, SubjectId, TokenId,
+    ProposalId, PurposeId, RequestId, RootId, Seq, SubjectId, TokenId,
 };
 use super::license::License;
 use super::policy::Place;
 use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
 use super::restore::Restore;
+use super::root::{CrossCertificate, Root};
 use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
@@ -157,6 +159,14 @@ pub struct State {
     /// The last restore from a backup.
     #[n(29)]
     pub restore: Option<Restore>,
+    /// Roots that are trusted.
+    #[n(30)]
+    #[cbor(with = "rows")]
+    pub roots: OrdMap<RootId, Arc<Root>>,
+    /// Certificates by other roots, by their SHA-256.
+    #[n(31)]
+    #[cbor(with = "rows")]
+    pub cross_certificates: OrdMap<Digest, Arc<CrossCertificate>>,
     /// The proposals that were closed last, by the record that did it.
     #[n(34)]
     #[cbor(with = "rows")]
