@@ -3,13 +3,16 @@
 //! The record itself reads no certificate. So what stands there was verified once, by whoever recorded it, and is verified
 //! again when a process starts.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::error::Error;
-use super::internal;
+use super::{App, internal};
 use crate::domain::command::Command;
-use crate::domain::id::RootId;
-use crate::domain::root::{Beneath, CrossCertificate, CrossSubject};
+use crate::domain::id::{AuthorityId, RootId};
+use crate::domain::root::{Beneath, CrossCertificate, CrossSubject, Root as Row};
 use crate::domain::state::State;
-use crate::x509::{Authority, Root, root_row};
+use crate::x509::{Authority, Root, TrustBundle, root_row};
 
 fn wrong(field: &'static str, why: impl ToString) -> Error {
     Error::Invalid { field, why: why.to_string() }
@@ -94,6 +97,44 @@ pub(super) fn check_beneath(state: &State, read: &Authority, beneath: Option<Ben
     find(state, beneath.root)?.check_issued(read).map_err(|e| wrong("certificate", e))
 }
 
+/// The bundle with what leads from its authorities up to every root that is trusted; nothing, when none of them stands
+/// beneath one: a root lets in whatever it certifies, so it is in no bundle that does not need it.
+pub(super) fn with_roots(state: &State, bundle: TrustBundle) -> TrustBundle {
+    let is_of = |cross: &&Arc<CrossCertificate>| match cross.subject {
+        CrossSubject::Root(_) => true,
+        CrossSubject::Authority(id) => bundle.find(id).is_some(),
+    };
+    let crosses: Vec<_> = state.cross_certificates.values().filter(is_of).collect();
+    let is_beneath = bundle.authorities().iter().any(|authority| authority.parent().is_some());
+    if !is_beneath && crosses.is_empty() {
+        return bundle;
+    }
+    let roots = state.roots.values().filter_map(|row| Root::from_der(&row.certificate).ok());
+    let crosses = crosses.iter().map(|cross| cross.certificate.clone()).collect();
+    let roots = roots.collect();
+    bundle.with_roots(roots, crosses)
+}
+
+/// What is shown with a leaf of an authority: the authority, unless it is self-signed, and certificates by other roots, for
+/// those who trust only these. DER, from the leaf upwards.
+pub(super) fn chain(state: &State, issuer: AuthorityId) -> Vec<Vec<u8>> {
+    let Some(row) = state.authorities.get(&issuer) else { return Vec::new() };
+    let own = row.beneath.map(|_| row.certificate.clone());
+    let is_above = |cross: &&Arc<CrossCertificate>| match cross.subject {
+        CrossSubject::Root(id) => row.beneath.is_some_and(|beneath| beneath.root == id),
+        CrossSubject::Authority(id) => id == issuer,
+    };
+    let crosses = state.cross_certificates.values().filter(is_above);
+    own.into_iter().chain(crosses.map(|cross| cross.certificate.clone())).collect()
+}
+
+/// The roots beneath which these authorities stand: who checks lists up to a root needs the list of each.
+pub(super) fn roots_above(state: &State, authorities: impl Iterator<Item = AuthorityId>) -> Vec<&Arc<Row>> {
+    let beneath = authorities.filter_map(|id| state.authorities.get(&id)?.beneath);
+    let above: BTreeSet<RootId> = beneath.map(|beneath| beneath.root).collect();
+    state.roots.values().filter(|row| above.contains(&row.id)).collect()
+}
+
 /// Verifies again what is on record.
 ///
 /// # Errors
@@ -118,4 +159,11 @@ pub(super) fn verify(state: &State) -> Result<(), Error> {
         let read = super::authorities::read(&row.certificate)?;
         check_beneath(state, &read, row.beneath)
     })
+}
+
+impl App {
+    /// What is shown with a leaf of this authority, DER, from the leaf upwards; nothing, when it is self-signed.
+    pub fn chain(&self, issuer: AuthorityId) -> Vec<Vec<u8>> {
+        chain(&self.state(), issuer)
+    }
 }

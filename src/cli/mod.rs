@@ -18,6 +18,7 @@ mod files;
 mod follow;
 mod gateway;
 mod head;
+mod hierarchy;
 mod identity;
 mod init;
 mod key;

@@ -287,11 +287,66 @@ fn init_takes_nothing_from_a_ceremony_that_does_not_fit() {
     begin("access.pem", "system.pem", "other/root.pem", "root.crl").done();
 }
 
+/// What a TLS client says of the server that trusts this alone.
+fn handshake(served: &Served, pinned: &str) -> (bool, String) {
+    let address = served.url.strip_prefix("https://").unwrap();
+    let path = served.desk.path(pinned);
+    let pinned =
+        ["s_client", "-connect", address, "-CAfile", path.to_str().unwrap(), "-no-CApath", "-no-CAstore"];
+    let strict = ["-x509_strict", "-verify_return_error", "-tls1_3", "-alpn", "h2", "-brief"];
+    let (done, out, said) = openssl(&[&pinned[..], &strict].concat(), b"");
+    (done, String::from_utf8_lossy(&out).into_owned() + &said)
+}
+
 #[test]
-fn a_service_beneath_an_offline_root_serves_and_starts_again() {
-    let mut served = Served::of(Desk::beneath_root());
+fn who_pins_only_the_root_or_only_the_old_one_connects_to_a_service_beneath_it() {
+    let desk = Desk::beneath_root();
+    desk.root("old");
+    desk.root_crl("old", "old.crl", &[]).done();
+    desk.cross_sign("old", "root/root.pem", "cross.pem", &[]).done();
+    let mut served = Served::of(desk);
     let listed = served.by("alice", &["authority", "list"]).done().json();
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    let (done, said) = handshake(&served, "root/root.pem");
+    assert!(done && said.contains("Verification: OK"), "{said}");
+    assert!(!handshake(&served, "old/root.pem").0, "nothing leads there yet");
+    // Of a root that is not on record, nothing is taken.
+    let cross =
+        ["authority", "root", "cross", "--by", "old/root.pem", "--certificate", "cross.pem", "--commit"];
+    served.by("alice", &cross).fails(&["root"]);
+    served.both(&["authority", "root", "trust", "--root", "old/root.pem", "--crl", "old.crl"]);
+    served.both(&["authority", "root", "cross", "--by", "old/root.pem", "--certificate", "cross.pem"]);
     served.restart_after(|_| {});
-    served.by("bob", &["authority", "list"]).done();
+    let (done, said) = handshake(&served, "old/root.pem");
+    assert!(done && said.contains("Verification: OK"), "{said}");
+    // The bundle leads to every root, and officers read it.
+    let bundle = served.by("alice", &["cert", "bundle"]).done().json();
+    let bundle = bundle["system_pem"].as_str().unwrap().to_owned();
+    std::fs::write(served.desk.path("bundle.pem"), &bundle).unwrap();
+    assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 4, "authority, both roots, cross: {bundle}");
+    let strict = ["-x509_strict", "-CAfile", "bundle.pem"];
+    assert_eq!(served.desk.verify(&strict, "alice/certificate.pem"), Ok(()));
+}
+
+#[test]
+fn a_list_of_the_root_is_taken_from_one_officer_and_revokes_what_it_names() {
+    let desk = Desk::beneath_root();
+    let first = desk.read("root.crl");
+    desk.root_crl("root", "second.crl", &["access.pem"]).done();
+    desk.root("other");
+    desk.root_crl("other", "other.crl", &[]).done();
+    let served = Served::of(desk);
+    let crl = |root: &str, list: &str| {
+        served.by("bob", &["authority", "root", "crl", "--root", root, "--crl", list])
+    };
+    std::fs::write(served.desk.path("first.crl"), first).unwrap();
+    crl("root/root.pem", "first.crl").fails(&["higher number"]);
+    crl("root/root.pem", "other.crl").fails(&["list_issuer"]);
+    crl("other/root.pem", "other.crl").fails(&["root"]);
+    crl("root/root.pem", "second.crl").done();
+    let listed = served.by("alice", &["authority", "list"]).done().json();
+    let states: Vec<_> = listed.as_array().unwrap().iter().map(|row| [&row["kind"], &row["state"]]).collect();
+    assert!(states.contains(&[&"ACCESS".into(), &"REVOKED".into()]), "{listed}");
+    assert!(states.contains(&[&"SYSTEM".into(), &"ACTIVE".into()]), "{listed}");
+    crl("root/root.pem", "first.crl").fails(&["higher number"]);
 }
