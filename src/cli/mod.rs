@@ -7,6 +7,7 @@ mod agent;
 mod audit;
 mod authority;
 mod backup;
+mod calls;
 mod certificate;
 mod dev;
 mod drill;

@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use super::approval::{Approval, SignedMandate};
 use super::authority::Authority;
 use super::bundle::BundleParts;
+use super::call::SealedCalls;
 use super::certificate::{AuthorityKind, Facts, Serial};
 use super::command::NewPrincipal;
 use super::drill::DrillTimes;
@@ -340,6 +341,9 @@ pub enum Event {
         #[n(2)]
         events: Vec<EnforcementEvent>,
     },
+    /// A segment of the audit of calls is complete.
+    #[n(28)]
+    CallsSealed(#[n(0)] Box<SealedCalls>),
 }
 
 impl Event {
@@ -365,6 +369,7 @@ impl Event {
             Self::SnapshotTaken { .. } => SNAPSHOT_TAKEN,
             Self::Restored => 17,
             Self::RestrictionsCollected { .. } => 18,
+            Self::CallsSealed(_) => 28,
         }
     }
 
@@ -390,6 +395,7 @@ impl Event {
             Self::SnapshotTaken { .. } => "snapshot.taken",
             Self::Restored => "record.restored",
             Self::RestrictionsCollected { .. } => "restrictions.collected",
+            Self::CallsSealed(_) => "calls.sealed",
         }
     }
 }

@@ -11,6 +11,8 @@ mod authz;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod call_log;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod canary;

@@ -14,7 +14,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["domain"]),
     ("policy", &["domain"]),
     // What gateways reported: a file beside the journal that knows nothing of it.
-    ("decisions", &["domain"]),
+    ("decisions", &["domain", "segments"]),
+    // Every call: likewise.
+    ("calls", &["domain", "segments"]),
+    // What such files have in common.
+    ("segments", &["domain"]),
     ("journal", &["domain", "env"]),
     ("views", &["domain", "env", "pb"]),
     ("wire", &["domain", "pb"]),
@@ -31,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "wire",
             "journal",
             "decisions",
+            "calls",
             "views",
             "x509",
             "ca",
