@@ -32,6 +32,7 @@ mod restore;
 mod restrict;
 mod serve;
 mod subject;
+mod unlock;
 mod words;
 
 use std::future::Future;
@@ -113,7 +114,7 @@ enum Verb {
     /// Revoke, for good: one record, however many certificates.
     #[command(subcommand)]
     Revoke(restrict::RevokeVerb),
-    /// Public keys that nothing may be certified for.
+    /// Keys: public ones that nothing may be certified for, and the passphrases of private ones.
     #[command(subcommand)]
     Key(key::Verb),
     /// Emergency stops.
@@ -200,14 +201,16 @@ pub fn run() -> ExitCode {
 /// Carries out a parsed command.
 fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
     let context = Context { output, connection: &arguments.connection };
+    let unlock = &arguments.connection.unlock;
     match arguments.verb {
-        Verb::Init(arguments) => init::run(&arguments, output),
-        Verb::Serve(arguments) => serve::run(&arguments),
-        Verb::Agent(arguments) => agent::run(&arguments, output),
+        Verb::Init(arguments) => init::run(&arguments, unlock, output),
+        Verb::Serve(arguments) => serve::run(&arguments, unlock),
+        Verb::Agent(arguments) => agent::run(&arguments, unlock, output),
         Verb::Dev(arguments) => dev::run(&arguments, output),
-        Verb::Officer(verb) => officer::run(&verb, output),
+        Verb::Officer(verb) => officer::run(&verb, unlock, output),
         Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
         Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, output),
+        Verb::Key(key::Verb::Encrypt(arguments)) => key::encrypt(&arguments, unlock, output),
         Verb::Journal(verb) => audit::journal(&verb, output),
         Verb::Restore(restore::Verb::Begin(arguments)) => restore::begin(&arguments, output),
         Verb::Completions { shell } => {
@@ -235,7 +238,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Cert(certificate::Verb::Remote(verb)) => certificate::remote(verb, context).await,
         Verb::Evaluate(arguments) => evaluate::run(arguments, context).await,
         Verb::Revoke(verb) => restrict::revoke(verb, context).await,
-        Verb::Key(verb) => key::run(verb, context).await,
+        Verb::Key(key::Verb::Remote(verb)) => key::run(verb, context).await,
         Verb::Stop(verb) => restrict::stop(verb, context).await,
         Verb::Policy(policy::Verb::Remote(verb)) => policy::remote(&verb, context).await,
         Verb::Proposal(verb) => proposal::run(verb, context).await,
@@ -253,6 +256,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         | Verb::Officer(_)
         | Verb::Policy(policy::Verb::Local(_))
         | Verb::Cert(certificate::Verb::Local(_))
+        | Verb::Key(key::Verb::Encrypt(_))
         | Verb::Journal(_)
         | Verb::Completions { .. } => Err(Failure("this verb needs no server".to_owned())),
     }

@@ -16,6 +16,7 @@ use tonic_types::StatusExt as _;
 use super::files::Access;
 use super::head::Memory;
 use super::identity::{CERTIFICATE, Identity, KEY, SYSTEM_BUNDLE};
+use super::unlock::Unlock;
 use super::{Failure, files};
 use crate::client::{self, ConnectCause, Target, TransportFault};
 use crate::domain::certificate::AuthorityKind;
@@ -62,6 +63,8 @@ pub(super) struct Connection {
         help_heading = "Connection"
     )]
     identity: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
 }
 
 impl Connection {
@@ -74,7 +77,7 @@ impl Connection {
                     .to_owned(),
             )
         })?;
-        Ok(Identity::at(folder))
+        Ok(Identity::at(folder, &self.unlock))
     }
 
     /// Connects as the caller.

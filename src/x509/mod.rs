@@ -22,6 +22,7 @@ mod oid;
 mod outline;
 pub mod pair;
 pub mod profile;
+pub mod sealed;
 pub mod template;
 
 pub use authority::{Authority, AuthorityFault};
@@ -36,6 +37,7 @@ pub use fault::CertificateFault;
 pub use key::{Curve, KeyFault, PublicKey};
 pub use pair::{PairFault, TlsPair};
 pub use profile::{CrlBase, Profile, TrustDomain};
+pub use sealed::{Passphrase, SealFault};
 pub use template::{Content, ServerName, TemplateFault};
 
 #[cfg(test)]

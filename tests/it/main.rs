@@ -60,6 +60,8 @@ mod health;
 #[cfg(test)]
 mod key_block;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod logs;

@@ -89,6 +89,7 @@ const CRATES: &[(&[&str], &[&str])] = &[
     (&["hyper", "http_body_util", "httpdate"], &["server", "agent"]),
     (&["sled"], &["views::disk"]),
     (&["rcgen", "x509_parser"], &["x509", "ca"]),
+    (&["pkcs8"], &["x509::sealed"]),
     (&["serde", "toml"], &["policy", "config", "cli"]),
     (&["serde_json"], &["policy", "config", "cli", "envoy"]),
 ];
