@@ -4,11 +4,13 @@
 //! of a server; everything else is a client of its API.
 
 mod agent;
+mod approvals;
 mod audit;
 mod authority;
 mod backup;
 mod certificate;
 mod dev;
+mod drill;
 mod enroll;
 mod entity;
 mod evaluate;
@@ -25,7 +27,6 @@ mod officer;
 mod output;
 mod policy;
 mod principal;
-mod proposal;
 mod records;
 mod remote;
 mod restore;
@@ -123,9 +124,9 @@ enum Verb {
     /// Check, test and adopt policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),
-    /// Commands that wait for signatures.
+    /// Commands that wait for another officer: show, approve, reject.
     #[command(subcommand)]
-    Proposal(proposal::Verb),
+    Approvals(approvals::Verb),
     /// Officers and partners' administrators.
     #[command(subcommand)]
     Principal(principal::Verb),
@@ -241,7 +242,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Key(key::Verb::Remote(verb)) => key::run(verb, context).await,
         Verb::Stop(verb) => restrict::stop(verb, context).await,
         Verb::Policy(policy::Verb::Remote(verb)) => policy::remote(&verb, context).await,
-        Verb::Proposal(verb) => proposal::run(verb, context).await,
+        Verb::Approvals(verb) => approvals::run(verb, context).await,
         Verb::Principal(verb) => principal::run(verb, context).await,
         Verb::Gateway(verb) => principal::gateway(verb, context).await,
         Verb::Authority(verb) => authority::run(verb, context).await,
@@ -321,7 +322,7 @@ mod tests {
             "cert revoke",
             "cert release",
             "principal remove",
-            "proposal withdraw",
+            "approvals reject",
             "clock accept",
             "authority prepare",
             "authority activate",

@@ -7,6 +7,8 @@ mod agent_authz;
 #[cfg(test)]
 mod agent_proxy;
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod authz;
 #[cfg(test)]
 mod backup;
@@ -27,6 +29,8 @@ mod dev;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod disk;
+#[cfg(test)]
+mod drill;
 #[cfg(test)]
 mod enroll;
 #[cfg(test)]
@@ -64,6 +68,8 @@ mod keys;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod mandates;
@@ -89,6 +95,8 @@ mod rotation;
 mod sds;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod slow;
 #[cfg(test)]
 mod subscribe;
 #[cfg(test)]

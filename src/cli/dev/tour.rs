@@ -108,7 +108,7 @@ fn officer(place: &Place, words: &[&str]) -> Result<Value, Failure> {
     let as_alice = [words, &["--server", &place.server, "--identity", &alice]].concat();
     let (_, value) = command(&as_alice)?;
     if let Some(proposal) = value.get("proposal").and_then(Value::as_str) {
-        command(&["proposal", "approve", proposal, "--yes", "--server", &place.server, "--identity", &bob])?;
+        command(&["approvals", "approve", proposal, "--yes", "--server", &place.server, "--identity", &bob])?;
     }
     Ok(value)
 }
