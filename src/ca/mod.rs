@@ -10,6 +10,7 @@ pub mod crl;
 pub mod key_file;
 pub mod keys;
 pub mod lifetime;
+pub mod root;
 pub mod signer;
 
 use std::fmt;

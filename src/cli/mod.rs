@@ -31,6 +31,7 @@ mod records;
 mod remote;
 mod restore;
 mod restrict;
+mod root;
 mod serve;
 mod subject;
 mod unlock;
@@ -136,6 +137,9 @@ enum Verb {
     /// Certification authorities: rotate, roll back, revoke.
     #[command(subcommand)]
     Authority(authority::Verb),
+    /// Roots, on a machine that is on no network: certify authorities, sign their revocation lists.
+    #[command(subcommand)]
+    Root(root::Verb),
     /// The record, from the server.
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -209,6 +213,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
         Verb::Agent(arguments) => agent::run(&arguments, unlock, output),
         Verb::Dev(arguments) => dev::run(&arguments, output),
         Verb::Officer(verb) => officer::run(&verb, unlock, output),
+        Verb::Root(verb) => root::run(&verb, output),
         Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
         Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, output),
         Verb::Key(key::Verb::Encrypt(arguments)) => key::encrypt(&arguments, unlock, output),
@@ -255,6 +260,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         | Verb::Agent(_)
         | Verb::Dev(_)
         | Verb::Officer(_)
+        | Verb::Root(_)
         | Verb::Policy(policy::Verb::Local(_))
         | Verb::Cert(certificate::Verb::Local(_))
         | Verb::Key(key::Verb::Encrypt(_))

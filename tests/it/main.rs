@@ -17,6 +17,8 @@ mod calls;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod ceremony;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod cli_served;
