@@ -33,6 +33,8 @@ pub mod policy;
 #[cfg(feature = "server")]
 pub mod rpc;
 #[cfg(feature = "server")]
+pub mod screening;
+#[cfg(feature = "server")]
 pub mod segments;
 #[cfg(feature = "server")]
 pub mod server;

@@ -23,6 +23,7 @@ pub mod model;
 pub mod person;
 pub mod policy;
 pub mod principal;
+pub mod proposal;
 pub mod restore;
 pub mod revocation;
 pub mod state;
