@@ -36,6 +36,7 @@ mod restore;
 mod restrict;
 mod root;
 mod serve;
+mod signed;
 mod subject;
 mod unlock;
 mod words;
