@@ -116,7 +116,6 @@ pub(super) enum Verb {
 }
 
 pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
-    let alone = Wait::default();
     match verb {
         Verb::List => list(context).await,
         Verb::Show { authority, out } => show(authority, out, context).await,
@@ -125,22 +124,22 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
             prepare((kind, life_days), out, commit, context).await
         }
         Verb::Activate { authority, commit } => {
-            carry_out(context, Command::ActivateAuthority(authority), commit, alone).await
+            carry_out(context, Command::ActivateAuthority(authority), commit, Wait::default()).await
         }
         Verb::Taint { authority, reason, check, wait } => {
             carry_out(context, Command::TaintAuthority { authority, reason }, check, wait).await
         }
         Verb::Rollback { authority, commit } => {
-            carry_out(context, Command::RollbackAuthority(authority), commit, alone).await
+            carry_out(context, Command::RollbackAuthority(authority), commit, Wait::default()).await
         }
         Verb::Retire { authority, commit } => {
-            carry_out(context, Command::RetireAuthority(authority), commit, alone).await
+            carry_out(context, Command::RetireAuthority(authority), commit, Wait::default()).await
         }
         Verb::Revoke { authority, reason, commit, wait } => {
             if commit.commit {
                 stop(authority, reason, wait, context).await?;
             }
-            carry_out(context, Command::RevokeAuthority { authority, reason }, commit, alone).await
+            carry_out(context, Command::RevokeAuthority { authority, reason }, commit, Wait::default()).await
         }
     }
 }

@@ -319,6 +319,8 @@ mod tests {
             "cert release",
             "principal remove",
             "approvals reject",
+            "approvals close-review",
+            "principal release",
             "clock accept",
             "authority prepare",
             "authority activate",
@@ -328,7 +330,14 @@ mod tests {
         ] {
             assert!(commit.contains(&format!("countersign {verb}")), "{verb}");
         }
-        for verb in ["stop engage", "entity suspend", "person suspend", "cert hold", "authority taint"] {
+        for verb in [
+            "stop engage",
+            "entity suspend",
+            "person suspend",
+            "principal suspend",
+            "cert hold",
+            "authority taint",
+        ] {
             assert!(dry_run.contains(&format!("countersign {verb}")), "{verb}");
         }
         assert!(commit.iter().all(|verb| !dry_run.contains(verb)));

@@ -16,6 +16,7 @@ use super::id::{
     AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId,
 };
 use super::license::License;
+use super::officer_command::OfficerCommand;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::subject::Vetting;
@@ -273,6 +274,9 @@ pub enum Command {
     /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
     #[n(50)]
     Drill(#[n(0)] StopScope),
+    /// About officers and other principals, and emergencies.
+    #[n(40)]
+    Officers(#[n(0)] OfficerCommand),
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -320,6 +324,9 @@ pub enum ObjectRef {
     /// The drills of a stop: one that is signed is carried out once.
     #[n(20)]
     Drills,
+    /// The review of an emergency.
+    #[n(17)]
+    Review(#[n(0)] Seq),
 }
 
 impl fmt::Display for ObjectRef {
@@ -339,6 +346,7 @@ impl fmt::Display for ObjectRef {
             Self::Key(key) => write!(f, "block of key {key}"),
             Self::Authorities => f.write_str("list of authorities"),
             Self::Drills => f.write_str("drills"),
+            Self::Review(seq) => write!(f, "review of record {seq}"),
         }
     }
 }
@@ -352,8 +360,8 @@ pub struct Signers {
     pub roles: &'static [Role],
 }
 
-const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
-const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
+pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
+pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
 const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
 
 impl Command {
@@ -392,12 +400,16 @@ impl Command {
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
+            Self::Officers(command) => command.signers(),
         }
     }
 
     /// Does it only take away? Such a command may use the journal's reserve and never fails on a stale basis.
     pub fn is_restricting(&self) -> bool {
-        self.signers() == RESTRICT && !self.is_drill()
+        match self {
+            Self::Officers(command) => command.is_restricting(),
+            _ => self.signers() == RESTRICT && !self.is_drill(),
+        }
     }
 
     /// Does it only practise? It takes nothing away, so it has no claim on the reserve either.
@@ -442,6 +454,7 @@ impl Command {
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
             Self::Drill(_) => vec![ObjectRef::Drills],
+            Self::Officers(command) => command.objects(),
             Self::PrepareAuthority(_)
             | Self::ActivateAuthority(_)
             | Self::TaintAuthority { .. }
@@ -452,7 +465,7 @@ impl Command {
     }
 
     /// What a restriction that its officers gave a reason for reaches, as one word, and that reason.
-    pub const fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
+    pub fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
         match self {
             Self::RemoveEntity { reason, .. } => Some(("ENTITY", *reason)),
             Self::Revoke { scope, reason } => {
@@ -483,6 +496,7 @@ impl Command {
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
             Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
             Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
+            Self::Officers(command) => command.restriction(),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)
@@ -545,6 +559,7 @@ impl Command {
             Self::RetireAuthority(_) => "RETIRE_AUTHORITY",
             Self::RevokeAuthority { .. } => "REVOKE_AUTHORITY",
             Self::Drill(_) => "DRILL",
+            Self::Officers(command) => command.name(),
         }
     }
 }

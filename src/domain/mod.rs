@@ -19,6 +19,7 @@ pub mod head;
 pub mod id;
 pub mod license;
 pub mod model;
+pub mod officer_command;
 pub mod person;
 pub mod policy;
 pub mod principal;

@@ -15,6 +15,7 @@ pub mod methods;
 mod parse;
 mod places;
 mod provisioning;
+mod readmit;
 mod revocation;
 mod show;
 mod show_approvals;

@@ -5,6 +5,8 @@ mod admit;
 mod authority;
 mod issuance;
 mod mandate;
+mod officers;
+mod quorum;
 mod reject;
 #[cfg(test)]
 mod tests;

@@ -83,6 +83,7 @@ impl State {
             Command::RollbackAuthority(id) => return self.roll_authority_back(*id),
             Command::RetireAuthority(id) => return self.drop_authority(*id),
             Command::RevokeAuthority { authority, .. } => return self.revoke_authority(*authority),
+            Command::Officers(command) => return self.enact_of_officers(seq, time, command),
         }
         Ok(Applied::default())
     }

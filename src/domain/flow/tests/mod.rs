@@ -3,4 +3,5 @@ mod commands;
 mod issuance;
 mod keys;
 mod nomination;
+mod officers;
 mod scenarios;
