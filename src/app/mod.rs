@@ -3,6 +3,7 @@
 
 mod admission;
 mod authorities;
+mod automation;
 pub mod backup;
 mod crl;
 mod engine;
@@ -14,6 +15,7 @@ mod issue;
 mod mandates;
 mod provision;
 mod readings;
+mod renewals;
 mod reports;
 mod restored;
 mod restrict;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 pub use admission::Admission;
+pub use automation::RotationOutlook;
 pub use crl::PublishedCrl;
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
@@ -38,6 +41,7 @@ pub use error::Error;
 pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
+pub use renewals::{Campaign, CampaignCause, RenewalWindow};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
 pub use trust::{Term, TrustSet};
@@ -49,6 +53,7 @@ use self::crl::Crls;
 use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
+use self::renewals::Renewals;
 use self::rotation::Rotation;
 use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
@@ -123,6 +128,7 @@ pub struct App {
     verified: CertificateCache,
     crls: Crls,
     trust: TrustSets,
+    renewals: Renewals,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
     boot: BootId,
@@ -200,6 +206,7 @@ impl App {
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
             trust: TrustSets::default(),
+            renewals: Renewals::default(),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,

@@ -4,6 +4,7 @@
 //! of a server; everything else is a client of its API.
 
 mod agent;
+mod announce;
 mod audit;
 mod authority;
 mod backup;
@@ -324,10 +325,22 @@ mod tests {
             "authority rollback",
             "authority retire",
             "authority revoke",
+            "authority automate",
+            "revoke announce",
+            "revoke hasten",
+            "revoke postpone",
+            "revoke withdraw",
         ] {
             assert!(commit.contains(&format!("countersign {verb}")), "{verb}");
         }
-        for verb in ["stop engage", "entity suspend", "person suspend", "cert hold", "authority taint"] {
+        for verb in [
+            "stop engage",
+            "entity suspend",
+            "person suspend",
+            "cert hold",
+            "authority taint",
+            "authority by-hand",
+        ] {
             assert!(dry_run.contains(&format!("countersign {verb}")), "{verb}");
         }
         assert!(commit.iter().all(|verb| !dry_run.contains(verb)));

@@ -14,6 +14,7 @@ pub mod methods;
 mod parse;
 mod places;
 mod provisioning;
+mod renewals;
 mod revocation;
 mod show;
 pub mod status;

@@ -65,7 +65,10 @@ pub(super) fn fold(
             | Event::InstantPassed(_)
             | Event::SnapshotTaken { .. }
             | Event::Restored
-            | Event::RestrictionsCollected { .. } => {}
+            | Event::RestrictionsCollected { .. }
+            | Event::RotationStepped { .. }
+            | Event::RotationFailed { .. }
+            | Event::AnnouncementPassed(_) => {}
         }
     }
     Ok(changes)
