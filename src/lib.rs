@@ -31,6 +31,8 @@ pub mod policy;
 #[cfg(feature = "server")]
 pub mod rpc;
 #[cfg(feature = "server")]
+pub mod screening;
+#[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
 pub mod telemetry;

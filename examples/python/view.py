@@ -158,6 +158,8 @@ def change(raw: bytes):
             return lambda view: view.postpone(name, cut_at)
         case [22, [bytes(name)]]:
             return lambda view: view.postpone(name, None)
+        case [24, [[int(), list()]]]:
+            return lambda view: None  # a stop is practised: it is acknowledged, and denies nobody anything
         case _:
             raise Refusal("UNDECODABLE", "an event that this gateway does not know")
 

@@ -94,7 +94,8 @@ impl App {
 
     async fn rotate_kind(self: &Arc<Self>, kind: AuthorityKind, state: &Arc<State>, memory: &mut Memory) {
         let now = self.clock.now();
-        let Ok(approval) = state.standing_approval(kind, now) else {
+        let approval = state.standing_approval(kind, now).ok().filter(|_| !is_beneath_a_root(state, kind));
+        let Some(approval) = approval else {
             self.remind(kind, state, memory, now);
             return;
         };
@@ -130,8 +131,8 @@ impl App {
         let ends = state.authority(kind).map(|active| active.not_after.to_string()).unwrap_or_default();
         tracing::warn!(
             authority.kind = %kind, ends,
-            "the authority that issues needs a successor, and no standing approval has the server make one: \
-             `countersign authority prepare`, or `authority automate`"
+            "the authority that issues needs a successor, and the server may not make one by itself: \
+             `countersign authority prepare`, a ceremony of the root that it is beneath, or `authority automate`"
         );
     }
 
@@ -248,6 +249,12 @@ fn due(state: &State, kind: AuthorityKind, left: u32, now: Timestamp) -> Option<
         }
         Some(_) | None => None,
     }
+}
+
+/// Only a ceremony of the root makes a successor of an authority beneath one.
+fn is_beneath_a_root(state: &State, kind: AuthorityKind) -> bool {
+    let active = state.authority(kind).map(|active| authorities::read(&active.certificate));
+    active.is_some_and(|read| read.is_ok_and(|authority| authority.parent().is_some()))
 }
 
 /// Is a successor due that nobody prepared, or activated?

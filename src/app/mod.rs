@@ -129,6 +129,8 @@ pub struct App {
     crls: Crls,
     trust: TrustSets,
     renewals: Renewals,
+    /// Held by the drill that is measured.
+    drilling: tokio::sync::Mutex<()>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
     boot: BootId,
@@ -207,6 +209,7 @@ impl App {
         Ok(Arc::new(Self {
             trust: TrustSets::default(),
             renewals: Renewals::default(),
+            drilling: tokio::sync::Mutex::new(()),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,
@@ -313,6 +316,17 @@ impl App {
         }
         let trusted = self.shared.time.check(self.clock.as_ref());
         trusted.is_err().then_some(StateFault::ClockUntrusted)
+    }
+
+    /// The time, if the clock is believed.
+    pub fn trusted_now(&self) -> Option<Timestamp> {
+        self.shared.time.check(self.clock.as_ref()).ok()?;
+        Some(self.now())
+    }
+
+    /// A name for a call.
+    pub fn new_request(&self) -> RequestId {
+        RequestId::from_parts(self.clock.now(), self.entropy.bytes16())
     }
 
     /// Says that the clock is right as it is. For `dev` only: elsewhere two officers do.

@@ -75,6 +75,7 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             () = tokio::time::sleep(TICK) => {}
         }
         app.engine.tick();
+        app.close_lapsed().await;
         let now = app.now();
         let state = app.state();
         if let Some(at) = state.bundle().next_instant_after(instant_seen)

@@ -104,7 +104,8 @@ impl Touched {
             | Event::KeyUnblocked { .. }
             | Event::CeilingRaised(_)
             | Event::AuthorityListed(_)
-            | Event::RevocationPostponed { .. } => {}
+            | Event::RevocationPostponed { .. }
+            | Event::Drilled(_) => {}
             Event::RevocationAnnounced(announced) => self.add_cut(&announced.cut),
         }
     }

@@ -16,11 +16,16 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use crate::domain::certificate::AuthorityKind;
 use crate::env::Clock;
-use crate::x509::{BundleFault, TrustBundle};
+use crate::wire::CLIENT_TIME;
+use crate::x509::{BundleFault, Passphrase, SealFault, TrustBundle, sealed};
 
 /// How long connecting may take, with the handshake.
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
@@ -47,6 +52,9 @@ pub enum TransportFault {
     /// Certificate chain or key are not PEM.
     #[error("the identity is not a certificate chain and a private key in PEM")]
     Identity,
+    /// The private key cannot be opened.
+    #[error("the private key: {0}")]
+    Key(SealFault),
     /// TLS cannot be set up so.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -75,6 +83,36 @@ pub enum ConnectCause {
     Expired,
 }
 
+/// Says this machine's time with each call: a service refuses who is far off, before anything is signed or asked for by a
+/// clock that is wrong. Gates need it not: they compare their clocks with every Pong, to a second.
+#[derive(Clone)]
+pub struct Stamp(Arc<dyn Clock>);
+
+/// A channel whose calls say the time.
+pub type Stamped = InterceptedService<Channel, Stamp>;
+
+impl Stamp {
+    /// By this clock.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self(clock)
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stamp")
+    }
+}
+
+impl Interceptor for Stamp {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let now = MetadataValue::try_from(self.0.now().millis().to_string());
+        let now = now.map_err(|_| Status::internal("a number is no header"))?;
+        request.metadata_mut().insert(CLIENT_TIME, now);
+        Ok(request)
+    }
+}
+
 /// A certificate chain and its private key.
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
@@ -96,6 +134,20 @@ impl Identity {
         }
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| TransportFault::Identity)?;
         Ok(Self { chain, key })
+    }
+
+    /// Reads the chain as [`from_pem`](Self::from_pem) does, and a PKCS#8 key that may be encrypted (PBES2).
+    ///
+    /// # Errors
+    /// One of them is not PEM, or the passphrase does not open the key.
+    pub fn from_sealed_pem(
+        chain_pem: &str,
+        key_pem: &str,
+        passphrase: &Passphrase,
+    ) -> Result<Self, TransportFault> {
+        let key = sealed::open(key_pem.as_bytes(), Some(passphrase)).map_err(TransportFault::Key)?;
+        let plain = sealed::to_pem(&key, None).map_err(TransportFault::Key)?;
+        Self::from_pem(chain_pem, &plain)
     }
 
     pub(super) const fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {

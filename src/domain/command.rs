@@ -19,7 +19,7 @@ use super::id::{
 use super::license::License;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
-use super::subject::Vetting;
+pub use super::subject::SubjectDecision;
 use super::time::Timestamp;
 
 /// A principal to register.
@@ -44,24 +44,6 @@ pub struct NewPrincipal {
     /// A gateway whose machine can be paused.
     #[n(5)]
     pub is_pausable: bool,
-}
-
-/// A vetter's decision on a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum SubjectDecision {
-    /// Approved; a person with what was established, a workload without.
-    #[n(0)]
-    Approve {
-        /// What was established about a person.
-        #[n(0)]
-        vetting: Option<Vetting>,
-        /// When it must be looked at again.
-        #[n(1)]
-        reverify_due: Option<Timestamp>,
-    },
-    /// Refused or removed.
-    #[n(1)]
-    Refuse,
 }
 
 /// A command of officers.
@@ -323,6 +305,9 @@ pub enum Command {
     /// Rotate the authorities of a kind by hand again.
     #[n(39)]
     WithdrawRotation(#[n(0)] AuthorityKind),
+    /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
+    #[n(50)]
+    Drill(#[n(0)] StopScope),
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -373,6 +358,9 @@ pub enum ObjectRef {
     /// An announced revocation.
     #[n(16)]
     Announcement(#[n(0)] AnnouncementId),
+    /// The drills of a stop: one that is signed is carried out once.
+    #[n(20)]
+    Drills,
 }
 
 impl fmt::Display for ObjectRef {
@@ -393,6 +381,7 @@ impl fmt::Display for ObjectRef {
             Self::Authorities => f.write_str("list of authorities"),
             Self::Rotation(kind) => write!(f, "standing approval of {kind} rotations"),
             Self::Announcement(id) => write!(f, "announcement {id}"),
+            Self::Drills => f.write_str("drills"),
         }
     }
 }
@@ -447,14 +436,21 @@ impl Command {
             | Self::TaintAuthority { .. }
             | Self::AnnounceRevocation { .. }
             | Self::HastenRevocation { .. }
-            | Self::WithdrawRotation(_) => RESTRICT,
+            | Self::WithdrawRotation(_)
+            // Who may stop may practise it.
+            | Self::Drill(_) => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
         }
     }
 
     /// Does it only take away? Such a command may use the journal's reserve and never fails on a stale basis.
     pub fn is_restricting(&self) -> bool {
-        self.signers() == RESTRICT
+        self.signers() == RESTRICT && !self.is_drill()
+    }
+
+    /// Does it only practise? It takes nothing away, so it has no claim on the reserve either.
+    pub const fn is_drill(&self) -> bool {
+        matches!(self, Self::Drill(_))
     }
 
     /// The objects that it reads or writes. A mandate names the revision of each.
@@ -493,6 +489,7 @@ impl Command {
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
+            Self::Drill(_) => vec![ObjectRef::Drills],
             Self::PrepareAuthority(_)
             | Self::ActivateAuthority(_)
             | Self::TaintAuthority { .. }
@@ -541,7 +538,8 @@ impl Command {
             | Self::UnblockKey(_)
             | Self::PrepareAuthority(_)
             | Self::ActivateAuthority(_)
-            // It denies nobody anything.
+            // They deny nobody anything.
+            | Self::Drill(_)
             | Self::TaintAuthority { .. }
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
@@ -590,6 +588,7 @@ impl Command {
             Self::HastenRevocation { .. } => "HASTEN_REVOCATION",
             Self::PostponeRevocation { .. } => "POSTPONE_REVOCATION",
             Self::WithdrawRotation(_) => "WITHDRAW_ROTATION",
+            Self::Drill(_) => "DRILL",
         }
     }
 }

@@ -9,6 +9,7 @@ use super::authority::Authority;
 use super::bundle::BundleParts;
 use super::certificate::{AuthorityKind, Facts, Serial};
 use super::command::NewPrincipal;
+use super::drill::DrillTimes;
 use super::enforce::{EnforcementEvent, Position};
 use super::entity::{EntityKind, Organisation};
 use super::id::{
@@ -17,6 +18,7 @@ use super::id::{
 };
 use super::person::Relation;
 use super::policy::Country;
+use super::proposal::Lapse;
 use super::rotation::RotationStep;
 use super::subject::SubjectBody;
 use super::time::Timestamp;
@@ -171,6 +173,9 @@ pub struct BarrierOutcome {
     /// How long it took from commit, in milliseconds.
     #[n(4)]
     pub took_ms: u64,
+    /// What was measured of a drill.
+    #[n(5)]
+    pub drill: Option<DrillTimes>,
 }
 
 /// What happened.
@@ -207,7 +212,7 @@ pub enum Event {
         #[n(1)]
         signed: SignedMandate,
     },
-    /// A proposal was withdrawn.
+    /// A proposal was withdrawn, in records from before a rejection had a reason.
     #[n(3)]
     ProposalWithdrawn(#[n(0)] ProposalId),
     /// A command took effect. What it does is in the signed bytes and nowhere else.
@@ -366,6 +371,26 @@ pub enum Event {
     /// The instant of an announced revocation passed. A marker for auditors; no decision reads it.
     #[n(23)]
     AnnouncementPassed(#[n(0)] AnnouncementId),
+    /// An officer rejected what waits for others.
+    #[n(24)]
+    ProposalRejected {
+        /// What.
+        #[n(0)]
+        id: ProposalId,
+        /// Why; no personal data.
+        #[n(1)]
+        reason: String,
+    },
+    /// A proposal can never be carried out any more, and waits no longer.
+    #[n(25)]
+    ProposalLapsed {
+        /// Which.
+        #[n(0)]
+        id: ProposalId,
+        /// Why.
+        #[n(1)]
+        why: Lapse,
+    },
 }
 
 impl Event {
@@ -394,6 +419,8 @@ impl Event {
             Self::RotationStepped { .. } => 21,
             Self::RotationFailed { .. } => 22,
             Self::AnnouncementPassed(_) => 23,
+            Self::ProposalRejected { .. } => 24,
+            Self::ProposalLapsed { .. } => 25,
         }
     }
 
@@ -422,6 +449,8 @@ impl Event {
             Self::RotationStepped { .. } => "rotation.stepped",
             Self::RotationFailed { .. } => "rotation.failed",
             Self::AnnouncementPassed(_) => "announcement.passed",
+            Self::ProposalRejected { .. } => "proposal.rejected",
+            Self::ProposalLapsed { .. } => "proposal.lapsed",
         }
     }
 }

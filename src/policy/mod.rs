@@ -3,6 +3,8 @@
 //! An import format only. A running server reads policy from its journal; a bundle enters through genesis or a signed
 //! proposal. Unknown keys are refused, and every error names the file and, where TOML knows it, line and key.
 
+#[cfg(test)]
+mod combinations;
 mod load;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ mod enforcement;
 mod fleet;
 mod frames;
 mod layer;
+mod limits;
 mod mandate;
 pub mod methods;
 mod parse;
@@ -17,6 +18,7 @@ mod provisioning;
 mod renewals;
 mod revocation;
 mod show;
+mod show_approvals;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,8 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
-pub use layer::{Gatekeeper, GatekeeperLayer, Rate};
+pub use layer::{Gatekeeper, GatekeeperLayer};
+pub use limits::{CLIENT_SKEW_MAX_MS, Rate, Rates};
 pub use parse::Peer;
 
 use crate::app::App;
@@ -51,8 +54,10 @@ pub fn routes(app: &Arc<App>) -> Routes {
     let subscriptions = pb::enforcement_service_server::EnforcementServiceServer::new(
         enforcement::Enforcement::new(Arc::clone(app), Arc::clone(&watches)),
     );
-    let mandate =
-        pb::mandate_service_server::MandateServiceServer::new(mandate::Mandates::new(Arc::clone(app)));
+    let mandate = pb::mandate_service_server::MandateServiceServer::new(mandate::Mandates::new(
+        Arc::clone(app),
+        Arc::clone(&watches),
+    ));
     let provisioning = pb::provisioning_service_server::ProvisioningServiceServer::new(
         provisioning::Provisioning::new(Arc::clone(app)),
     );

@@ -53,6 +53,8 @@ pub(super) fn fold(
             | Event::ServerStarted { .. }
             | Event::Proposed { .. }
             | Event::ProposalWithdrawn(_)
+            | Event::ProposalRejected { .. }
+            | Event::ProposalLapsed { .. }
             | Event::Enacted { .. }
             | Event::EntityApplied(_)
             | Event::SubjectNominated { .. }

@@ -9,6 +9,8 @@ mod agent_proxy;
 #[cfg(test)]
 mod announced;
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod authz;
 #[cfg(test)]
 mod backup;
@@ -16,6 +18,8 @@ mod backup;
 mod calls;
 #[cfg(test)]
 mod canary;
+#[cfg(test)]
+mod ceremony;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
@@ -29,6 +33,8 @@ mod dev;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod disk;
+#[cfg(test)]
+mod drill;
 #[cfg(test)]
 mod enroll;
 #[cfg(test)]
@@ -62,7 +68,11 @@ mod health;
 #[cfg(test)]
 mod key_block;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod kill;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
@@ -89,6 +99,8 @@ mod rotation;
 mod sds;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod slow;
 #[cfg(test)]
 mod subscribe;
 #[cfg(test)]

@@ -131,6 +131,9 @@ pub enum EnforcementEvent {
         #[n(1)]
         cut_at: Option<Timestamp>,
     },
+    /// A stop is practised: it is acknowledged like one, and changes nothing.
+    #[n(24)]
+    Drilled(#[n(0)] StopScope),
 }
 
 impl EnforcementEvent {
@@ -157,7 +160,8 @@ impl EnforcementEvent {
             | Self::CeilingRaised(_)
             | Self::PolicyAdopted(_)
             | Self::AuthorityListed(_)
-            | Self::RevocationPostponed { .. } => false,
+            | Self::RevocationPostponed { .. }
+            | Self::Drilled(_) => false,
         }
     }
 }

@@ -215,6 +215,8 @@ impl EnforcementSet {
             EnforcementEvent::RevocationPostponed { announcement, cut_at } => {
                 self.postpone(*announcement, *cut_at);
             }
+            // Nobody is denied anything by a drill.
+            EnforcementEvent::Drilled(_) => {}
         }
     }
 

@@ -139,7 +139,8 @@ impl Causes {
             | EnforcementEvent::AuthorityDropped(_)
             // The announcement itself says since when, and its row why.
             | EnforcementEvent::RevocationAnnounced(_)
-            | EnforcementEvent::RevocationPostponed { .. } => {}
+            | EnforcementEvent::RevocationPostponed { .. }
+            | EnforcementEvent::Drilled(_) => {}
         }
     }
 

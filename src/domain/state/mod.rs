@@ -5,6 +5,7 @@ mod apply;
 mod authorities;
 mod causes;
 mod enact;
+mod proposals;
 mod restored;
 mod rotations;
 mod tables;
@@ -22,6 +23,7 @@ use super::bundle::Bundle;
 use super::certificate::{AuthorityKind, CanaryFacts, Certificate, PrincipalKind, SystemFacts};
 use super::codec::{map, rows, set, shared};
 use super::command::ObjectRef;
+use super::drill::Drills;
 use super::enforce::{CardLookup, EnforcementSet, Position, SubjectLookup, View};
 use super::entity::Entity;
 use super::event::Intent;
@@ -32,6 +34,7 @@ use super::id::{
 use super::license::License;
 use super::policy::Place;
 use super::principal::Principal;
+use super::proposal::{ClosedProposal, Proposal};
 use super::restore::Restore;
 use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
@@ -40,7 +43,7 @@ pub use announced::AnnouncementFault;
 pub use apply::{Admitted, Applied, ApplyFault};
 pub use causes::{Causes, RevocationCause, Withdrawal};
 pub use rotations::{RotationFault, Rotations};
-pub use tables::{Canary, Issued, KeyHolder, Lineage, Proposal, Settings, Token};
+pub use tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
 
 /// How many requests are remembered for idempotent retries. The oldest is forgotten first; a client that retries a
 /// request after that many others gets the refusal of its second attempt instead of the answer of its first.
@@ -166,6 +169,13 @@ pub struct State {
     #[n(33)]
     #[cbor(with = "rows")]
     pub announcements: OrdMap<AnnouncementId, Arc<AnnouncementRow>>,
+    /// The proposals that were closed last, by the record that did it.
+    #[n(34)]
+    #[cbor(with = "rows")]
+    pub closed: OrdMap<Seq, Arc<ClosedProposal>>,
+    /// The last drills of a stop.
+    #[n(39)]
+    pub drills: Drills,
 }
 
 /// A clock that officers accepted.

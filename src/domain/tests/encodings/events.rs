@@ -6,6 +6,7 @@ use crate::domain::certificate::{
 };
 use crate::domain::codec::to_bytes;
 use crate::domain::command::{Command, ObjectRef};
+use crate::domain::drill::DrillTimes;
 use crate::domain::enforce::{EnforcementEvent, Position};
 use crate::domain::entity::{EntityClass, EntityKind, Organisation};
 use crate::domain::event::{BarrierOutcome, Cause, Entry, Event, Genesis, Intent, NewEntity};
@@ -14,6 +15,7 @@ use crate::domain::id::{
     RequestId, Seq, SubjectId, TokenId,
 };
 use crate::domain::person::{Assurance, PersonStatus, Relation};
+use crate::domain::proposal::Lapse;
 use crate::domain::revocation::StopScope;
 use crate::domain::rotation::RotationStep;
 use crate::domain::subject::{Employment, SubjectBody, Workload};
@@ -99,7 +101,10 @@ fn others() -> Vec<Event> {
         lease_expired: vec!["c".to_owned()],
         pending: vec!["d".to_owned()],
         took_ms: 12,
+        drill: None,
     };
+    let times = DrillTimes { durable_ms: 3, acked_ms: vec![Some(5), None] };
+    let drilled = BarrierOutcome { drill: Some(times), ..outcome.clone() };
     vec![
         Event::Genesis { bytes: vec![0xcc; 4], approvals: vec![approval()] },
         Event::ServerStarted { boot: BootId::from_bytes([9; 16]), logic_version: 1 },
@@ -126,6 +131,7 @@ fn others() -> Vec<Event> {
         Event::CeilingAnnounced(Ordinal(20_000)),
         Event::BlockOpened(Ordinal(20_000)),
         Event::BarrierFinished { at: Seq(10), outcome },
+        Event::BarrierFinished { at: Seq(10), outcome: drilled },
         Event::InstantPassed(AT),
         Event::SnapshotTaken { at: Seq(10), hash: Digest([7; 32]), signature: vec![8; 64] },
         Event::Restored,
@@ -141,6 +147,10 @@ fn others() -> Vec<Event> {
         },
         Event::RotationFailed { kind: AuthorityKind::System, approval: Seq(10), why: "x".to_owned() },
         Event::AnnouncementPassed(AnnouncementId::from_bytes([6; 16])),
+        Event::ProposalRejected { id: PROPOSAL, reason: "no".to_owned() },
+        Event::ProposalLapsed { id: PROPOSAL, why: Lapse::Changed(ObjectRef::Policy) },
+        Event::ProposalLapsed { id: PROPOSAL, why: Lapse::TooOld },
+        Event::ProposalLapsed { id: PROPOSAL, why: Lapse::SignerGone("gw".parse().unwrap()) },
     ]
 }
 
@@ -171,6 +181,7 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         12 ordinals.announced 820c81194e20
         13 ordinals.opened 820d81194e20
         14 barrier.finished 820e820a858161618161628161638161640c
+        14 barrier.finished 820e820a868161618161628161638161640c82038205f6
         15 instant.passed 820f811b0000019f06604400
         16 snapshot.taken sha256 0f4e9e0f7a8b35a25ac856dbe62b2b25baf27822519492c406b5ee532310c919
         17 record.restored 821180
@@ -178,6 +189,10 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         21 rotation.stepped 821583000a8201815005050505050505050505050505050505
         22 rotation.failed 821683010a6178
         23 announcement.passed 8217815006060606060606060606060606060606
+        24 proposal.rejected 821818825004040404040404040404040404040404626e6f
+        25 proposal.lapsed 821819825004040404040404040404040404040404820081820580
+        25 proposal.lapsed 821819825004040404040404040404040404040404820180
+        25 proposal.lapsed 821819825004040404040404040404040404040404820281626777
         ");
 }
 
@@ -187,9 +202,10 @@ fn an_events_number_is_the_one_in_its_encoding() {
     let mut numbers: Vec<_> = events.iter().map(Event::number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers, (0..19).chain(21..24).collect::<Vec<_>>(), "one of each");
+    assert_eq!(numbers, (0..19).chain(21..26).collect::<Vec<_>>(), "one of each");
     for event in &events {
         let bytes = to_bytes(event);
+        // From 24 on a number takes a byte of its own.
         let number = if bytes[1] == 0x18 { bytes[2] } else { bytes[1] };
         assert_eq!((bytes[0], u16::from(number)), (0x82, event.number()), "{}", event.name());
     }
