@@ -5,6 +5,7 @@ mod admission;
 mod authorities;
 mod automation;
 pub mod backup;
+mod calls;
 mod crl;
 mod engine;
 mod enroll;
@@ -34,6 +35,7 @@ use std::sync::Mutex;
 
 pub use admission::Admission;
 pub use automation::RotationOutlook;
+pub use calls::{Call, CallsFault, CallsVerified, Cursor as CallCursor, Recorded};
 pub use crl::PublishedCrl;
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
@@ -57,6 +59,7 @@ use self::renewals::Renewals;
 use self::rotation::Rotation;
 use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
+use crate::calls::CallLog;
 use crate::decisions::DecisionLog;
 use crate::domain::certificate::{BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
@@ -133,6 +136,7 @@ pub struct App {
     drilling: tokio::sync::Mutex<()>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
+    calls: CallLog,
     boot: BootId,
 }
 
@@ -226,6 +230,7 @@ impl App {
             verified: CertificateCache::default(),
             certificates: store.certificates,
             decisions: store.decisions,
+            calls: store.calls,
             boot,
         }))
     }
@@ -255,7 +260,11 @@ impl App {
     }
 
     /// Commits what is waiting and ends the writer. The app answers nothing that changes state afterwards.
-    pub async fn stop(&self) {
+    pub async fn stop(self: &Arc<Self>) {
+        let app = Arc::clone(self);
+        if tokio::task::spawn_blocking(move || app.write_calls(true)).await.is_err() {
+            tracing::error!("writing the audit of calls ended in a panic");
+        }
         self.engine.stop().await;
     }
 

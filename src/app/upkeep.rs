@@ -43,7 +43,8 @@ impl Upkeep {
         let tasks = vec![
             tokio::spawn(ticks(Arc::clone(app), stopped.clone())),
             tokio::spawn(rotations(Arc::clone(app), stopped.clone())),
-            tokio::spawn(blocks(Arc::clone(app), stopped)),
+            tokio::spawn(blocks(Arc::clone(app), stopped.clone())),
+            tokio::spawn(calls(Arc::clone(app), stopped)),
         ];
         let started = Follower::start(Arc::clone(&app.journal), Arc::clone(&app.certificates));
         let follower = started.map_err(|e| tracing::error!(%e, "no thread for the certificate index")).ok();
@@ -103,6 +104,20 @@ async fn rotations(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             () = tokio::time::sleep(TICK) => {}
         }
         app.rotate(&mut automation).await;
+    }
+}
+
+/// Writes the audit of calls.
+async fn calls(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let writing = Arc::clone(&app);
+        if tokio::task::spawn_blocking(move || writing.write_calls(false)).await.is_err() {
+            tracing::error!("writing the audit of calls ended in a panic");
+        }
     }
 }
 

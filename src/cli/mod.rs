@@ -9,6 +9,7 @@ mod approvals;
 mod audit;
 mod authority;
 mod backup;
+mod calls;
 mod certificate;
 mod dev;
 mod drill;

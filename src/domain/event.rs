@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use super::approval::{Approval, SignedMandate};
 use super::authority::Authority;
 use super::bundle::BundleParts;
+use super::call::SealedCalls;
 use super::certificate::{AuthorityKind, Facts, Serial};
 use super::command::NewPrincipal;
 use super::drill::DrillTimes;
@@ -391,6 +392,9 @@ pub enum Event {
         #[n(1)]
         why: Lapse,
     },
+    /// A segment of the audit of calls is complete.
+    #[n(28)]
+    CallsSealed(#[n(0)] Box<SealedCalls>),
 }
 
 impl Event {
@@ -421,6 +425,7 @@ impl Event {
             Self::AnnouncementPassed(_) => 23,
             Self::ProposalRejected { .. } => 24,
             Self::ProposalLapsed { .. } => 25,
+            Self::CallsSealed(_) => 28,
         }
     }
 
@@ -451,6 +456,7 @@ impl Event {
             Self::AnnouncementPassed(_) => "announcement.passed",
             Self::ProposalRejected { .. } => "proposal.rejected",
             Self::ProposalLapsed { .. } => "proposal.lapsed",
+            Self::CallsSealed(_) => "calls.sealed",
         }
     }
 }

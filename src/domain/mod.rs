@@ -5,6 +5,7 @@ pub mod announcement;
 pub mod approval;
 pub mod authority;
 pub mod bundle;
+pub mod call;
 pub mod certificate;
 pub mod codec;
 pub mod command;

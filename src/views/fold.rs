@@ -70,7 +70,8 @@ pub(super) fn fold(
             | Event::RestrictionsCollected { .. }
             | Event::RotationStepped { .. }
             | Event::RotationFailed { .. }
-            | Event::AnnouncementPassed(_) => {}
+            | Event::AnnouncementPassed(_)
+            | Event::CallsSealed(_) => {}
         }
     }
     Ok(changes)

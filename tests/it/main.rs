@@ -15,6 +15,8 @@ mod authz;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod call_log;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod canary;

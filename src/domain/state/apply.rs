@@ -264,7 +264,10 @@ impl State {
             }
             Event::AnnouncementPassed(id) => self.note_passed((seq, time), *id)?,
             Event::BarrierFinished { at, outcome } => self.drills.end(*at, seq, outcome),
-            Event::ServerStarted { .. } | Event::InstantPassed(_) | Event::SnapshotTaken { .. } => {}
+            Event::ServerStarted { .. }
+            | Event::InstantPassed(_)
+            | Event::SnapshotTaken { .. }
+            | Event::CallsSealed(_) => {}
         }
         Ok(Applied::default())
     }
