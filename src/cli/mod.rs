@@ -4,6 +4,7 @@
 //! verification touch files of a server; everything else is a client of its API.
 
 mod agent;
+mod announce;
 mod approvals;
 mod audit;
 mod authority;
@@ -344,6 +345,11 @@ mod tests {
             "authority rollback",
             "authority retire",
             "authority revoke",
+            "authority automate",
+            "revoke announce",
+            "revoke hasten",
+            "revoke postpone",
+            "revoke withdraw",
         ] {
             assert!(commit.contains(&format!("countersign {verb}")), "{verb}");
         }
@@ -354,6 +360,7 @@ mod tests {
             "principal suspend",
             "cert hold",
             "authority taint",
+            "authority by-hand",
         ] {
             assert!(dry_run.contains(&format!("countersign {verb}")), "{verb}");
         }

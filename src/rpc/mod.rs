@@ -17,6 +17,7 @@ mod parse;
 mod places;
 mod provisioning;
 mod readmit;
+mod renewals;
 mod revocation;
 mod show;
 mod show_approvals;

@@ -7,6 +7,8 @@ mod agent_authz;
 #[cfg(test)]
 mod agent_proxy;
 #[cfg(test)]
+mod announced;
+#[cfg(test)]
 mod approvals;
 #[cfg(test)]
 mod authz;
