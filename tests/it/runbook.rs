@@ -58,7 +58,9 @@ impl Book {
         let mut line = line.to_owned();
         if line.contains("prp_...") {
             let waiting = self.served.by("alice", &["approvals", "list"]).done().json();
-            let [proposal] = waiting.as_array().unwrap().as_slice() else { panic!("{waiting:#}") };
+            let [proposal] = waiting["proposals"].as_array().unwrap().as_slice() else {
+                panic!("{waiting:#}")
+            };
             // Nobody is there to be asked.
             line = line.replace("prp_...", proposal["proposal_id"].as_str().unwrap()) + " --yes";
         }
