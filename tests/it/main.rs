@@ -7,11 +7,15 @@ mod agent_authz;
 #[cfg(test)]
 mod agent_proxy;
 #[cfg(test)]
+mod announced;
+#[cfg(test)]
 mod approvals;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
 mod backup;
+#[cfg(test)]
+mod call_log;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
@@ -31,6 +35,8 @@ mod dev;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod disk;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod drill;
 #[cfg(test)]
@@ -66,7 +72,11 @@ mod health;
 #[cfg(test)]
 mod key_block;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod kill;
+#[cfg(test)]
+mod kill_loop;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
@@ -75,6 +85,8 @@ mod logs;
 mod mandates;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod officers;
 #[cfg(test)]
 mod partition;
 #[cfg(test)]
@@ -92,6 +104,10 @@ mod restore;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod runbook;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;
@@ -99,6 +115,8 @@ mod seeds;
 mod slow;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod tail;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::genesis::key;
+use super::genesis::OwnKeys;
 use super::{ACCESS_REQUEST, New, SYSTEM_REQUEST};
 use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
 use crate::cli::files::{self, Access};
@@ -37,7 +37,7 @@ pub(super) struct Certified {
 }
 
 /// Makes keys and requests that are not there yet, and reads what a root certified.
-pub(super) fn hierarchy(data: &Path, new: &New, config: &Config) -> Result<Hierarchy, Failure> {
+pub(super) fn hierarchy(data: &Path, new: &New, keys: &OwnKeys<'_>) -> Result<Hierarchy, Failure> {
     let given = match (&new.root, &new.root_crl) {
         (Some(root), Some(list)) => Some((root, list)),
         _ => None,
@@ -52,8 +52,8 @@ pub(super) fn hierarchy(data: &Path, new: &New, config: &Config) -> Result<Hiera
         };
     }
     let requests = [
-        requested(data.join(ACCESS_REQUEST), AuthorityKind::Access, &config.keys.access)?,
-        requested(data.join(SYSTEM_REQUEST), AuthorityKind::System, &config.keys.system)?,
+        requested(data.join(ACCESS_REQUEST), AuthorityKind::Access, (keys, &keys.files.access))?,
+        requested(data.join(SYSTEM_REQUEST), AuthorityKind::System, (keys, &keys.files.system))?,
     ];
     let Some((root, list)) = given else { return Ok(Hierarchy::Requested) };
     let certified = certified(&requests, &new.certificate, (root, list))?;
@@ -61,8 +61,12 @@ pub(super) fn hierarchy(data: &Path, new: &New, config: &Config) -> Result<Hiera
 }
 
 /// The request of an authority, the one that was written before if there is one.
-fn requested(path: PathBuf, kind: AuthorityKind, key_path: &Path) -> Result<AuthorityRequest, Failure> {
-    let signer = key(key_path, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+fn requested(
+    path: PathBuf,
+    kind: AuthorityKind,
+    (keys, key_path): (&OwnKeys<'_>, &Path),
+) -> Result<AuthorityRequest, Failure> {
+    let signer = keys.at(key_path, SignatureAlgorithm::Ecdsa(Curve::P256))?;
     let public = PublicKey::from_spki(signer.public_key())?;
     if path.exists() {
         let named = |why: String| Failure(format!("{}: {why}", path.display()));
