@@ -25,6 +25,8 @@ mod measure;
 mod revoke;
 mod snapshot;
 mod stalled;
+#[path = "../../tests/it/tools.rs"]
+mod tools;
 #[path = "../../tests/it/world.rs"]
 #[expect(dead_code, reason = "the harness of the tests; each row uses a part of it")]
 mod world;

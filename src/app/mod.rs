@@ -11,12 +11,14 @@ mod engine;
 mod enroll;
 mod error;
 mod evaluate;
+mod expired;
 mod group;
 pub mod inspect;
 mod issue;
 mod mandates;
 mod provision;
 mod readings;
+mod recovery;
 mod renewals;
 mod reports;
 mod restored;
@@ -44,6 +46,7 @@ pub use error::Error;
 pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
+pub use recovery::Recovered;
 pub use renewals::{Campaign, CampaignCause, RenewalWindow};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
@@ -257,6 +260,7 @@ impl App {
             self.record(Caller::default().entry(Event::BlockOpened(first))).await?;
         }
         self.feed.start_granting();
+        self.warn_of_recoveries();
         Ok(self.state().position)
     }
 

@@ -27,6 +27,7 @@ pub mod person;
 pub mod policy;
 pub mod principal;
 pub mod proposal;
+pub mod recovery;
 pub mod restore;
 pub mod revocation;
 pub mod rotation;

@@ -52,6 +52,8 @@ mod envoy_route;
 #[cfg(test)]
 mod envoy_sds;
 #[cfg(test)]
+mod expired;
+#[cfg(test)]
 mod feed_faults;
 #[cfg(test)]
 mod fleet;
@@ -94,6 +96,8 @@ mod path;
 #[cfg(test)]
 mod python;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod renew;
 #[cfg(test)]
 mod reports;
@@ -117,6 +121,8 @@ mod subscribe;
 mod tail;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tools;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]

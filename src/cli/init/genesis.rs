@@ -21,6 +21,7 @@ use crate::domain::command::NewPrincipal;
 use crate::domain::entity::{EntityKind, Organisation};
 use crate::domain::event::{Genesis, NewEntity};
 use crate::domain::id::{AuthorityId, Digest, EntityId, PrincipalId};
+use crate::domain::recovery::{RecoveryKey, RecoveryKeys};
 use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use crate::policy;
 use crate::x509::{CrlBase, Curve, Passphrase};
@@ -40,6 +41,9 @@ pub(super) fn make(data: &Path, new: &New, unlock: &Unlock, output: &Output) -> 
     }
     // Everything that can be wrong is found before anything is written.
     let (officers, requests) = officers(&new.officer)?;
+    if let Some(recovery) = recovery_keys(new)? {
+        recovery.check(&officers).map_err(Failure)?;
+    }
     let policy = new.policy.as_deref().ok_or_else(|| missing("--policy"))?;
     let bundle = policy::load(policy, &[])?;
     files::make_folder(&data.join(KEYS))?;
@@ -169,6 +173,7 @@ fn genesis(
         },
         lease_ms: new.lease_ms,
         ttl_s: new.ttl_hours * 3_600,
+        recovery: recovery_keys(new)?,
     })
 }
 
@@ -230,6 +235,16 @@ fn write_config(data: &Path, new: &New, unlock: &Unlock) -> Result<(), Failure> 
     files::write(&data.join(CONFIG), text.as_bytes(), Access::Private)
 }
 
+/// The recovery keys, each with proof of possession.
+fn recovery_keys(new: &New) -> Result<Option<RecoveryKeys>, Failure> {
+    let Some(threshold) = new.recovery_threshold else { return Ok(None) };
+    let key = |path: &std::path::PathBuf| -> Result<RecoveryKey, Failure> {
+        Ok(RecoveryKey(requested_key(path)?.0.key().spki().to_vec()))
+    };
+    let keys = new.recovery_key.iter().map(key).collect::<Result<_, _>>()?;
+    Ok(Some(RecoveryKeys { threshold, keys }))
+}
+
 /// Genesis as officers check it: the same words for who makes it and for who signs it.
 pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure> {
     let genesis = decode(bytes)?;
@@ -254,6 +269,12 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
         writeln!(text, "  officer        {}: {}", officer.id, roles.join(", "))?;
         writeln!(text, "                 key sha-256 {}", Digest::of(&officer.key))?;
     }
+    if let Some(recovery) = &genesis.recovery {
+        writeln!(text, "  recovery       {} of {} keys", recovery.threshold, recovery.keys.len())?;
+        for RecoveryKey(key) in &recovery.keys {
+            writeln!(text, "                 key sha-256 {}", Digest::of(key))?;
+        }
+    }
     for authority in &genesis.authorities {
         writeln!(
             text,
@@ -271,6 +292,10 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
         "policy_hash": bundle.hash().to_string(),
         "lease_ms": genesis.lease_ms,
         "ttl_s": genesis.ttl_s,
+        "recovery": genesis.recovery.as_ref().map(|recovery| json!({
+            "threshold": recovery.threshold,
+            "keys_sha256": recovery.keys.iter().map(|key| Digest::of(&key.0).to_string()).collect::<Vec<_>>(),
+        })),
         "officers": genesis.officers.iter().map(|officer| json!({
             "name": officer.id.as_str(), "key_sha256": Digest::of(&officer.key).to_string(),
         })).collect::<Vec<_>>(),

@@ -80,6 +80,12 @@ struct New {
     /// An officer and the request of their key; exactly two, of two people.
     #[arg(long, value_name = "NAME=FILE", required_unless_present = "signature")]
     officer: Vec<Named<PrincipalId>>,
+    /// Request of an offline recovery key (`countersign recovery new`); 2 to 16 of them, or none.
+    #[arg(long, value_name = "FILE", requires = "recovery_threshold")]
+    recovery_key: Vec<PathBuf>,
+    /// How many recovery keys must sign: at least two.
+    #[arg(long, value_name = "NUMBER", requires = "recovery_key")]
+    recovery_threshold: Option<u32>,
     /// Private enterprise arc of the attributes. The default is for trials only (RFC 5612).
     #[arg(long, default_value = "1.3.6.1.4.1.32473")]
     arc: Arc,
