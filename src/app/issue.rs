@@ -2,16 +2,18 @@
 //! signature, everything re-checked at commit -> release. A crash anywhere leaves a record that can be revoked and no
 //! certificate that can be used.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::crl::blocking;
 use super::engine::Committed;
 use super::enroll::Issuance;
 use super::error::Error;
 use super::{App, Caller, authorities};
 use crate::ca::lifetime::{TooShort, Ttl, Validity, validity};
-use crate::ca::{Issuer, Order, Prepared, assemble};
+use crate::ca::{Issued as Signed, Issuer, Order, Prepared, assemble};
 use crate::domain::certificate::{
     AuthorityKind, BLOCK_LEN, CanaryFacts, Facts, LineageStep, PrincipalKind, Serial, SystemFacts, TTL_MAX_S,
 };
@@ -82,11 +84,20 @@ pub(super) struct Purpose {
 
 /// A certificate of the access authority that may be issued.
 struct Leaf {
-    issuer: std::sync::Arc<Issuer>,
+    issuer: Arc<Issuer>,
     facts: Facts,
     limits: Limits,
     ttl: Ttl,
     cause: Cause,
+}
+
+/// Signs what was prepared: a key in memory here, a device on a thread that may wait for it.
+async fn sign(issuer: &Arc<Issuer>, prepared: Prepared) -> Result<Signed, Error> {
+    if !issuer.is_remote() {
+        return Ok(issuer.sign(prepared)?);
+    }
+    let issuer = Arc::clone(issuer);
+    blocking(move || Ok(issuer.sign(prepared)?)).await
 }
 
 impl App {
@@ -194,15 +205,17 @@ impl App {
 
     async fn sign_and_record(
         &self,
-        issuer: &Issuer,
+        issuer: &Arc<Issuer>,
         intent: Intent,
         prepared: Prepared,
     ) -> Result<(Vec<u8>, Committed), Error> {
+        // What cannot be signed now needs no intent on record.
+        issuer.check()?;
         let (authority, ordinal) = (intent.authority, intent.ordinal);
         kill_point("issue.before_intent");
         self.record(Caller::default().entry(Event::IssuanceIntended(Box::new(intent)))).await?;
         kill_point("issue.after_intent");
-        let issued = issuer.sign(prepared)?;
+        let issued = sign(issuer, prepared).await?;
         kill_point("issue.after_sign");
         let event =
             Event::CertificateIssued { authority, ordinal, signature: issued.signature, hash: issued.hash };

@@ -20,6 +20,7 @@ pub mod id;
 pub mod license;
 pub mod model;
 pub mod person;
+pub mod pkcs11;
 pub mod policy;
 pub mod principal;
 pub mod proposal;

@@ -82,6 +82,8 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod pkcs11;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod renew;
