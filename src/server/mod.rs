@@ -7,6 +7,7 @@ mod keys;
 mod listener;
 mod listeners;
 mod metrics;
+mod notify;
 mod own_key;
 mod reload;
 mod run;
@@ -25,9 +26,10 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 pub use key_store::{KeyRole, KeyStore};
-pub use keys::{KeyError, passphrase};
+pub use keys::{CERTIFICATE_FILE, KeyError, passphrase};
 pub use listener::PaceTimes;
-pub use run::{BadConfig, run};
+pub use listeners::read as read_listener;
+pub use run::{BadConfig, FILES, run};
 pub use tls::TlsError;
 
 use self::own_key::OwnKey;
