@@ -6,6 +6,7 @@
 pub mod agent;
 mod listeners;
 mod passphrase;
+mod pkcs11;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,6 +19,7 @@ use thiserror::Error;
 
 pub use listeners::{ListenerFiles, Listeners};
 pub use passphrase::{PassphraseFault, PassphraseSource};
+pub use pkcs11::{NewKeys, Pkcs11Config};
 
 /// The largest configuration file: a hundred times a real one.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -101,6 +103,8 @@ pub struct KeyFiles {
     pub server: PathBuf,
     /// `passphrase`: where that of the encrypted ones is; new keys are encrypted with it. Default: none.
     pub passphrase: Option<PassphraseSource>,
+    /// `[keys.pkcs11]`: a token with keys. Default: none.
+    pub pkcs11: Option<Pkcs11Config>,
 }
 
 /// `[log]`: how the service logs, on standard error.
@@ -284,6 +288,7 @@ struct KeysSection {
     log: Option<PathBuf>,
     server: Option<PathBuf>,
     passphrase: Option<PassphraseSource>,
+    pkcs11: Option<Pkcs11Config>,
 }
 
 impl KeyFiles {
@@ -296,6 +301,7 @@ impl KeyFiles {
             log: key("log.pem"),
             server: key("server.pem"),
             passphrase: None,
+            pkcs11: None,
         }
     }
 
@@ -323,6 +329,9 @@ impl Config {
 
     fn parse(text: &str, folder: &Path) -> Result<Self, toml::de::Error> {
         let file: File = toml::from_str(text)?;
+        if let Some(token) = &file.keys.pkcs11 {
+            token.check().map_err(|why| toml::de::Error::custom(format!("[keys.pkcs11]: {why}")))?;
+        }
         let data = resolve(folder, &file.data);
         let usual = KeyFiles::of(&data);
         let key = |path: Option<PathBuf>, usual| path.map_or(usual, |path| resolve(folder, &path));
@@ -339,6 +348,7 @@ impl Config {
                 log: key(file.keys.log, usual.log),
                 server: key(file.keys.server, usual.server),
                 passphrase: file.keys.passphrase.map(|source| source.at(folder)),
+                pkcs11: file.keys.pkcs11.map(|token| token.at(folder)),
             },
             data,
             log: file.log,

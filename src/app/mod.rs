@@ -3,17 +3,21 @@
 
 mod admission;
 mod authorities;
+mod automation;
 pub mod backup;
+mod calls;
 mod crl;
 mod engine;
 mod enroll;
 mod error;
 mod evaluate;
 mod group;
+pub mod inspect;
 mod issue;
 mod mandates;
 mod provision;
 mod readings;
+mod renewals;
 mod reports;
 mod restored;
 mod restrict;
@@ -31,6 +35,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 pub use admission::Admission;
+pub use automation::RotationOutlook;
+pub use calls::{Call, CallsFault, CallsVerified, Cursor as CallCursor, Recorded};
 pub use crl::PublishedCrl;
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
@@ -38,6 +44,7 @@ pub use error::Error;
 pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
+pub use renewals::{Campaign, CampaignCause, RenewalWindow};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
 pub use trust::{Term, TrustSet};
@@ -49,9 +56,11 @@ use self::crl::Crls;
 use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
+use self::renewals::Renewals;
 use self::rotation::Rotation;
 use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
+use crate::calls::CallLog;
 use crate::decisions::DecisionLog;
 use crate::domain::certificate::{BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
@@ -123,10 +132,12 @@ pub struct App {
     verified: CertificateCache,
     crls: Crls,
     trust: TrustSets,
+    renewals: Renewals,
     /// Held by the drill that is measured.
     drilling: tokio::sync::Mutex<()>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
+    calls: CallLog,
     boot: BootId,
 }
 
@@ -202,6 +213,7 @@ impl App {
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
             trust: TrustSets::default(),
+            renewals: Renewals::default(),
             drilling: tokio::sync::Mutex::new(()),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
@@ -219,6 +231,7 @@ impl App {
             verified: CertificateCache::default(),
             certificates: store.certificates,
             decisions: store.decisions,
+            calls: store.calls,
             boot,
         }))
     }
@@ -248,7 +261,11 @@ impl App {
     }
 
     /// Commits what is waiting and ends the writer. The app answers nothing that changes state afterwards.
-    pub async fn stop(&self) {
+    pub async fn stop(self: &Arc<Self>) {
+        let app = Arc::clone(self);
+        if tokio::task::spawn_blocking(move || app.write_calls(true)).await.is_err() {
+            tracing::error!("writing the audit of calls ended in a panic");
+        }
         self.engine.stop().await;
     }
 

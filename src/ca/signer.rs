@@ -18,7 +18,8 @@ use crate::x509::sealed::{self, Passphrase};
 use crate::x509::{Curve, PublicKey};
 
 /// Everything before the key in the SubjectPublicKeyInfo of an Ed25519 key (RFC 8410 section 4).
-const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+pub(super) const ED25519_PREFIX: &[u8] =
+    &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// How a signer signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,8 +32,17 @@ pub enum SignatureAlgorithm {
 
 /// A signature could not be made. The message says nothing about the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the signer did not sign")]
-pub struct SignFault;
+pub enum SignFault {
+    /// The key or its library failed.
+    #[error("the signer did not sign")]
+    Failed,
+    /// The token with the key is away or does not answer.
+    #[error("the token with the key of the authority does not answer now; retry")]
+    Away,
+    /// The token with the key refused its PIN; nothing is tried before a restart.
+    #[error("the token with the key of the authority is locked; the server's log says what to do")]
+    Locked,
+}
 
 /// A private key that can be used and not read.
 pub trait Signer: Send + Sync {
@@ -44,6 +54,19 @@ pub trait Signer: Send + Sync {
 
     /// Signs a message: a DER ECDSA-Sig-Value (RFC 3279 section 2.2.3), or the 64 bytes of Ed25519.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignFault>;
+
+    /// Why it would not sign now, as far as is known without asking a device. A key in memory always would.
+    ///
+    /// # Errors
+    /// It would not.
+    fn check(&self) -> Result<(), SignFault> {
+        Ok(())
+    }
+
+    /// Does a device sign, which takes milliseconds or a deadline? Then it is asked on a thread that may wait.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 enum Pair {
@@ -138,10 +161,11 @@ impl Signer for FileSigner {
             Pair::Ecdsa(_, pair) => pair
                 .sign(&SystemRandom::new(), message)
                 .map(|signature| signature.as_ref().to_vec())
-                .map_err(|_| SignFault),
-            Pair::Ed25519(pair) => {
-                pair.try_sign(message).map(|signature| signature.as_ref().to_vec()).map_err(|_| SignFault)
-            }
+                .map_err(|_| SignFault::Failed),
+            Pair::Ed25519(pair) => pair
+                .try_sign(message)
+                .map(|signature| signature.as_ref().to_vec())
+                .map_err(|_| SignFault::Failed),
         }
     }
 }

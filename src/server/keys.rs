@@ -6,8 +6,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::reload::Source;
-use crate::app::{App, Error as AppError, Keys, SERVER_NAME};
-use crate::ca::{FileSigner, KeyFileFault, KeyFolder, Signer};
+use crate::app::{App, Error as AppError, SERVER_NAME};
+use crate::ca::KeyFileFault;
+use crate::ca::pkcs11::TokenFault;
 use crate::config::{KeyFiles, PassphraseFault};
 use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::{Facts, PrincipalKind};
@@ -16,7 +17,7 @@ use crate::x509::bundle::certificate_pem;
 use crate::x509::{ClientKey, Passphrase, SealFault, ServerName, parse};
 
 /// The file of the server's own certificate in the data directory.
-const CERTIFICATE_FILE: &str = "server-certificate.pem";
+pub const CERTIFICATE_FILE: &str = "server-certificate.pem";
 
 /// Why the keys of a data directory cannot be used.
 #[derive(Debug, Error)]
@@ -43,6 +44,12 @@ pub enum KeyError {
     /// The passphrase is none.
     #[error("[keys] passphrase: {0}")]
     NoPassphrase(#[from] SealFault),
+    /// The token cannot be used.
+    #[error("[keys.pkcs11] {0}")]
+    Token(#[from] TokenFault),
+    /// The PIN of the token cannot be read.
+    #[error("[keys.pkcs11] pin: {0}")]
+    Pin(PassphraseFault),
     /// The server's own key is not usable.
     #[error("{}: it is not a PKCS#8 key of a curve that this service uses", .0.display())]
     ServerKey(PathBuf),
@@ -66,24 +73,6 @@ pub(super) struct Credential {
 pub fn passphrase(files: &KeyFiles) -> Result<Option<Arc<Passphrase>>, KeyError> {
     let Some(source) = &files.passphrase else { return Ok(None) };
     Ok(Some(Arc::new(Passphrase::new(source.read()?)?)))
-}
-
-/// Loads the authorities' keys and the log key.
-///
-/// # Errors
-/// One of them cannot be used; which, and what is wrong with it.
-pub fn load(files: &KeyFiles, passphrase: Option<&Arc<Passphrase>>) -> Result<Keys, KeyError> {
-    let signer = |path: &Path| -> Result<Arc<dyn Signer>, KeyError> {
-        let failed = |source| KeyError::File { path: path.to_owned(), source };
-        let own = FileSigner::load_with(path, passphrase.map(AsRef::as_ref));
-        Ok(Arc::new(own.map_err(failed)?))
-    };
-    Ok(Keys {
-        access: signer(&files.access)?,
-        system: signer(&files.system)?,
-        log: signer(&files.log)?,
-        authorities: Arc::new(KeyFolder::new(files.authorities()).sealed_with(passphrase.cloned())),
-    })
 }
 
 /// The server's own credential: the stored certificate while it is good for half of its life more, else a new one

@@ -2,10 +2,12 @@
 
 mod crl_http;
 mod health;
+mod key_store;
 mod keys;
 mod listener;
 mod listeners;
 mod metrics;
+mod notify;
 mod own_key;
 mod reload;
 mod run;
@@ -23,9 +25,11 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-pub use keys::{KeyError, load as load_keys, passphrase};
+pub use key_store::{KeyRole, KeyStore};
+pub use keys::{CERTIFICATE_FILE, KeyError, passphrase};
 pub use listener::PaceTimes;
-pub use run::{BadConfig, run};
+pub use listeners::read as read_listener;
+pub use run::{BadConfig, FILES, run};
 pub use tls::TlsError;
 
 use self::own_key::OwnKey;
@@ -240,7 +244,7 @@ pub async fn start(
     let data = settings.data.clone();
     let store = open(&data, settings.low_water, entropy.as_ref())?;
     let passphrase = passphrase(&settings.keys)?;
-    let keys = keys::load(&settings.keys, passphrase.as_ref())?;
+    let keys = KeyStore::open(&settings.keys, passphrase.clone())?.load()?;
     let (crl_base, crl_lifetime_s) = (settings.crl_base.clone(), settings.crl_lifetime_s);
     let ingredients =
         Ingredients { store, keys, crl_base, crl_lifetime_s, clock: Arc::clone(&clock), entropy };

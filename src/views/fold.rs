@@ -67,7 +67,11 @@ pub(super) fn fold(
             | Event::InstantPassed(_)
             | Event::SnapshotTaken { .. }
             | Event::Restored
-            | Event::RestrictionsCollected { .. } => {}
+            | Event::RestrictionsCollected { .. }
+            | Event::RotationStepped { .. }
+            | Event::RotationFailed { .. }
+            | Event::AnnouncementPassed(_)
+            | Event::CallsSealed(_) => {}
         }
     }
     Ok(changes)

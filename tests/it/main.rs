@@ -7,11 +7,15 @@ mod agent_authz;
 #[cfg(test)]
 mod agent_proxy;
 #[cfg(test)]
+mod announced;
+#[cfg(test)]
 mod approvals;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
 mod backup;
+#[cfg(test)]
+mod call_log;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
@@ -31,6 +35,8 @@ mod dev;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod disk;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod drill;
 #[cfg(test)]
@@ -70,6 +76,8 @@ mod keys;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod kill_loop;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod logs;
@@ -78,9 +86,13 @@ mod mandates;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod officers;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod path;
+#[cfg(test)]
+mod pkcs11;
 #[cfg(test)]
 mod python;
 #[cfg(test)]
@@ -94,6 +106,8 @@ mod restore;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;
@@ -101,6 +115,8 @@ mod seeds;
 mod slow;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod tail;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
