@@ -151,6 +151,7 @@ impl App {
     pub(super) fn requested(&self, csr: &[u8]) -> Result<RequestedKey, Error> {
         let key = RequestedKey::from_csr(csr)?;
         check_unblocked(&self.state(), key.key().digest(), "csr")?;
+        self.check_apart(key.key().digest(), "csr")?;
         Ok(key)
     }
 
@@ -291,6 +292,11 @@ impl App {
         key: crate::x509::PublicKey,
         names: Vec<ServerName>,
     ) -> Result<Issuance, Error> {
+        self.check_apart(key.digest(), "server key")?;
+        if self.state().keys.contains_key(&key.digest()) {
+            let why = "the server's key is also that of a principal or subject; make a new one".to_owned();
+            return Err(Error::Invalid { field: "server key", why });
+        }
         let facts = SystemFacts { kind: PrincipalKind::Server, principal: name.clone() };
         self.issue_system(facts, RequestedKey::own(key), names).await
     }

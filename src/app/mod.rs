@@ -2,6 +2,7 @@
 //! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
 
 mod admission;
+mod apart;
 mod authorities;
 mod automation;
 pub mod backup;
@@ -183,9 +184,11 @@ impl App {
         let arc = state.settings.arc.parse().map_err(|e| internal("arc of genesis", &e))?;
         let profile = Profile::new(trust_domain, arc, Some(crl_base));
         let authorities = Authorities::new(&keys, &profile, &state)?;
+        apart::check_record(&authorities.known(&state), &state)?;
         // Nobody would believe a head that another key signs.
         if !keys.log.public_key().ends_with(&state.settings.log_key) {
-            return Err(internal("log key", &"it is not the one that genesis names"));
+            let place = keys.log.place();
+            return Err(internal(&format!("log key in {place}"), &"it is not the one that genesis names"));
         }
         let (boot_ms, boot) = (clock.boot_ms(), BootId::from_parts(clock.now(), entropy.bytes16()));
         let time = TrustedTime::start(clock.now(), boot_ms, state.clock_floor());

@@ -132,6 +132,10 @@ impl Signer for TokenSigner {
         self.token.check().map_err(|fault| sign_fault(&fault))
     }
 
+    fn place(&self) -> String {
+        self.name.to_string()
+    }
+
     fn is_remote(&self) -> bool {
         true
     }

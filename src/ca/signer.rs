@@ -63,6 +63,11 @@ pub trait Signer: Send + Sync {
         Ok(())
     }
 
+    /// Where the key is, for whoever has to look there: a file, or a name on a token. Never the key.
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+
     /// Does a device sign, which takes milliseconds or a deadline? Then it is asked on a thread that may wait.
     fn is_remote(&self) -> bool {
         false
@@ -78,6 +83,7 @@ enum Pair {
 pub struct FileSigner {
     pair: Pair,
     public_key: Vec<u8>,
+    place: String,
 }
 
 impl FileSigner {
@@ -98,7 +104,7 @@ impl FileSigner {
         if passphrase.is_some() && !sealed::is_sealed(&text) {
             tracing::warn!(file = %path.display(), "this key is not encrypted: countersign key encrypt");
         }
-        Self::from_pkcs8(&sealed::open(&text, passphrase)?)
+        Self::from_pkcs8(&sealed::open(&text, passphrase)?, path)
     }
 
     /// Makes a key, writes it unencrypted to a new file of mode 0600 and syncs it; an existing file is never replaced.
@@ -124,27 +130,36 @@ impl FileSigner {
             SignatureAlgorithm::Ed25519 => Ed25519KeyPair::generate_pkcs8v1(&rng),
         };
         let document = document.map_err(|_| KeyFileFault::Generate)?;
-        let signer = Self::from_pkcs8(document.as_ref())?;
+        let signer = Self::from_pkcs8(document.as_ref(), path)?;
         write_new(path, sealed::to_pem(document.as_ref(), passphrase)?.as_bytes())?;
         Ok(signer)
     }
 
-    fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, KeyFileFault> {
+    fn from_pkcs8(pkcs8: &[u8], path: &Path) -> Result<Self, KeyFileFault> {
+        let place = path.display().to_string();
         for curve in Curve::ALL {
             if let Ok(pair) = EcdsaKeyPair::from_pkcs8(signing(curve), pkcs8) {
                 let public = PublicKey::from_point(curve, pair.public_key().as_ref())
                     .map_err(|_| KeyFileFault::UnsupportedKey)?;
-                return Ok(Self { public_key: public.spki().to_vec(), pair: Pair::Ecdsa(curve, pair) });
+                return Ok(Self {
+                    public_key: public.spki().to_vec(),
+                    pair: Pair::Ecdsa(curve, pair),
+                    place,
+                });
             }
         }
         let pair =
             Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map_err(|_| KeyFileFault::UnsupportedKey)?;
         let public_key = [ED25519_PREFIX, pair.public_key().as_ref()].concat();
-        Ok(Self { pair: Pair::Ed25519(pair), public_key })
+        Ok(Self { pair: Pair::Ed25519(pair), public_key, place })
     }
 }
 
 impl Signer for FileSigner {
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
     fn public_key(&self) -> &[u8] {
         &self.public_key
     }

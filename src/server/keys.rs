@@ -98,11 +98,11 @@ pub(super) async fn server_credential(
     let Ok(name) = SERVER_NAME.parse::<PrincipalId>() else { return Err(KeyError::ServerKey(key_path)) };
     let issued = match (app.issue_server(&name, key.public_key().clone(), names.to_vec()).await, stored) {
         (Ok(issued), _) => issued,
-        (Err(error), Some(stored)) => {
+        (Err(error), Some(stored)) if is_of_key(app, stored.contents(), &key) => {
             tracing::warn!(%error, "the server's certificate cannot be renewed now; the one it has is used");
             return Ok(Credential { certificate: stored.into_contents(), key: key.to_pkcs8() });
         }
-        (Err(error), None) => return Err(KeyError::NoCertificate(error)),
+        (Err(error), _) => return Err(KeyError::NoCertificate(error)),
     };
     std::fs::write(&path, certificate_pem(&issued.certificate)).map_err(io(&path))?;
     Ok(Credential { certificate: issued.certificate, key: key.to_pkcs8() })
@@ -115,6 +115,10 @@ pub(super) fn is_due(app: &App, source: &Source) -> bool {
     let stored = stored.and_then(|pem| pem::parse(pem).ok());
     let (Some(key), Some(stored)) = (key, stored) else { return false };
     !is_current(app, stored.contents(), &key, &source.names)
+}
+
+fn is_of_key(app: &App, der: &[u8], key: &ClientKey) -> bool {
+    app.read_certificate(der).is_ok_and(|certificate| certificate.key == key.public_key().digest())
 }
 
 fn is_current(app: &App, der: &[u8], key: &ClientKey, names: &[ServerName]) -> bool {
