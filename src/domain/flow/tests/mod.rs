@@ -4,5 +4,6 @@ mod commands;
 mod issuance;
 mod keys;
 mod nomination;
+mod officers;
 mod rotations;
 mod scenarios;
