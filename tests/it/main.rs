@@ -108,6 +108,8 @@ mod rotation;
 #[cfg(test)]
 mod rotation_load;
 #[cfg(test)]
+mod runbook;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod sds;
