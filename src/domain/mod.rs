@@ -24,6 +24,7 @@ pub mod model;
 pub mod object;
 pub mod officer_command;
 pub mod person;
+pub mod pkcs11;
 pub mod policy;
 pub mod principal;
 pub mod proposal;

@@ -29,6 +29,9 @@ pub enum TlsError {
     /// The client verifier cannot be built.
     #[error("TLS: {0}")]
     Verifier(String),
+    /// The FIPS build would serve what is not approved.
+    #[error("TLS: this build has the FIPS module, and its TLS is not FIPS-approved; nothing is served")]
+    NotFips,
 }
 
 /// Our clock, as rustls asks for it.
@@ -163,5 +166,8 @@ pub(super) fn server_config(app: &Arc<App>, credential: Credential) -> Result<Ar
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    if cfg!(feature = "fips") && !config.fips() {
+        return Err(TlsError::NotFips);
+    }
     Ok(Arc::new(config))
 }

@@ -13,6 +13,8 @@ mod approvals;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
+mod automation;
+#[cfg(test)]
 mod backup;
 #[cfg(test)]
 mod call_log;
@@ -94,6 +96,8 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod pkcs11;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod recovery;
@@ -107,6 +111,10 @@ mod restart;
 mod restore;
 #[cfg(test)]
 mod rotation;
+#[cfg(test)]
+mod rotation_load;
+#[cfg(test)]
+mod runbook;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{CONFIG, GENESIS, KEYS, New, REQUESTS};
+use crate::ca::SignatureAlgorithm;
 use crate::ca::bootstrap::{NewAuthority, authority};
-use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
 use crate::cli::files::{self, Access, Named};
 use crate::cli::identity::requested_key;
 use crate::cli::unlock::{Source, Unlock};
 use crate::cli::{Failure, Outcome, Output};
-use crate::config::{Config, KeyFiles, PassphraseSource};
+use crate::config::{Config, PassphraseSource};
 use crate::domain::authority::{self, Authority};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
@@ -24,7 +24,8 @@ use crate::domain::id::{AuthorityId, Digest, EntityId, PrincipalId};
 use crate::domain::recovery::{RecoveryKey, RecoveryKeys};
 use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use crate::policy;
-use crate::x509::{CrlBase, Curve, Passphrase};
+use crate::server::{KeyRole, KeyStore};
+use crate::x509::{CrlBase, Curve};
 
 /// A year of an authority: 365 days.
 const YEAR_MS: i64 = 365 * 86_400_000;
@@ -55,9 +56,9 @@ pub(super) fn make(data: &Path, new: &New, unlock: &Unlock, output: &Output) -> 
     write_config(data, new, unlock)?;
     let config = Config::load(&data.join(CONFIG))?;
     let passphrase = unlock.for_new(&data.join(KEYS))?;
-    let keys = OwnKeys { files: &config.keys, passphrase: passphrase.as_deref() };
+    let keys = KeyStore::open(&config.keys, passphrase.clone())?;
     let genesis = genesis(new, officers, bundle.parts().clone(), &keys)?;
-    keys.at(&config.keys.server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+    keys.key_or_new(KeyRole::Server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
     let bytes = to_bytes(&genesis);
     files::write(&path, &bytes, Access::Public)?;
     let (value, mut text) = describe(&bytes)?;
@@ -133,18 +134,18 @@ fn genesis(
     new: &New,
     officers: Vec<NewPrincipal>,
     bundle: crate::domain::bundle::BundleParts,
-    keys: &OwnKeys<'_>,
+    keys: &KeyStore<'_>,
 ) -> Result<Genesis, Failure> {
     let now = SystemClock.now();
-    let make = |kind, path: &Path| -> Result<Authority, Failure> {
-        let signer = keys.at(path, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+    let make = |kind, role| -> Result<Authority, Failure> {
+        let signer = keys.key_or_new(role, SignatureAlgorithm::Ecdsa(Curve::P256))?;
         let new = NewAuthority {
             id: AuthorityId::from_parts(now, SystemEntropy.bytes16()),
             kind,
             serial: Serial::from_random(SystemEntropy.bytes16()),
             not_after: now.plus_ms(i64::from(new.authority_years) * YEAR_MS),
         };
-        let made = authority(&signer, &new, now)?;
+        let made = authority(signer.as_ref(), &new, now)?;
         Ok(Authority::first(authority::NewAuthority {
             id: made.id(),
             kind,
@@ -152,9 +153,9 @@ fn genesis(
             not_after: made.not_after(),
         }))
     };
-    let access = make(AuthorityKind::Access, &keys.files.access)?;
-    let system = make(AuthorityKind::System, &keys.files.system)?;
-    let log = keys.at(&keys.files.log, SignatureAlgorithm::Ed25519)?;
+    let access = make(AuthorityKind::Access, KeyRole::Access)?;
+    let system = make(AuthorityKind::System, KeyRole::System)?;
+    let log = keys.key_or_new(KeyRole::Log, SignatureAlgorithm::Ed25519)?;
     let log_key = log.public_key().last_chunk::<32>().map(|key| key.to_vec());
     let trust_domain = new.trust_domain.as_ref().ok_or_else(|| missing("--trust-domain"))?;
     Ok(Genesis {
@@ -177,45 +178,38 @@ fn genesis(
     })
 }
 
-/// The service's own keys.
-struct OwnKeys<'a> {
-    files: &'a KeyFiles,
-    passphrase: Option<&'a Passphrase>,
-}
-
-impl OwnKeys<'_> {
-    /// The key in a file: an interrupted run left it, or it is made now.
-    fn at(&self, path: &Path, algorithm: SignatureAlgorithm) -> Result<FileSigner, Failure> {
-        let made = if path.exists() {
-            FileSigner::load_with(path, self.passphrase)
-        } else {
-            FileSigner::create_with(path, algorithm, self.passphrase)
-        };
-        made.map_err(|e| Failure(format!("{}: {e}", path.display())))
-    }
-}
-
-/// `[keys]` of a configuration whose service finds the passphrase where `init` did.
-fn keys_section(unlock: &Unlock) -> Result<String, Failure> {
-    let text = match unlock.source() {
-        None => "\n# Private keys are not encrypted; `countersign key encrypt` does it.\n".to_owned(),
+/// `[keys]` of a configuration whose service finds passphrase and token where `init` did.
+fn keys_section(new: &New, unlock: &Unlock) -> Result<String, Failure> {
+    let here = std::env::current_dir()?;
+    let mut text = match unlock.source() {
+        None => "\n# Private keys in files are not encrypted; `countersign key encrypt` does it.\n[keys]\n"
+            .to_owned(),
         Some(Source::Ask | Source::From(PassphraseSource::Descriptor(_))) => {
             "\n# Private keys are encrypted: `serve` needs --passphrase, or a source here.\n\
-             #[keys]\n#passphrase = \"credential:countersign-keys\"\n"
+             [keys]\n#passphrase = \"credential:countersign-keys\"\n"
                 .to_owned()
         }
         Some(Source::From(source)) => {
-            let source = source.at(&std::env::current_dir()?).to_string();
+            let source = source.at(&here).to_string();
             format!(
                 "\n# Private keys are encrypted; this is where their passphrase is.\n[keys]\npassphrase = {source:?}\n"
             )
         }
     };
+    if let (Some(module), Some(token), Some(pin)) = (&new.pkcs11_module, &new.pkcs11_token, &new.pkcs11_pin) {
+        let (module, pin) = (here.join(module).display().to_string(), pin.clone().at(&here).to_string());
+        write!(
+            text,
+            "\n# The authorities' keys are on a token; keys of later authorities are made there too.\n[keys.pkcs11]\n\
+             module = {module:?}\ntoken = \"{token}\"\npin = {pin:?}\n\
+             access = \"pkcs11:object=countersign-access\"\nsystem = \"pkcs11:object=countersign-system\"\n"
+        )?;
+    }
     Ok(text)
 }
 
 fn write_config(data: &Path, new: &New, unlock: &Unlock) -> Result<(), Failure> {
-    let keys = keys_section(unlock)?;
+    let keys = keys_section(new, unlock)?;
     let names: Vec<String> = new.names.iter().map(|name| format!("{:?}", name.to_string())).collect();
     let names = if names.is_empty() { "\"localhost\", \"127.0.0.1\"".to_owned() } else { names.join(", ") };
     let crl = new
