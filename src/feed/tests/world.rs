@@ -294,6 +294,7 @@ fn first_state() -> State {
         lease_ms: 10_000,
         ttl_s: 86_400,
         roots: None,
+        recovery: None,
     };
     let bytes = to_bytes(&genesis);
     let approve = |(pair, principal): &(EcdsaKeyPair, NewPrincipal)| {
