@@ -282,6 +282,33 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
             writeln!(text, "                 key sha-256 {}", Digest::of(key))?;
         }
     }
+    describe_hierarchy(&genesis, &mut text)?;
+    writeln!(text, "  log key        {}", hex::encode(&genesis.log_key))?;
+    let (authorities, roots) = hierarchy_value(&genesis);
+    let value = json!({
+        "sha256": Digest::of(bytes).to_string(),
+        "trust_domain": genesis.trust_domain,
+        "arc": genesis.arc,
+        "provider": { "id": genesis.provider.id.to_string(), "name": genesis.provider.name },
+        "policy_hash": bundle.hash().to_string(),
+        "lease_ms": genesis.lease_ms,
+        "ttl_s": genesis.ttl_s,
+        "recovery": genesis.recovery.as_ref().map(|recovery| json!({
+            "threshold": recovery.threshold,
+            "keys_sha256": recovery.keys.iter().map(|key| Digest::of(&key.0).to_string()).collect::<Vec<_>>(),
+        })),
+        "officers": genesis.officers.iter().map(|officer| json!({
+            "name": officer.id.as_str(), "key_sha256": Digest::of(&officer.key).to_string(),
+        })).collect::<Vec<_>>(),
+        "authorities": authorities,
+        "roots": roots,
+        "log_key": hex::encode(&genesis.log_key),
+    });
+    Ok((value, text))
+}
+
+/// The authorities, and the roots that they stand beneath.
+fn describe_hierarchy(genesis: &Genesis, text: &mut String) -> Result<(), Failure> {
     for authority in &genesis.authorities {
         writeln!(
             text,
@@ -298,36 +325,26 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
         writeln!(text, "                 sha-256 {}", Digest::of(&root.certificate))?;
         writeln!(text, "                 list number {} until {}", root.list.number, root.list.next_update)?;
     }
-    writeln!(text, "  log key        {}", hex::encode(&genesis.log_key))?;
-    let value = json!({
-        "sha256": Digest::of(bytes).to_string(),
-        "trust_domain": genesis.trust_domain,
-        "arc": genesis.arc,
-        "provider": { "id": genesis.provider.id.to_string(), "name": genesis.provider.name },
-        "policy_hash": bundle.hash().to_string(),
-        "lease_ms": genesis.lease_ms,
-        "ttl_s": genesis.ttl_s,
-        "recovery": genesis.recovery.as_ref().map(|recovery| json!({
-            "threshold": recovery.threshold,
-            "keys_sha256": recovery.keys.iter().map(|key| Digest::of(&key.0).to_string()).collect::<Vec<_>>(),
-        })),
-        "officers": genesis.officers.iter().map(|officer| json!({
-            "name": officer.id.as_str(), "key_sha256": Digest::of(&officer.key).to_string(),
-        })).collect::<Vec<_>>(),
-        "authorities": genesis.authorities.iter().map(|authority| json!({
+    Ok(())
+}
+
+fn hierarchy_value(genesis: &Genesis) -> (Value, Value) {
+    let authorities = genesis.authorities.iter().map(|authority| {
+        json!({
             "id": authority.id.to_string(), "kind": authority.kind.as_str(),
             "not_after": authority.not_after.to_string(),
             "sha256": Digest::of(&authority.certificate).to_string(),
             "beneath": authority.beneath.map(|beneath| beneath.root.to_string()),
-        })).collect::<Vec<_>>(),
-        "roots": genesis.roots.iter().flatten().map(|root| json!({
+        })
+    });
+    let roots = genesis.roots.iter().flatten().map(|root| {
+        json!({
             "id": root.id.to_string(), "not_after": root.not_after.to_string(),
             "sha256": Digest::of(&root.certificate).to_string(), "crl_number": root.list.number,
             "crl_next_update": root.list.next_update.to_string(),
-        })).collect::<Vec<_>>(),
-        "log_key": hex::encode(&genesis.log_key),
+        })
     });
-    Ok((value, text))
+    (authorities.collect(), roots.collect())
 }
 
 pub(in crate::cli) fn decode(bytes: &[u8]) -> Result<Genesis, Failure> {
