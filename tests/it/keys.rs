@@ -218,7 +218,7 @@ async fn another_key_in_the_place_of_an_authoritys_stops_the_start_and_is_not_us
         std::fs::rename(&aside, &other).unwrap();
     };
     let entity = world.partner().await;
-    swap("access.pem", "system.pem");
+    swap("access.pem", "server.pem");
     // While it runs the key signs that was loaded.
     let person = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
     let issued = world.enroll(person).await.certificate;
@@ -230,7 +230,7 @@ async fn another_key_in_the_place_of_an_authoritys_stops_the_start_and_is_not_us
     for word in ["keys/access.pem", &format!("ACCESS authority {issuer}"), "does not hold the key"] {
         assert!(refused.contains(word), "{word}: {refused}");
     }
-    swap("access.pem", "system.pem");
+    swap("access.pem", "server.pem");
     swap("log.pem", "server.pem");
     let refused = world.launch().await.err().unwrap().to_string();
     assert!(refused.contains("log key in") && refused.contains("keys/log.pem"), "{refused}");
