@@ -13,6 +13,8 @@ mod approvals;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
+mod automation;
+#[cfg(test)]
 mod backup;
 #[cfg(test)]
 mod call_log;
@@ -51,6 +53,8 @@ mod envoy_listener;
 mod envoy_route;
 #[cfg(test)]
 mod envoy_sds;
+#[cfg(test)]
+mod expired;
 #[cfg(test)]
 mod feed_faults;
 #[cfg(test)]
@@ -92,7 +96,11 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod pkcs11;
+#[cfg(test)]
 mod python;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
@@ -103,6 +111,8 @@ mod restart;
 mod restore;
 #[cfg(test)]
 mod rotation;
+#[cfg(test)]
+mod rotation_load;
 #[cfg(test)]
 mod runbook;
 #[cfg(test)]
@@ -119,6 +129,8 @@ mod subscribe;
 mod tail;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tools;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]
