@@ -22,7 +22,7 @@ fn section(heading: &str) -> String {
 
 /// The commands of a section's blocks, in order.
 fn commands(heading: &str) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found: Vec<String> = Vec::new();
     let mut is_block = false;
     for line in section(heading).lines() {
         // A step of a list begins with its number.
