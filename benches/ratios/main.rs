@@ -22,6 +22,7 @@ mod fleet;
 mod gate;
 mod issue;
 mod measure;
+mod noisy;
 mod revoke;
 mod snapshot;
 mod stalled;
@@ -61,6 +62,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("stalled_reader", || vec![stalled::stalled_reader()]),
     ("snapshot_1m", snapshot::snapshot_1m),
     ("ext_authz", ext_authz::ext_authz),
+    ("noisy_neighbour", noisy::noisy_neighbour),
 ];
 
 fn main() -> ExitCode {

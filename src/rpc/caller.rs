@@ -66,7 +66,9 @@ pub(super) fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
     let refuse =
         |why: &dyn std::fmt::Display| Error::Unauthenticated(format!("your certificate is refused: {why}"));
     let certificate = app.read_certificate(der).map_err(|fault| refuse(&fault))?;
-    check_validity(&certificate, app.now()).map_err(|fault| refuse(&fault))?;
+    check_validity(&certificate, app.now())
+        .or_else(|fault| app.doubted_now().map_or(Err(fault), |then| check_validity(&certificate, then)))
+        .map_err(|fault| refuse(&fault))?;
     let state = app.state();
     match &certificate.facts {
         Facts::Access(facts) => match state.enforcement.credential_fault(&certificate, facts) {

@@ -25,6 +25,8 @@ mod cli;
 #[cfg(test)]
 mod cli_served;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod credential;
 #[cfg(test)]
 mod crl;
@@ -55,6 +57,11 @@ mod fleet;
 mod follow;
 #[cfg(test)]
 mod forge;
+#[cfg(feature = "faults")]
+#[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod fuzz_rpcs;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
@@ -85,6 +92,8 @@ mod partition;
 mod path;
 #[cfg(test)]
 mod python;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
