@@ -7,6 +7,8 @@ mod agent_authz;
 #[cfg(test)]
 mod agent_proxy;
 #[cfg(test)]
+mod announced;
+#[cfg(test)]
 mod approvals;
 #[cfg(test)]
 mod authz;
@@ -35,6 +37,8 @@ mod dev;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod disk;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod drill;
 #[cfg(test)]
@@ -79,6 +83,8 @@ mod keys;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod kill_loop;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod logs;
@@ -86,6 +92,8 @@ mod logs;
 mod mandates;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod officers;
 #[cfg(test)]
 mod partition;
 #[cfg(test)]
@@ -105,6 +113,8 @@ mod restore;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;
@@ -112,6 +122,8 @@ mod seeds;
 mod slow;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod tail;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
