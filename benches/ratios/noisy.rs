@@ -156,9 +156,10 @@ pub(crate) fn noisy_neighbour() -> Vec<Row> {
         };
         let (noise_runtime, noise_channel) = connect(&noisy);
         let (quiet_runtime, quiet_channel) = connect(&other);
-        scope.spawn(|| noise_runtime.block_on(noise(noise_channel, &stage)));
-        let measured = scope.spawn(|| quiet_runtime.block_on(quiet(quiet_channel, leaf, &stage)));
-        conduct(&world, &stage);
+        let stage = &stage;
+        scope.spawn(move || noise_runtime.block_on(noise(noise_channel, stage)));
+        let measured = scope.spawn(move || quiet_runtime.block_on(quiet(quiet_channel, leaf, stage)));
+        conduct(&world, stage);
         measured.join().unwrap()
     });
     runtime.block_on(world.close());
