@@ -109,6 +109,19 @@ async fn dropped_calls(world: &World, wanted: impl Fn(&[pb::Call]) -> bool) {
     tokio::time::timeout(LIMIT, seen).await.expect("the audit says so");
 }
 
+/// Records until nothing more is: the journal may have room in its last segment, which was taken before.
+async fn full(world: &World) -> tonic::Status {
+    let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
+    let read_only = async {
+        loop {
+            if let Err(status) = portal.apply_entity(apply(&"x".repeat(900))).await {
+                return status;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, read_only).await.expect("it becomes read-only")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_audit_and_reports_give_way_and_a_stop_is_recorded() {
     let mut world = World::start().await;
@@ -131,16 +144,7 @@ async fn on_a_full_disk_audit_and_reports_give_way_and_a_stop_is_recorded() {
     // Under the mark: nothing but restrictions is recorded, and neither reports nor calls are written.
     disk.leave(LOW_WATER / 2);
     let mut portal = pb::provisioning_service_client::ProvisioningServiceClient::new(world.alice());
-    let read_only = async {
-        // The journal may have room in its last segment, which was taken before.
-        loop {
-            match portal.apply_entity(apply(&"x".repeat(900))).await {
-                Ok(_) => {}
-                Err(status) => return status,
-            }
-        }
-    };
-    let status = tokio::time::timeout(LIMIT, read_only).await.expect("it becomes read-only");
+    let status = full(&world).await;
     assert_eq!(reason(&status), "READ_ONLY");
     let again = pb::ReportDecisionsRequest { batch: 2, ..crate::reports::good() };
     assert_eq!(reporter.report_decisions(again.clone()).await.unwrap_err().code(), Code::Unavailable);
