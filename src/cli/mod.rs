@@ -37,6 +37,7 @@ mod restore;
 mod restrict;
 mod root;
 mod serve;
+mod signed;
 mod subject;
 mod unlock;
 mod words;

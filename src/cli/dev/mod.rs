@@ -75,7 +75,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
         return outcome;
     }
     // Listened for before it is announced: who presses it at once ends the service gracefully too.
-    let told = {
+    let told_to_stop = {
         let _entered = runtime.enter();
         told_to_stop()?
     };
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
     for line in next_commands(&place) {
         println!("  {line}");
     }
-    runtime.block_on(told);
+    runtime.block_on(told_to_stop);
     runtime.block_on(running.stop());
     outcome
 }
