@@ -10,7 +10,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use thiserror::Error;
 
 use super::keys::Credential;
@@ -28,6 +30,9 @@ pub enum TlsError {
     /// The client verifier cannot be built.
     #[error("TLS: {0}")]
     Verifier(String),
+    /// The FIPS build would serve what is not approved.
+    #[error("TLS: this build has the FIPS module, and its TLS is not FIPS-approved; nothing is served")]
+    NotFips,
 }
 
 /// Our clock, as rustls asks for it.
@@ -113,11 +118,23 @@ impl ClientCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verifier = self.now()?;
-        let judged = verifier.verify_client_cert(leaf, intermediates, now);
+        let verified = verifier.verify_client_cert(leaf, intermediates, now);
         // By a clock that is not trusted, the certificates of officers who could set it right may not have begun or have ended.
-        match self.app.doubted_now().and_then(unix_time) {
-            Some(then) if judged.is_err() => verifier.verify_client_cert(leaf, intermediates, then),
-            Some(_) | None => judged,
+        if verified.is_err()
+            && let Some(then) = self.app.doubted_now().and_then(unix_time)
+            && let Ok(good) = verifier.verify_client_cert(leaf, intermediates, then)
+        {
+            return Ok(good);
+        }
+        match &verified {
+            // Everything else is verified as of an instant at which it was valid; the gatekeeper lets it renew and no more.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            )) => match self.app.last_valid(leaf).and_then(unix_time) {
+                Some(at) => verifier.verify_client_cert(leaf, intermediates, at),
+                None => verified,
+            },
+            _ => verified,
         }
     }
 
@@ -158,5 +175,8 @@ pub(super) fn server_config(app: &Arc<App>, credential: Credential) -> Result<Ar
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    if cfg!(feature = "fips") && !config.fips() {
+        return Err(TlsError::NotFips);
+    }
     Ok(Arc::new(config))
 }

@@ -112,7 +112,8 @@ impl Callers {
             (Access::Roles(roles), As::Every) => {
                 PrincipalKind::Officer.roles().iter().any(|role| roles.contains(role))
             }
-            (Access::Subject | Access::Roles(_), _) => false,
+            (Access::Renewal, As::Role(_) | As::Every) => true,
+            (Access::Subject | Access::Roles(_) | Access::Renewal, _) => false,
         };
         self.0.iter().filter(|(who, _)| may(*who)).map(|(_, channel)| channel.clone()).collect()
     }

@@ -13,6 +13,8 @@ mod approvals;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
+mod automation;
+#[cfg(test)]
 mod backup;
 #[cfg(test)]
 mod call_log;
@@ -53,6 +55,8 @@ mod envoy_listener;
 mod envoy_route;
 #[cfg(test)]
 mod envoy_sds;
+#[cfg(test)]
+mod expired;
 #[cfg(test)]
 mod feed_faults;
 #[cfg(test)]
@@ -99,7 +103,11 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod pkcs11;
+#[cfg(test)]
 mod python;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
@@ -112,6 +120,8 @@ mod restart;
 mod restore;
 #[cfg(test)]
 mod rotation;
+#[cfg(test)]
+mod rotation_load;
 #[cfg(test)]
 mod runbook;
 #[cfg(test)]
@@ -128,6 +138,8 @@ mod subscribe;
 mod tail;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tools;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]
