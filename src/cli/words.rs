@@ -7,11 +7,13 @@ use super::Failure;
 use crate::domain::approval::Mandate;
 use crate::domain::authority::NewAuthority;
 use crate::domain::bundle::{Bundle, BundleParts};
+use crate::domain::certificate::Serial;
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
 use crate::domain::officer_command::OfficerCommand;
+use crate::domain::root::CrossSubject;
 use crate::domain::subject::Vetting;
 use crate::domain::time::Interval;
 
@@ -177,17 +179,54 @@ fn announced(command: &Command) -> Vec<String> {
         Command::PostponeRevocation { announcement, cut_at: None } => {
             vec![format!("Withdraw {announcement}: nothing of it is revoked")]
         }
+        of_root => hierarchy(of_root),
+    }
+}
+
+/// What concerns roots.
+fn hierarchy(command: &Command) -> Vec<String> {
+    match command {
+        Command::TrustRoot(new) => vec![
+            format!("Trust the root {}, and give it out with every bundle", new.id),
+            format!("  until       {}", new.not_after),
+            format!("  sha-256     {}", Digest::of(&new.certificate)),
+            format!("  list        number {} until {}", new.list.number, new.list.next_update),
+        ],
+        Command::RenewRootList { root, list } => {
+            let mut lines = vec![
+                format!("Take the revocation list number {} of {root}", list.number),
+                format!("  until       {}", list.next_update),
+                "  what it revokes is revoked here too; this cannot be undone".to_owned(),
+            ];
+            let serial = |serial: &Serial| format!("  revokes     serial {}", hex::encode(serial.as_bytes()));
+            lines.extend(list.revoked.iter().map(serial));
+            lines
+        }
+        Command::AddCrossCertificate(new) => {
+            let subject = match new.subject {
+                CrossSubject::Root(id) => format!("root {id}"),
+                CrossSubject::Authority(id) => format!("authority {id}"),
+            };
+            vec![
+                format!("Give out a certificate by the root {} for the {subject}", new.by.root),
+                format!("  until       {}", new.not_after),
+                format!("  sha-256     {}", Digest::of(&new.certificate)),
+            ]
+        }
+        Command::DropRoot(id) => vec![format!("Trust the root {id} no more, nor what it cross-certified")],
         // Every other command has its words above.
         other => vec![other.name().to_owned()],
     }
 }
 
 fn prepared(new: &NewAuthority) -> Vec<String> {
-    vec![
+    let mut lines = vec![
         format!("Trust the {} authority {}, which will issue later", new.kind, new.id),
         format!("  until       {}", new.not_after),
         format!("  sha-256     {}", Digest::of(&new.certificate)),
-    ]
+    ];
+    lines.extend(new.beneath.map(|beneath| format!("  beneath     {}", beneath.root)));
+    lines
 }
 
 fn policy(parts: &BundleParts) -> Vec<String> {

@@ -10,6 +10,7 @@ mod officers;
 mod quorum;
 mod recovery;
 mod reject;
+mod root;
 #[cfg(test)]
 mod tests;
 

@@ -5,5 +5,6 @@ mod issuance;
 mod keys;
 mod nomination;
 mod officers;
+mod roots;
 mod rotations;
 mod scenarios;
