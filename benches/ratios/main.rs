@@ -22,6 +22,7 @@ mod fleet;
 mod gate;
 mod issue;
 mod measure;
+mod noisy;
 mod pkcs11;
 mod revoke;
 mod snapshot;
@@ -65,6 +66,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("stalled_reader", || vec![stalled::stalled_reader()]),
     ("snapshot_1m", snapshot::snapshot_1m),
     ("ext_authz", ext_authz::ext_authz),
+    ("noisy_neighbour", noisy::noisy_neighbour),
 ];
 
 fn main() -> ExitCode {

@@ -342,6 +342,13 @@ impl App {
         Some(self.now())
     }
 
+    /// While the clock is not trusted: the time that was last believed, walked on. Whoever could call by then still can, for
+    /// officers must be able to restrict and to accept the clock whatever it shows.
+    pub fn doubted_now(&self) -> Option<Timestamp> {
+        self.shared.time.check(self.clock.as_ref()).err()?;
+        Some(self.shared.time.believed(self.clock.boot_ms()))
+    }
+
     /// A name for a call.
     pub fn new_request(&self) -> RequestId {
         RequestId::from_parts(self.clock.now(), self.entropy.bytes16())

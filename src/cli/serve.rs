@@ -66,7 +66,22 @@ pub(super) fn told_to_stop() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
+/// SIGHUP ends nothing: what can change while it serves is followed by itself.
+fn ignore_hangup() -> Result<(), Failure> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!(
+                "SIGHUP: the server's key and certificate, what it trusts, and the files of listeners are followed by \
+                 themselves; the configuration is read at a start"
+            );
+        }
+    });
+    Ok(())
+}
+
 async fn serve(config: Config) -> Result<(), Failure> {
+    ignore_hangup()?;
     let shutdown = told_to_stop()?;
     Ok(server::run(config, shutdown).await?)
 }

@@ -2,11 +2,12 @@
 //! refused, and every call has a name that its answer carries.
 
 use std::borrow::Cow;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -34,6 +35,10 @@ use crate::wire::REQUEST_ID;
 
 /// A probe that is answered leaves no line: a balancer makes one every second.
 const PROBE: &str = "/grpc.health.v1.Health/Check";
+/// How much is read of a call that is refused: more than all but a few messages have.
+const REFUSED_LEN_MAX: usize = 64 << 10;
+/// And for how long: a message is sent with its headers.
+const REFUSED_WAIT: Duration = Duration::from_millis(50);
 /// Characters of a path that is no method's, in the audit.
 const PATH_LEN_MAX: usize = 100;
 
@@ -213,6 +218,21 @@ fn log_refusal(call: &Call, status: &Status) {
     }
 }
 
+/// Takes the message of a call that is refused, if it comes at once. To answer before it came would reset its stream, and HTTP/2
+/// ends a connection with a thousand such streams, together with the subscriptions on it.
+async fn take(mut body: Body) {
+    let rest = async {
+        let mut len = 0;
+        while len <= REFUSED_LEN_MAX {
+            let frame = poll_fn(|context| http_body::Body::poll_frame(Pin::new(&mut body), context)).await;
+            let Some(Ok(frame)) = frame else { return };
+            len += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Who has not sent it by then, or sends a stream, is answered all the same.
+    drop(tokio::time::timeout(REFUSED_WAIT, rest).await);
+}
+
 /// A body that keeps what its answer holds until the transport has taken all of it.
 struct Guarded {
     body: Body,
@@ -318,7 +338,11 @@ where
             Err(refusal) => {
                 let mut refusal = refusal.into_http();
                 shared.finish(&call, &mut refusal);
-                return Box::pin(async move { Ok(refusal) });
+                let body = request.into_body();
+                return Box::pin(async move {
+                    take(body).await;
+                    Ok(refusal)
+                });
             }
         };
         let admission = shared.admission(&call);

@@ -397,6 +397,9 @@ fn a_served_process_ends_on_a_signal_and_loses_nothing() {
     for signal in ["TERM", "INT"] {
         let entity =
             id(served.by("alice", &["entity", "apply", "--name", "Acme Inc.", "--organisation", "US"]));
+        // A terminal that goes away, or a reload, ends nothing.
+        send("HUP", &served.child);
+        served.by("bob", &["entity", "show", &entity]).done();
         send(signal, &served.child);
         assert_eq!(ended(&mut served.child).code(), Some(0), "SIG{signal}");
         let verified = served.desk.run(&["journal", "verify", "--data", "data", "--json"]).done().json();

@@ -112,6 +112,31 @@ async fn all_calls_of_a_principal_together_have_a_limit_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_thousands_of_times_keeps_the_connection() {
+    let world = world(|settings| settings.rates.lists = Rate { per_s: 1, burst: 1 }).await;
+    let alice = world.alice();
+    let request = HealthCheckRequest { service: String::new() };
+    let mut watched = HealthClient::new(alice.clone()).watch(request).await.unwrap().into_inner();
+    watched.message().await.unwrap().unwrap();
+    entities(&alice).await.unwrap();
+    for _ in 0..100 {
+        let calls: tokio::task::JoinSet<_> = (0..30)
+            .map(|_| {
+                let alice = alice.clone();
+                async move { entities(&alice).await }
+            })
+            .collect();
+        for answer in calls.join_all().await {
+            limited(answer);
+        }
+    }
+    head(&alice).await.unwrap();
+    // A stream on the same connection goes on.
+    world.clock.set_wall(world.clock.now().plus_ms(60_000));
+    tokio::time::timeout(LIMIT, watched.message()).await.expect("there is news").unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_caller_has_so_many_streams_and_a_stranger_fewer() {
     let world = World::start().await;
     let stranger = world.connect(None).await;

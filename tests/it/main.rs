@@ -29,6 +29,8 @@ mod cli;
 #[cfg(test)]
 mod cli_served;
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod credential;
 #[cfg(test)]
 mod crl;
@@ -63,6 +65,11 @@ mod fleet;
 mod follow;
 #[cfg(test)]
 mod forge;
+#[cfg(feature = "faults")]
+#[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod fuzz_rpcs;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
@@ -101,6 +108,8 @@ mod pkcs11;
 mod python;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]

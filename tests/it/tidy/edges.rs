@@ -13,9 +13,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &["env"]),
     ("config", &["domain"]),
     ("policy", &["domain"]),
-    // What gateways reported: a file beside the journal that knows nothing of it.
     // Files of a foreign format and names; knows neither State nor time.
     ("screening", &["domain"]),
+    // What gateways reported: a file beside the journal that knows nothing of it.
     ("decisions", &["domain", "segments"]),
     // Every call: likewise.
     ("calls", &["domain", "segments"]),
