@@ -157,6 +157,21 @@ pub struct Limits {
     /// `requests_per_s`: calls of one principal. A gateway asks for every user behind it. Default 20000.
     #[serde(deserialize_with = "requests")]
     pub requests_per_s: u32,
+    /// `reads_per_s`: of those, looks at one thing. Default 2000.
+    #[serde(deserialize_with = "requests")]
+    pub reads_per_s: u32,
+    /// `lists_per_s`: of those, pages of lists and records. Default 100.
+    #[serde(deserialize_with = "requests")]
+    pub lists_per_s: u32,
+    /// `mutations_per_s`: of those, changes: nominations, tokens, certificates. Default 2000.
+    #[serde(deserialize_with = "requests")]
+    pub mutations_per_s: u32,
+    /// `mandates_per_s`: of those, mandates that one officer prepares, signs or hands in. Restrictions do not count. Default 200.
+    #[serde(deserialize_with = "requests")]
+    pub mandates_per_s: u32,
+    /// `streams_per_s`: of those, streams that begin: subscriptions, trust sets, watches. Default 1000.
+    #[serde(deserialize_with = "requests")]
+    pub streams_per_s: u32,
     /// `address_requests_per_s`: calls of one address (IPv6: one /64) without a certificate, or of one subject. Default 20.
     #[serde(deserialize_with = "requests")]
     pub address_requests_per_s: u32,
@@ -164,7 +179,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests_per_s: 20_000, address_requests_per_s: 20 }
+        Self {
+            requests_per_s: 20_000,
+            reads_per_s: 2_000,
+            lists_per_s: 100,
+            mutations_per_s: 2_000,
+            mandates_per_s: 200,
+            streams_per_s: 1_000,
+            address_requests_per_s: 20,
+        }
     }
 }
 
@@ -455,7 +478,10 @@ mod tests {
         assert_eq!(config.crl_base_url, "http://127.0.0.1:7443/crl");
         assert_eq!((config.low_water_mib, config.low_water()), (64, 64 << 20));
         assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Info));
-        assert_eq!(config.limits, Limits { requests_per_s: 20_000, address_requests_per_s: 20 });
+        let limits = config.limits;
+        assert_eq!((limits.requests_per_s, limits.address_requests_per_s), (20_000, 20));
+        assert_eq!((limits.reads_per_s, limits.lists_per_s, limits.streams_per_s), (2_000, 100, 1_000));
+        assert_eq!((limits.mutations_per_s, limits.mandates_per_s), (2_000, 200));
         assert_eq!(config.envoy, EnvoyHeaders::default());
         assert_eq!(config.metrics.listen, None);
         assert_eq!(config.crl, Crl { listen: None, lifetime_s: 3_600 });
@@ -491,6 +517,11 @@ mod tests {
             "format",
             "level",
             "requests_per_s",
+            "reads_per_s",
+            "lists_per_s",
+            "mutations_per_s",
+            "mandates_per_s",
+            "streams_per_s",
             "address_requests_per_s",
             "place_header",
             "model_header",
@@ -523,6 +554,7 @@ mod tests {
             ("low_water_mib = -1", "line 1", "low_water_mib"),
             ("[log]\nformat = \"xml\"", "line 2", "xml"),
             ("[limits]\nrequests_per_s = 0", "line 2", "requests_per_s"),
+            ("[limits]\nlists_per_s = 0", "line 2", "lists_per_s"),
             ("[envoy]\nplace_header = \"X Y\"", "line 2", "place_header"),
             ("[metrics]\nlisten = \"0.0.0.0:9464\"", "line 2", "loopback or private"),
             ("[metrics]\nlisten = \"[::]:9464\"", "line 2", "loopback or private"),

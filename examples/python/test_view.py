@@ -77,6 +77,13 @@ class Events(unittest.TestCase):
         held.apply(delta(bytes.fromhex("82118184500303030303030303030303030303030301054130")))
         self.assertIsNone(held.denies(LEAF, "mythos-5"))
 
+    def test_a_drill_is_applied_and_denies_nobody(self):
+        held = view()
+        held.apply(delta(bytes.fromhex("82181881820080")))
+        self.assertEqual(held.seq, 11)
+        self.assertNotEqual(held.digest, bytes(32))
+        self.assertIsNone(held.denies(LEAF, "mythos-5"))
+
     def test_a_later_certificate_is_not_cut_off_and_a_cutoff_never_falls(self):
         held = view()
         held.apply(delta(cbor2.dumps([3, [ENTITY, 6]]), cbor2.dumps([3, [ENTITY, 5]])))

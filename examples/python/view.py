@@ -150,6 +150,8 @@ def change(raw: bytes):
             return lambda view: view.authorities.add(issuer)
         case [18, [bytes(issuer)]]:
             return lambda view: view.authorities.discard(issuer)
+        case [24, [[int(), list()]]]:
+            return lambda view: None  # a stop is practised: it is acknowledged, and denies nobody anything
         case _:
             raise Refusal("UNDECODABLE", "an event that this gateway does not know")
 

@@ -123,6 +123,8 @@ pub struct App {
     verified: CertificateCache,
     crls: Crls,
     trust: TrustSets,
+    /// Held by the drill that is measured.
+    drilling: tokio::sync::Mutex<()>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
     boot: BootId,
@@ -200,6 +202,7 @@ impl App {
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
             trust: TrustSets::default(),
+            drilling: tokio::sync::Mutex::new(()),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,
@@ -306,6 +309,17 @@ impl App {
         }
         let trusted = self.shared.time.check(self.clock.as_ref());
         trusted.is_err().then_some(StateFault::ClockUntrusted)
+    }
+
+    /// The time, if the clock is believed.
+    pub fn trusted_now(&self) -> Option<Timestamp> {
+        self.shared.time.check(self.clock.as_ref()).ok()?;
+        Some(self.now())
+    }
+
+    /// A name for a call.
+    pub fn new_request(&self) -> RequestId {
+        RequestId::from_parts(self.clock.now(), self.entropy.bytes16())
     }
 
     /// Says that the clock is right as it is. For `dev` only: elsewhere two officers do.

@@ -74,6 +74,8 @@ struct Kept {
     set: TrustSet,
     /// The last enforcement event that it knows: what it says changes only with the next one.
     changed: Seq,
+    /// The last drill that it was signed after: each is shown by a set of its own.
+    drill: Seq,
     content: Content,
     /// When it was signed, by the wall clock.
     signed_at: Timestamp,
@@ -118,7 +120,8 @@ impl TrustSets {
     fn confirm(&self, term: Term, content: &Content, state: &State, boot_ms: u64) -> Option<TrustSet> {
         let mut kept = self.kept();
         let row = slot(&mut kept, term).as_mut()?;
-        if row.content != *content || boot_ms >= row.set.renew_boot_ms {
+        let is_drilled = row.drill == state.drills.last();
+        if row.content != *content || boot_ms >= row.set.renew_boot_ms || !is_drilled {
             return None;
         }
         row.changed = state.feed_seq;
@@ -171,7 +174,8 @@ impl App {
         // It took a while: the clock it was signed by may not be believed any more.
         self.vouch_for(term, &self.state())?;
         if canary.is_none() {
-            let kept = Kept { set: set.clone(), changed: state.feed_seq, content, signed_at };
+            let (changed, drill) = (state.feed_seq, state.drills.last());
+            let kept = Kept { set: set.clone(), changed, drill, content, signed_at };
             *slot(&mut self.trust.kept(), term) = Some(kept);
         }
         tracing::debug!(

@@ -22,7 +22,7 @@ use crate::domain::id::ProposalId;
 use crate::pb;
 
 /// The longest that a barrier takes: every lease has run out, with room for drift and a slow disk.
-const BARRIER_MAX: Duration = Duration::from_millis(2 * LEASE_MAX_MS as u64);
+pub(super) const BARRIER_MAX: Duration = Duration::from_millis(2 * LEASE_MAX_MS as u64);
 /// How often the clock of a wait moves.
 const PROGRESS_TICK: Duration = Duration::from_millis(100);
 
@@ -47,10 +47,10 @@ pub(super) struct Check {
 pub(super) struct Wait {
     /// Wait until it is enforced at every gateway; exit 1 when that is not so in the end.
     #[arg(long)]
-    wait: bool,
+    pub(super) wait: bool,
     /// With --wait: answer after this many milliseconds at the latest; 0: as long as the leases take.
     #[arg(long, value_name = "MS", default_value_t = 0, requires = "wait")]
-    deadline_ms: u32,
+    pub(super) deadline_ms: u32,
 }
 
 /// Whether a command is carried out or only checked.
@@ -80,30 +80,39 @@ pub(super) async fn carry_out(
     doing: impl Into<Doing>,
     wait: Wait,
 ) -> Result<Outcome, Failure> {
+    let doing = doing.into();
+    let (remote, signed) = sign(context, &command, doing).await?;
+    let sending = Sending { remote, signed, doing, wait };
+    match command.is_restricting() {
+        true => sending.restrict(&command, context.output).await,
+        false => sending.submit(context.output).await,
+    }
+}
+
+/// Has the mandate of a command prepared, shows it in words, and signs it unless it is only checked.
+pub(super) async fn sign(
+    context: &Context<'_>,
+    command: &Command,
+    doing: Doing,
+) -> Result<(Remote, pb::SignedMandate), Failure> {
     let identity = context.connection.identity()?;
     let name = identity.name()?;
     let remote = context.connection.remote().await?;
-    let request = pb::PrepareMandateRequest { command: to_bytes(&command).into() };
+    let request = pb::PrepareMandateRequest { command: to_bytes(command).into() };
     let prepared = answer(remote.mandates().prepare_mandate(request)).await?;
     let mandate = check(&prepared.mandate, &name.trust_domain)?;
-    if mandate.command != command {
+    if mandate.command != *command {
         return Err(Failure(
             "the server prepared another command than the one that was asked for; nothing was signed"
                 .to_owned(),
         ));
     }
     context.output.note(&words::mandate(&mandate, &prepared.mandate)?);
-    let doing = doing.into();
     let approvals = match doing {
         Doing::Commit => vec![approve(&identity, &prepared.mandate)?],
         Doing::CheckOnly(_) => Vec::new(),
     };
-    let signed = pb::SignedMandate { mandate: prepared.mandate, approvals };
-    let sending = Sending { remote, signed, doing, wait };
-    match command.is_restricting() {
-        true => sending.restrict(&command, context.output).await,
-        false => sending.submit(context.output).await,
-    }
+    Ok((remote, pb::SignedMandate { mandate: prepared.mandate, approvals }))
 }
 
 /// The mandate that the bytes spell, if it is for this trust domain and names what it rests on.
@@ -210,7 +219,7 @@ pub(super) fn progress(what: &'static str) -> ProgressBar {
     bar
 }
 
-fn print_checked(output: &Output, how: &str) -> Result<Outcome, Failure> {
+pub(super) fn print_checked(output: &Output, how: &str) -> Result<Outcome, Failure> {
     let text = format!("It can be done. Nothing was signed and nothing changed; {how}.");
     output.print(&json!({ "checked": true, "committed": false }), &text);
     Ok(Outcome::Done)

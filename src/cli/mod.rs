@@ -9,6 +9,7 @@ mod authority;
 mod backup;
 mod certificate;
 mod dev;
+mod drill;
 mod enroll;
 mod entity;
 mod evaluate;

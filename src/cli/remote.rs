@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::{Channel, Uri};
+use tonic::transport::Uri;
 use tonic::{Code, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::files::Access;
 use super::head::Memory;
 use super::identity::{CERTIFICATE, Identity, KEY, SYSTEM_BUNDLE};
-use super::{Failure, files};
-use crate::client::{self, ConnectCause, Target, TransportFault};
+use super::{Failure, files, words};
+use crate::client::{self, ConnectCause, Stamp, Stamped, Target, TransportFault};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::id::RequestId;
 use crate::env::{Clock, Entropy as _, SystemClock, SystemEntropy};
@@ -29,6 +29,7 @@ use crate::pb::enforcement_service_client::EnforcementServiceClient;
 use crate::pb::mandate_service_client::MandateServiceClient;
 use crate::pb::provisioning_service_client::ProvisioningServiceClient;
 use crate::pb::revocation_service_client::RevocationServiceClient;
+use crate::wire::REQUEST_ID;
 use crate::x509::TrustBundle;
 
 /// How long an answer may take: issuance waits up to 15 s for ordinals.
@@ -101,7 +102,7 @@ impl Connection {
 
 /// A connection to the server.
 pub(super) struct Remote {
-    channel: Channel,
+    channel: Stamped,
 }
 
 impl Remote {
@@ -120,7 +121,7 @@ impl Remote {
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         match client::channel(&target, identity, &clock).await {
-            Ok(channel) => Ok(Self { channel }),
+            Ok(channel) => Ok(Self { channel: Stamped::new(channel, Stamp::new(clock)) }),
             Err(TransportFault::Connect { why, cause, .. }) => Err(Failure(format!(
                 "cannot reach {server}: {why}\n  {}",
                 advice_to_connect(cause, system_bundle)
@@ -154,31 +155,31 @@ impl Remote {
         Ok(())
     }
 
-    pub(super) fn attestation(&self) -> AttestationServiceClient<Channel> {
+    pub(super) fn attestation(&self) -> AttestationServiceClient<Stamped> {
         AttestationServiceClient::new(self.channel.clone())
     }
 
-    pub(super) fn audit(&self) -> AuditServiceClient<Channel> {
+    pub(super) fn audit(&self) -> AuditServiceClient<Stamped> {
         AuditServiceClient::new(self.channel.clone())
     }
 
-    pub(super) fn authorities(&self) -> AuthorityServiceClient<Channel> {
+    pub(super) fn authorities(&self) -> AuthorityServiceClient<Stamped> {
         AuthorityServiceClient::new(self.channel.clone())
     }
 
-    pub(super) fn enforcement(&self) -> EnforcementServiceClient<Channel> {
+    pub(super) fn enforcement(&self) -> EnforcementServiceClient<Stamped> {
         EnforcementServiceClient::new(self.channel.clone())
     }
 
-    pub(super) fn mandates(&self) -> MandateServiceClient<Channel> {
+    pub(super) fn mandates(&self) -> MandateServiceClient<Stamped> {
         MandateServiceClient::new(self.channel.clone())
     }
 
-    pub(super) fn provisioning(&self) -> ProvisioningServiceClient<Channel> {
+    pub(super) fn provisioning(&self) -> ProvisioningServiceClient<Stamped> {
         ProvisioningServiceClient::new(self.channel.clone())
     }
 
-    pub(super) fn revocation(&self) -> RevocationServiceClient<Channel> {
+    pub(super) fn revocation(&self) -> RevocationServiceClient<Stamped> {
         RevocationServiceClient::new(self.channel.clone())
     }
 }
@@ -263,6 +264,9 @@ fn in_words(status: &Status) -> Failure {
     if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
         text = format!("{text}; retry after {} ms", delay.as_millis());
     }
+    if let Some(id) = status.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok()) {
+        text = format!("{text} (request {})", words::printable(id));
+    }
     let what_to_do = match reason {
         Some("NEEDS_APPROVAL") => "see who must sign: countersign proposal list",
         Some("CONFLICT") => "something changed meanwhile: look again and repeat the command",
@@ -270,6 +274,7 @@ fn in_words(status: &Status) -> Failure {
         Some("NOT_ISSUABLE") => {
             "give the reference to who nominated you: officers see why with countersign person show"
         }
+        Some("CLOCK_SKEW") => "set this machine's clock, by NTP for example; the service's own is watched",
         Some("REPEATED") => "it was done before; nothing is to be done",
         Some(_) | None => advice(status.code()),
     };

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::remote::answer;
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, drill};
 use crate::domain::command::Command;
 use crate::domain::id::{
     AuthorityId, DeterminationId, EntityId, LineageId, ModelId, Ordinal, PersonId, SubjectId,
@@ -145,6 +145,21 @@ pub(super) enum StopVerb {
         #[command(flatten)]
         commit: Commit,
     },
+    /// Practise a stop: every gateway acknowledges it like one, nobody is denied anything, and the record keeps how long it
+    /// took.
+    #[command(after_help = "Examples:\n  countersign stop drill --model mythos-5 --wait\n  \
+                            countersign stop drill --all --wait --json")]
+    Drill {
+        #[command(flatten)]
+        scope: Scope,
+        #[command(flatten)]
+        check: Check,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Earlier drills, with how long each took.
+    #[command(after_help = "Example:\n  countersign stop drills")]
+    Drills,
     /// What is stopped, suspended, held and revoked now.
     #[command(after_help = "Example:\n  countersign stop list")]
     List,
@@ -190,6 +205,8 @@ pub(super) async fn stop(verb: StopVerb, context: &Context<'_>) -> Result<Outcom
         StopVerb::Release { scope, commit } => {
             carry_out(context, Command::ReleaseStop(scope.scope()), commit, Wait::default()).await
         }
+        StopVerb::Drill { scope, check, wait } => drill::run(context, scope.scope(), check, wait).await,
+        StopVerb::Drills => drill::list(context).await,
         StopVerb::List => list(context).await,
     }
 }

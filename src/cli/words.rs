@@ -64,6 +64,11 @@ fn command(command: &Command) -> Vec<String> {
         Command::Stop { scope, reason } => {
             vec![format!("Stop {scope} ({reason}), until two officers release it")]
         }
+        Command::Drill(scope) => {
+            vec![format!(
+                "Practise a stop of {scope}: every gateway acknowledges it, and nobody is denied anything"
+            )]
+        }
         Command::ReleaseStop(scope) => vec![format!("Release the stop of {scope}")],
         Command::Suspend { target, reason } => {
             vec![format!("Suspend {target} ({reason}), until two officers end it")]

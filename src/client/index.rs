@@ -90,7 +90,8 @@ impl Touched {
             | Event::HoldReleased(_)
             | Event::KeyUnblocked { .. }
             | Event::CeilingRaised(_)
-            | Event::AuthorityListed(_) => {}
+            | Event::AuthorityListed(_)
+            | Event::Drilled(_) => {}
         }
     }
 }

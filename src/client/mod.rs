@@ -77,6 +77,6 @@ pub use renew::Renewal;
 pub use replica::{Refusal, Replica, ReplicaConfig, Taken};
 pub use reports::Reports;
 pub use tls::{AcceptFault, GateAcceptor, GateStream, PeerLeaf};
-pub use transport::{ConnectCause, Identity, Target, TransportFault, channel};
+pub use transport::{ConnectCause, Identity, Stamp, Stamped, Target, TransportFault, channel};
 
 pub use published::{Published, Standing};

@@ -16,10 +16,15 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use crate::domain::certificate::AuthorityKind;
 use crate::env::Clock;
+use crate::wire::CLIENT_TIME;
 use crate::x509::{BundleFault, TrustBundle};
 
 /// How long connecting may take, with the handshake.
@@ -73,6 +78,36 @@ pub enum ConnectCause {
     WrongName,
     /// The server's certificate is not valid now.
     Expired,
+}
+
+/// Says this machine's time with each call: a service refuses who is far off, before anything is signed or asked for by a
+/// clock that is wrong. Gates need it not: they compare their clocks with every Pong, to a second.
+#[derive(Clone)]
+pub struct Stamp(Arc<dyn Clock>);
+
+/// A channel whose calls say the time.
+pub type Stamped = InterceptedService<Channel, Stamp>;
+
+impl Stamp {
+    /// By this clock.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self(clock)
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stamp")
+    }
+}
+
+impl Interceptor for Stamp {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let now = MetadataValue::try_from(self.0.now().millis().to_string());
+        let now = now.map_err(|_| Status::internal("a number is no header"))?;
+        request.metadata_mut().insert(CLIENT_TIME, now);
+        Ok(request)
+    }
 }
 
 /// A certificate chain and its private key.

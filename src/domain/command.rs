@@ -270,6 +270,9 @@ pub enum Command {
         #[n(1)]
         reason: RevocationReason,
     },
+    /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
+    #[n(50)]
+    Drill(#[n(0)] StopScope),
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -314,6 +317,9 @@ pub enum ObjectRef {
     /// The list of authorities: a step of a rotation reads all of it.
     #[n(12)]
     Authorities,
+    /// The drills of a stop: one that is signed is carried out once.
+    #[n(20)]
+    Drills,
 }
 
 impl fmt::Display for ObjectRef {
@@ -332,6 +338,7 @@ impl fmt::Display for ObjectRef {
             Self::Restore => f.write_str("restore"),
             Self::Key(key) => write!(f, "block of key {key}"),
             Self::Authorities => f.write_str("list of authorities"),
+            Self::Drills => f.write_str("drills"),
         }
     }
 }
@@ -381,14 +388,21 @@ impl Command {
             | Self::Suspend { .. }
             | Self::Hold { .. }
             | Self::BlockKey { .. }
-            | Self::TaintAuthority { .. } => RESTRICT,
+            | Self::TaintAuthority { .. }
+            // Who may stop may practise it.
+            | Self::Drill(_) => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
         }
     }
 
     /// Does it only take away? Such a command may use the journal's reserve and never fails on a stale basis.
     pub fn is_restricting(&self) -> bool {
-        self.signers() == RESTRICT
+        self.signers() == RESTRICT && !self.is_drill()
+    }
+
+    /// Does it only practise? It takes nothing away, so it has no claim on the reserve either.
+    pub const fn is_drill(&self) -> bool {
+        matches!(self, Self::Drill(_))
     }
 
     /// The objects that it reads or writes. A mandate names the revision of each.
@@ -427,6 +441,7 @@ impl Command {
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
+            Self::Drill(_) => vec![ObjectRef::Drills],
             Self::PrepareAuthority(_)
             | Self::ActivateAuthority(_)
             | Self::TaintAuthority { .. }
@@ -488,7 +503,8 @@ impl Command {
             | Self::UnblockKey(_)
             | Self::PrepareAuthority(_)
             | Self::ActivateAuthority(_)
-            // It denies nobody anything.
+            // They deny nobody anything.
+            | Self::Drill(_)
             | Self::TaintAuthority { .. }
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_) => None,
@@ -528,6 +544,7 @@ impl Command {
             Self::RollbackAuthority(_) => "ROLLBACK_AUTHORITY",
             Self::RetireAuthority(_) => "RETIRE_AUTHORITY",
             Self::RevokeAuthority { .. } => "REVOKE_AUTHORITY",
+            Self::Drill(_) => "DRILL",
         }
     }
 }

@@ -9,6 +9,7 @@ use super::authority::Authority;
 use super::bundle::BundleParts;
 use super::certificate::{AuthorityKind, Facts, Serial};
 use super::command::NewPrincipal;
+use super::drill::DrillTimes;
 use super::enforce::{EnforcementEvent, Position};
 use super::entity::{EntityKind, Organisation};
 use super::id::{
@@ -170,6 +171,9 @@ pub struct BarrierOutcome {
     /// How long it took from commit, in milliseconds.
     #[n(4)]
     pub took_ms: u64,
+    /// What was measured of a drill.
+    #[n(5)]
+    pub drill: Option<DrillTimes>,
 }
 
 /// What happened.

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod command;
 pub mod decision;
 pub mod determination;
+pub mod drill;
 pub mod enforce;
 pub mod entity;
 pub mod event;

@@ -222,7 +222,11 @@ impl Feed {
     pub fn publish(&self, state: Arc<State>, records: Vec<PublishedRecord>) {
         let at_ms = self.shared.clock.boot_ms();
         let is_news = records.iter().any(|record| !record.events.is_empty() || !record.cards.is_empty());
+        let is_drill = |event: &EnforcementEvent| matches!(event, EnforcementEvent::Drilled(_));
+        let drills = records.iter().filter(|record| record.events.iter().any(is_drill));
+        let drill = drills.map(|record| record.seq).next_back();
         let mut inner = self.shared.lock();
+        drill.into_iter().for_each(|at| inner.roster.begin_drill(at));
         let fits = inner.log.push(&state, records, at_ms);
         // Of a gateway that is removed the session has to end.
         let is_news = is_news || !fits || !state.principals.ptr_eq(&inner.state.principals);

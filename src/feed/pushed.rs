@@ -63,7 +63,11 @@ impl PushedSession {
 
     /// It enforces every record up to this one, as far as lists can say it.
     pub fn ack(&self, as_of: Seq) {
-        self.shared.lock().roster.ack(&self.key, self.connection, as_of);
+        let now_ms = self.shared.clock.boot_ms();
+        let mut inner = self.shared.lock();
+        inner.roster.ack(&self.key, self.connection, as_of);
+        inner.roster.note_drill(&self.key, now_ms);
+        drop(inner);
         self.shared.wake_barriers();
     }
 

@@ -246,6 +246,7 @@ impl Session {
         if !inner.roster.ack(&self.key, self.connection, applied) {
             return Err(Closed::Superseded.into());
         }
+        inner.roster.note_drill(&self.key, shared.clock.boot_ms());
         drop(inner);
         shared.wake_barriers();
         Ok(())

@@ -15,6 +15,12 @@ pub struct Standing {
 }
 
 impl Feed {
+    /// When each of these acknowledged a drill, in milliseconds of the boot clock.
+    pub fn drilled_at_ms(&self, drill: Position, ids: &[ParticipantId]) -> Vec<Option<u64>> {
+        let inner = self.shared.lock();
+        ids.iter().map(|id| inner.roster.drilled_at_ms(id, drill.seq)).collect()
+    }
+
     /// How a record that was committed at `committed_boot_ms` stands now.
     pub fn standing(&self, at: Position, committed_boot_ms: u64) -> Standing {
         let now_ms = self.shared.clock.boot_ms();

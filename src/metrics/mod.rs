@@ -21,6 +21,8 @@ const PREFIX: &str = "countersign";
 const SHORT_S: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// Bounds in seconds for barriers: an acknowledgement takes milliseconds, a lease up to a minute.
 const BARRIER_S: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0, 10.1, 30.0, 60.2];
+/// Bounds in seconds for how far clocks of callers are off: a call on its way, a clock that drifts, one that is refused.
+const SKEW_S: [f64; 8] = [0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 86_400.0];
 /// Bounds in records for batches: a group has at most 1,024.
 const BATCH_RECORDS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
 
@@ -57,6 +59,7 @@ pub struct Metrics {
     barriers: Histograms,
     decisions: Counters<2>,
     reported: Family<[(&'static str, String); 3], Counter>,
+    client_skew: Histogram,
     issued: Counters<1>,
     refused: Counters<1>,
 }
@@ -76,6 +79,7 @@ impl Default for Metrics {
             barriers: Family::new_with_constructor(barrier),
             decisions: Family::default(),
             reported: Family::default(),
+            client_skew: Histogram::new(SKEW_S),
             issued: Family::default(),
             refused: Family::default(),
         };
@@ -139,6 +143,11 @@ impl Metrics {
             self.reported.clone(),
         );
         registry.register(
+            "client_clock_skew_seconds",
+            "How far the clocks of callers that say their time are off, either way",
+            self.client_skew.clone(),
+        );
+        registry.register(
             "certificates_issued",
             "Certificates signed and recorded, by authority",
             self.issued.clone(),
@@ -188,6 +197,11 @@ impl Metrics {
     pub fn reported(&self, gateway: &str, (outcome, code): (&'static str, &'static str), count: u64) {
         let labels = [("gateway", gateway), ("outcome", outcome), ("code", code)];
         self.reported.get_or_create(&labels.map(|(name, value)| (name, value.to_owned()))).inc_by(count);
+    }
+
+    /// A caller said its time.
+    pub fn client_skew(&self, skew_ms: i64) {
+        self.client_skew.observe(std::time::Duration::from_millis(skew_ms.unsigned_abs()).as_secs_f64());
     }
 
     /// A certificate is on record.

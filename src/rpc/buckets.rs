@@ -1,10 +1,11 @@
-//! How many calls each caller has left. A bucket is one instant: when it will be full again.
+//! How many calls each caller has left, of all and of each class. A bucket is one instant: when it will be full again.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::Rate;
 use super::caller::Who;
+use super::limits::Rate;
+use super::methods::Class;
 use crate::app::Error;
 use crate::domain::id::{Ordinal, PrincipalId};
 
@@ -20,6 +21,12 @@ pub(super) enum Key {
     Subject(Ordinal),
     /// Who showed no certificate is known by address.
     Network(Option<IpAddr>),
+}
+
+impl From<PrincipalId> for Key {
+    fn from(id: PrincipalId) -> Self {
+        Self::Principal(id)
+    }
 }
 
 impl Key {
@@ -43,11 +50,14 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Which bucket of a caller: that of a class, or of all calls.
+type Bucket = (Key, Option<Class>);
+
 /// Buckets that are not full. Those of certificates are as many as there are certificates; those of strangers have room
 /// for `max` in all.
 #[derive(Debug)]
 pub(super) struct Buckets {
-    full_at_ns: HashMap<Key, u64>,
+    full_at_ns: HashMap<Bucket, u64>,
     max: usize,
     swept_ms: Option<u64>,
 }
@@ -58,8 +68,8 @@ impl Buckets {
     }
 
     /// Takes one call out of a bucket, or says when there will be one.
-    pub(super) fn take(&mut self, key: Key, rate: Rate, now_ms: u64) -> Result<(), Error> {
-        if !self.full_at_ns.contains_key(&key) && !self.has_room(&key, now_ms) {
+    pub(super) fn take(&mut self, key: Bucket, rate: Rate, now_ms: u64) -> Result<(), Error> {
+        if !self.full_at_ns.contains_key(&key) && !self.has_room(&key.0, now_ms) {
             return Err(Error::Limit { retry_after_ms: SWEEP_MS });
         }
         let now_ns = now_ms.saturating_mul(NS_PER_MS);
@@ -92,8 +102,8 @@ mod tests {
 
     const RATE: Rate = Rate { per_s: 2, burst: 3 };
 
-    fn stranger(address: &str) -> Key {
-        Key::of(&Who::Anonymous, Some(address.parse().unwrap()))
+    fn stranger(address: &str) -> Bucket {
+        (Key::of(&Who::Anonymous, Some(address.parse().unwrap())), None)
     }
 
     fn wait_ms(answer: Result<(), Error>) -> u32 {
@@ -113,6 +123,16 @@ mod tests {
         assert_eq!([take(5_500), take(5_500)], [0, 500]);
         // Rest fills it up to the burst and no further.
         assert_eq!([take(99_000), take(99_000), take(99_000), take(99_000)], [0, 0, 0, 500]);
+    }
+
+    #[test]
+    fn classes_have_buckets_of_their_own() {
+        let mut buckets = Buckets::new(10);
+        let caller = Key::Principal("officer-1".parse().unwrap());
+        let mut take = |class| wait_ms(buckets.take((caller.clone(), class), RATE, 0));
+        let list = Some(Class::List);
+        assert_eq!([take(list), take(list), take(list), take(list)], [0, 0, 0, 500]);
+        assert_eq!([take(Some(Class::Mutation)), take(None)], [0, 0]);
     }
 
     #[test]
@@ -137,12 +157,12 @@ mod tests {
         assert_eq!(wait_ms(buckets.take(stranger("192.0.2.1"), RATE, 10)), 490);
         assert_eq!(wait_ms(buckets.take(stranger("192.0.2.2"), RATE, 10)), 0);
         // Who has a certificate is let in all the same.
-        let principal = Key::Principal("gw-1".parse().unwrap());
+        let principal = (Key::Principal("gw-1".parse().unwrap()), None);
         assert_eq!(wait_ms(buckets.take(principal.clone(), RATE, 10)), 0);
         // A second later the second stranger's bucket and the principal's are full, and the first one's is not.
         assert_eq!(wait_ms(buckets.take(stranger("192.0.2.3"), RATE, 1_010)), 0);
         let known: Vec<_> = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(stranger).into();
-        let kept = |key: &&Key| buckets.full_at_ns.contains_key(key);
+        let kept = |key: &&Bucket| buckets.full_at_ns.contains_key(key);
         assert_eq!(known.iter().filter(kept).collect::<Vec<_>>(), [&known[0], &known[2]]);
         assert!(!buckets.full_at_ns.contains_key(&principal));
     }

@@ -1,44 +1,34 @@
-//! The gatekeeper in front of every method: caller, role, rate. Every refusal is logged, once, here, whoever refused.
+//! The gatekeeper in front of every method: caller, role, limits, deadline. Every refusal is logged, once, here, whoever
+//! refused, and every call has a name that its answer carries.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::{HeaderValue, Request, Response};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 
-use super::buckets::{Buckets, Key};
 use super::caller::{Who, admit};
 use super::frames::Downstream;
-use super::methods::method;
+use super::limits::{Limits, Passed, Rates};
+use super::methods::{Class, Method, method};
 use super::parse::Peer;
+use super::places::Place;
 use super::status::{status, word};
 use crate::app::{Admission, App, Error};
+use crate::domain::id::RequestId;
 use crate::feed::Guard;
 use crate::metrics::Stopwatch;
-
-/// Buckets that are kept at once: as many as a thousand strangers a second leave behind, in some ten MiB.
-const BUCKETS_MAX: usize = 100_000;
-/// Never limited: a probe is one small answer, and a balancer would take one that is refused for a dead service.
-const PROBE: &str = "/grpc.health.v1.Health/Check";
+use crate::wire::REQUEST_ID;
 
 /// What a call of something else than a method is counted as.
 const NO_METHOD: &str = "none";
-
-/// How many calls one caller may make.
-#[derive(Debug, Clone, Copy)]
-pub struct Rate {
-    /// Calls a second, in the long run.
-    pub per_s: u32,
-    /// Calls at once.
-    pub burst: u32,
-}
 
 /// Puts a [`Gatekeeper`] in front of a service.
 #[derive(Clone)]
@@ -48,16 +38,13 @@ pub struct GatekeeperLayer {
 
 struct Shared {
     app: Arc<App>,
-    principals: Rate,
-    addresses: Rate,
-    buckets: Mutex<Buckets>,
+    limits: Limits,
 }
 
 impl GatekeeperLayer {
-    /// For this service, with these rates for a principal and for an address without a certificate.
-    pub fn new(app: Arc<App>, principals: Rate, addresses: Rate) -> Self {
-        let buckets = Mutex::new(Buckets::new(BUCKETS_MAX));
-        Self { inner: Arc::new(Shared { app, principals, addresses, buckets }) }
+    /// For this service, with these rates.
+    pub fn new(app: Arc<App>, rates: Rates) -> Self {
+        Self { inner: Arc::new(Shared { app, limits: Limits::new(rates) }) }
     }
 }
 
@@ -76,59 +63,85 @@ pub struct Gatekeeper<S> {
     service: S,
 }
 
+/// One call, for whoever looks for it later.
+struct Call {
+    id: RequestId,
+    /// None: there is no such method.
+    method: Option<&'static Method>,
+    path: String,
+    /// None: nobody was admitted.
+    who: Option<Who>,
+    peer: Option<Peer>,
+    since: Stopwatch,
+}
+
+/// What a call that may be made has.
+struct Admitted {
+    class: Class,
+    passed: Passed,
+}
+
 impl Shared {
-    /// Counts an answer. A unary error is in the headers; what else begins well is OK.
-    fn count(&self, path: &str, answer: &Response<Body>, since: Stopwatch) {
-        let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
-        let method = method(path).map_or(NO_METHOD, |method| method.path);
-        self.app.metrics().rpc(method, word(code), since);
+    /// May the call be made? It learns who makes it.
+    fn check(&self, call: &mut Call, request: &Request<Body>) -> Result<Admitted, Status> {
+        let found = method(&call.path);
+        call.method = found.map(|(method, _)| method);
+        let none = || status(Error::Denied("there is no such method".to_owned()));
+        let (method, class) = found.ok_or_else(none)?;
+        let certificate = call.peer.as_ref().and_then(|peer| peer.certificate.as_deref());
+        let who = call.who.insert(admit(&self.app, certificate, method.access).map_err(status)?);
+        let passed = self.limits.pass(&self.app, (who, call.peer.as_ref()), class, request.headers())?;
+        Ok(Admitted { class, passed })
     }
 
     /// For streams that are served outside of this room.
-    fn admission(&self, path: &str, who: &Who, peer: Option<&Peer>) -> Option<Admission> {
-        let (Who::Principal(id), Some(peer), Some(method)) = (who, peer, method(path)) else { return None };
+    fn admission(&self, call: &Call) -> Option<Admission> {
+        let (Some(Who::Principal(id)), Some(peer), Some(method)) = (&call.who, &call.peer, call.method)
+        else {
+            return None;
+        };
         let (app, certificate) = (Arc::clone(&self.app), peer.certificate.clone());
         let ask = move || admit(&app, certificate.as_deref(), method.access).map(drop);
         Some(Admission::new(id.clone(), peer.address, ask))
     }
 
-    fn check(&self, path: &str, peer: Option<&Peer>) -> Result<Who, Error> {
-        let method = method(path).ok_or_else(|| Error::Denied("there is no such method".to_owned()))?;
-        let who = admit(&self.app, peer.and_then(|peer| peer.certificate.as_deref()), method.access)?;
-        if path != PROBE {
-            let rate = match who {
-                Who::Principal(_) => self.principals,
-                Who::Subject(_) | Who::Anonymous => self.addresses,
-            };
-            let key = Key::of(&who, peer.map(|peer| peer.address));
-            let mut buckets = self.buckets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            buckets.take(key, rate, self.app.clock().boot_ms())?;
+    /// Counts, logs and names an answer. A unary error is in the headers; what else begins well is OK.
+    fn finish(&self, call: &Call, response: &mut Response<Body>) {
+        let refusal = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
+        if let Some(refusal) = &refusal {
+            log_refusal(call, refusal);
         }
-        Ok(who)
+        let code = refusal.map_or(Code::Ok, |status| status.code());
+        self.app.metrics().rpc(call.method.map_or(NO_METHOD, |method| method.path), word(code), call.since);
+        if let Ok(id) = HeaderValue::from_str(&call.id.to_string()) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
     }
-}
-
-fn is_refusal(status: &Status) -> bool {
-    status.code() != Code::Ok
 }
 
 /// What somebody tries who may not is worth more attention than a wrong argument.
-fn log_refusal((method, caller): (&str, &str), peer: Option<&Peer>, status: &Status) {
-    let address = peer.map(|peer| peer.address.to_string());
+fn log_refusal(call: &Call, status: &Status) {
+    let (method, caller) = (&call.path, call.who.as_ref().map_or("-".to_owned(), Who::to_string));
+    let address = call.peer.as_ref().map(|peer| peer.address.to_string());
     let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    let why = status.message();
+    let (id, why) = (call.id, status.message());
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted | Code::Internal => {
-            tracing::warn!(rpc.method = method, caller, peer.address = address, reason, why, "call refused");
+            tracing::warn!(rpc.method = method, request.id = %id, caller, peer.address = address, reason, why, "call refused");
         }
-        _ => tracing::info!(rpc.method = method, caller, peer.address = address, reason, why, "call refused"),
+        _ => {
+            tracing::info!(rpc.method = method, request.id = %id, caller, peer.address = address, reason, why, "call refused");
+        }
     }
 }
 
-/// A body that keeps its answer in flight until the transport has taken all of it.
+/// A body that keeps what its answer holds until the transport has taken all of it.
 struct Guarded {
     body: Body,
-    _guard: Arc<Guard>,
+    /// An answer in flight, which a barrier waits for.
+    _guard: Option<Arc<Guard>>,
+    /// A stream's place.
+    _place: Option<Place>,
 }
 
 impl http_body::Body for Guarded {
@@ -151,6 +164,51 @@ impl http_body::Body for Guarded {
     }
 }
 
+/// The body as the transport gets it, and with what it holds.
+fn carried(mut response: Response<Body>, place: Option<Place>) -> Response<Body> {
+    // An answer that a barrier waits for is held by its body, which the transport drops when the last frame is handed over;
+    // extensions are dropped as soon as the headers are.
+    let guard = response.extensions_mut().remove::<Arc<Guard>>();
+    // A subscription sends what all of them share.
+    let downstream = response.extensions_mut().remove::<Downstream>();
+    let response = match downstream.and_then(Downstream::take) {
+        Some(frames) => response.map(|_| Body::new(frames)),
+        None => response,
+    };
+    match (&guard, &place) {
+        (None, None) => response,
+        _ => response.map(|body| Body::new(Guarded { body, _guard: guard, _place: place })),
+    }
+}
+
+/// Has a service answer until the deadline of the call. What takes something away is finished whoever waits for it: it goes on
+/// in a task of its own, also when the caller's deadline passes or its connection ends.
+async fn answered<S>(
+    mut service: S,
+    request: Request<Body>,
+    admitted: &Admitted,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    let call = service.call(request);
+    let answer = async {
+        match admitted.class {
+            Class::Restriction => match tokio::spawn(call).await {
+                Ok(answer) => answer,
+                Err(error) => Ok(status(Error::Internal(error.to_string())).into_http()),
+            },
+            _ => call.await,
+        }
+    };
+    match tokio::time::timeout(admitted.passed.time_left, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(status(Error::Deadline).into_http()),
+    }
+}
+
 impl<S> Service<Request<Body>> for Gatekeeper<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
@@ -161,51 +219,43 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.service.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let peer = request.extensions().get::<Peer>().cloned();
-        let path = request.uri().path().to_owned();
-        let since = Stopwatch::start();
-        match self.shared.check(&path, peer.as_ref()) {
-            Ok(who) => {
-                let named = who.to_string();
-                if let Some(admission) = self.shared.admission(&path, &who, peer.as_ref()) {
-                    request.extensions_mut().insert(admission);
-                }
-                request.extensions_mut().insert(who);
-                // The clone that was polled ready is the one that is called.
-                let ready = self.service.clone();
-                let mut service = std::mem::replace(&mut self.service, ready);
-                let shared = Arc::clone(&self.shared);
-                Box::pin(async move {
-                    let mut response = service.call(request).await?;
-                    if let Some(refusal) = Status::from_header_map(response.headers()).filter(is_refusal) {
-                        log_refusal((&path, &named), peer.as_ref(), &refusal);
-                    }
-                    shared.count(&path, &response, since);
-                    // A subscription sends what all of them share.
-                    let downstream = response.extensions_mut().remove::<Downstream>();
-                    if let Some(frames) = downstream.and_then(Downstream::take) {
-                        return Ok(response.map(|_| Body::new(frames)));
-                    }
-                    // An answer that a barrier waits for is held by its body, which the transport drops when the last
-                    // frame is handed over; extensions are dropped as soon as the headers are.
-                    Ok(match response.extensions_mut().remove::<Arc<Guard>>() {
-                        Some(guard) => response.map(|body| Body::new(Guarded { body, _guard: guard })),
-                        None => response,
-                    })
-                })
+        let shared = Arc::clone(&self.shared);
+        let mut call = Call {
+            id: shared.app.new_request(),
+            method: None,
+            path: request.uri().path().to_owned(),
+            who: None,
+            peer: request.extensions().get::<Peer>().cloned(),
+            since: Stopwatch::start(),
+        };
+        let mut admitted = match shared.check(&mut call, &request) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let mut refusal = refusal.into_http();
+                shared.finish(&call, &mut refusal);
+                return Box::pin(async move { Ok(refusal) });
             }
-            Err(error) => {
-                let refusal = status(error);
-                log_refusal((&path, "-"), peer.as_ref(), &refusal);
-                let refusal = refusal.into_http();
-                self.shared.count(&path, &refusal, since);
-                Box::pin(async move { Ok(refusal) })
-            }
+        };
+        if let Some(admission) = shared.admission(&call) {
+            request.extensions_mut().insert(admission);
         }
+        if let Some(who) = &call.who {
+            request.extensions_mut().insert(who.clone());
+        }
+        // The clone that was polled ready is the one that is called.
+        let ready = self.service.clone();
+        let service = std::mem::replace(&mut self.service, ready);
+        Box::pin(async move {
+            let mut response = answered(service, request, &admitted).await?;
+            shared.finish(&call, &mut response);
+            // A page is made; a stream goes on.
+            let place = admitted.passed.place.take().filter(|_| admitted.class == Class::Stream);
+            Ok(carried(response, place))
+        })
     }
 }

@@ -1,4 +1,8 @@
-//! One row for each RPC: who may call it. A method without a row is refused, and fails a test.
+//! One row for each RPC: who may call it, and what sort of work it is. A method without a row is refused, and fails a test.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::domain::principal::Role;
 
@@ -11,6 +15,72 @@ pub enum Access {
     Subject,
     /// A registered principal with one of these roles.
     Roles(&'static [Role]),
+}
+
+/// What sort of work a call is: how often it may be made, how long it may take, and how much of its caller's time it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A balancer's probe: never limited, for one that is refused would take the service for dead.
+    Probe,
+    /// A look at memory.
+    Read,
+    /// A page, a walk through an index or the record.
+    List,
+    /// A decision about an access, or a report of some: gateways make as many as they have users.
+    Decision,
+    /// Something is recorded or signed.
+    Mutation,
+    /// Officers' signatures are asked for or handed in.
+    Mandate,
+    /// Something is taken away. Limited by nothing but all calls of a principal together, and refused for no deadline and no
+    /// clock: a stop must go through.
+    Restriction,
+    /// A stream that goes on.
+    Stream,
+}
+
+impl Class {
+    /// By the verb of a path: so a new row has its class at once, and what is not known to be cheap counts as a change.
+    fn of(path: &str) -> Self {
+        let verb = path.rsplit('/').next().unwrap_or_default();
+        let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let begins = |words: &[&str]| words.iter().any(|word| verb.starts_with(word));
+        match (service, verb) {
+            ("grpc.health.v1.Health", "Check") => Self::Probe,
+            ("countersign.v1.RevocationService", "Revoke" | "Suspend" | "Stop") => Self::Restriction,
+            (_, "Evaluate" | "Verify" | "Check" | "ReportDecisions") => Self::Decision,
+            (_, "Subscribe" | "StreamSecrets" | "DeltaSecrets" | "ServerReflectionInfo") => Self::Stream,
+            _ if begins(&["Watch"]) => Self::Stream,
+            _ if begins(&["List"]) => Self::List,
+            _ if begins(&["Get", "Fetch"]) => Self::Read,
+            ("countersign.v1.MandateService", _) => Self::Mandate,
+            _ => Self::Mutation,
+        }
+    }
+
+    /// How long a call may take when its caller names no deadline, and at most. Of a stream: until it begins.
+    pub const fn time_max(self) -> Duration {
+        match self {
+            // A look at memory, or one RFC 6962 walk that is not kept yet.
+            Self::Probe | Self::Read | Self::Decision => Duration::from_secs(10),
+            // Issuance waits up to 15 s for ordinals; a page may have to be read from a slow disk. A subscriber says Open
+            // first, and what it claims may be looked for in the whole record.
+            Self::List | Self::Mutation | Self::Stream => Duration::from_secs(30),
+            // The longest lease bound, and some seconds.
+            Self::Mandate | Self::Restriction => Duration::from_secs(75),
+        }
+    }
+
+    /// What must be left of a caller's deadline for a call to be begun: less, and its answer would come to nobody while what it
+    /// did stands. A record is one write, its sync and the wait for others; a decision is microseconds and the way back.
+    pub const fn time_min(self) -> Duration {
+        match self {
+            Self::Probe | Self::Restriction => Duration::ZERO,
+            Self::Read | Self::Decision => Duration::from_millis(5),
+            Self::List | Self::Stream => Duration::from_millis(20),
+            Self::Mutation | Self::Mandate => Duration::from_millis(100),
+        }
+    }
 }
 
 /// One row.
@@ -69,6 +139,8 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.RevocationService/Revoke", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/Suspend", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/Stop", Access::Roles(RESTRICTERS)),
+    row("/countersign.v1.RevocationService/Drill", Access::Roles(RESTRICTERS)),
+    row("/countersign.v1.RevocationService/ListDrills", Access::Roles(OFFICERS)),
     row("/countersign.v1.RevocationService/WatchEnforcement", RESTRICTION_WATCHERS),
     row("/countersign.v1.RevocationService/ListRestrictions", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(SIGNERS)),
@@ -101,7 +173,62 @@ pub static METHODS: &[Method] = &[
     row("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Roles(ALL)),
 ];
 
-/// The row of a method.
-pub fn method(path: &str) -> Option<&'static Method> {
-    METHODS.iter().find(|method| method.path == path)
+/// Rows by path, with their classes: looked up once for each call.
+static BY_PATH: LazyLock<HashMap<&'static str, (&'static Method, Class)>> =
+    LazyLock::new(|| METHODS.iter().map(|method| (method.path, (method, Class::of(method.path)))).collect());
+
+/// The row of a method, and its class.
+pub fn method(path: &str) -> Option<(&'static Method, Class)> {
+    BY_PATH.get(path).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn every_method_with_a_stream_of_answers_is_a_stream_and_no_other_is() {
+        let mut streams = BTreeSet::new();
+        for set in [crate::pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET] {
+            for file in prost_types::FileDescriptorSet::decode(set).unwrap().file {
+                for service in &file.service {
+                    let of_stream = service.method.iter().filter(|method| method.server_streaming());
+                    streams.extend(
+                        of_stream.map(|m| format!("/{}.{}/{}", file.package(), service.name(), m.name())),
+                    );
+                }
+            }
+        }
+        // Not in a descriptor set of ours.
+        for name in ["StreamSecrets", "DeltaSecrets"] {
+            streams.insert(format!("/envoy.service.secret.v3.SecretDiscoveryService/{name}"));
+        }
+        streams.insert("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo".to_owned());
+        let classed = METHODS.iter().filter(|m| Class::of(m.path) == Class::Stream);
+        assert_eq!(classed.map(|m| m.path.to_owned()).collect::<BTreeSet<_>>(), streams);
+    }
+
+    #[test]
+    fn restrictions_are_never_refused_for_a_deadline_and_nothing_else_records_without_one() {
+        let of = |class| METHODS.iter().filter(move |m| Class::of(m.path) == class).map(|m| m.path);
+        let verbs = ["Revoke", "Suspend", "Stop"].map(|v| format!("/countersign.v1.RevocationService/{v}"));
+        assert!(of(Class::Restriction).eq(verbs.iter().map(String::as_str)));
+        assert_eq!(of(Class::Probe).collect::<Vec<_>>(), ["/grpc.health.v1.Health/Check"]);
+        for path in of(Class::Read).chain(of(Class::List)) {
+            let verb = path.rsplit('/').next().unwrap();
+            assert!(
+                ["Get", "List", "Fetch"].iter().any(|word| verb.starts_with(word)),
+                "{path} may change something"
+            );
+        }
+        for class in
+            [Class::Read, Class::List, Class::Decision, Class::Mutation, Class::Mandate, Class::Stream]
+        {
+            assert!(class.time_min() > Duration::ZERO && class.time_min() * 10 < class.time_max());
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod enforcement;
 mod fleet;
 mod frames;
 mod layer;
+mod limits;
 mod mandate;
 pub mod methods;
 mod parse;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
-pub use layer::{Gatekeeper, GatekeeperLayer, Rate};
+pub use layer::{Gatekeeper, GatekeeperLayer};
+pub use limits::{CLIENT_SKEW_MAX_MS, Rate, Rates};
 pub use parse::Peer;
 
 use crate::app::App;

@@ -111,6 +111,23 @@ impl pb::revocation_service_server::RevocationService for Revocation {
         Ok(Response::new(pb::StopResponse { enforcement }))
     }
 
+    async fn drill(&self, request: Request<pb::DrillRequest>) -> Result<Response<pb::DrillResponse>, Status> {
+        let m = request.get_ref().clone();
+        let caller = caller(&request, &m.request_id)?;
+        let (wait, mode) = (wait(m.wait, m.deadline_ms), mode(m.validate_only));
+        let done = self.app.drill(&caller, mandate(m.mandate)?, wait, mode).await.map_err(status)?;
+        Ok(Response::new(show::drill(&done)))
+    }
+
+    async fn list_drills(
+        &self,
+        _: Request<pb::ListDrillsRequest>,
+    ) -> Result<Response<pb::ListDrillsResponse>, Status> {
+        let state = self.app.state();
+        let drills = state.drills.iter().rev().map(|(seq, drill)| show::drill_record(*seq, drill));
+        Ok(Response::new(pb::ListDrillsResponse { drills: drills.collect() }))
+    }
+
     type WatchEnforcementStream = watch::Stream<pb::WatchEnforcementResponse>;
 
     async fn watch_enforcement(

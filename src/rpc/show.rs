@@ -1,9 +1,10 @@
 //! From values to messages.
 
 use crate::app::{Answer, Restriction};
+use crate::domain::drill::Drill;
 use crate::domain::enforce::{EnforcedBy, ParticipantId, Position};
 use crate::domain::entity::Entity;
-use crate::domain::id::{Epoch, PrincipalId};
+use crate::domain::id::{Epoch, PrincipalId, Seq};
 use crate::domain::principal::Role;
 use crate::domain::restore::{Restore, RestoreReport};
 use crate::domain::revocation::SuspensionTarget;
@@ -67,12 +68,46 @@ pub(super) fn enforcement(done: &Restriction) -> pb::Enforcement {
     }
 }
 
+/// A drill, with who acknowledged it when.
+pub(super) fn drill(done: &Restriction) -> pb::DrillResponse {
+    let times = done.drill.clone().unwrap_or_default();
+    let report = done.report.clone().unwrap_or_default();
+    let named = report.acked.iter().chain(&report.weak).zip(times.acked_ms);
+    let acknowledgements = named.filter_map(|(id, took_ms)| {
+        Some(pb::DrillAcknowledgement { participant: id.to_string(), took_ms: took_ms? })
+    });
+    pb::DrillResponse {
+        enforcement: Some(enforcement(done)),
+        durable_ms: times.durable_ms,
+        acknowledgements: acknowledgements.collect(),
+    }
+}
+
+pub(super) fn drill_record(seq: Seq, drill: &Drill) -> pb::DrillRecord {
+    let mut record = pb::DrillRecord {
+        seq: seq.0,
+        scope: drill.scope.to_string(),
+        time: drill.at.to_string(),
+        ..pb::DrillRecord::default()
+    };
+    if let Some(outcome) = &drill.outcome {
+        record.report_seq = outcome.report.0;
+        (record.durable_ms, record.took_ms) = (outcome.durable_ms, outcome.took_ms);
+        (record.acked_p50_ms, record.acked_p99_ms) = (outcome.p50_ms, outcome.p99_ms);
+        record.acked_max_ms = outcome.max_ms;
+        (record.acked, record.weak) = (outcome.acked, outcome.weak);
+        (record.lease_expired, record.pending) = (outcome.lease_expired, outcome.pending);
+    }
+    record
+}
+
 pub(super) fn standing(
     position: Position,
     standing: &Standing,
     took_ms: u64,
 ) -> pb::WatchEnforcementResponse {
-    let done = Restriction { position, durable: true, report: Some(standing.report.clone()), took_ms };
+    let done =
+        Restriction { position, durable: true, report: Some(standing.report.clone()), took_ms, drill: None };
     let missing = standing.missing.iter().map(|(participant, lease_left_ms)| pb::MissingParticipant {
         participant: participant.to_string(),
         lease_left_ms: *lease_left_ms,

@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::app::Error;
 
 /// The domain of `ErrorInfo`.
-const DOMAIN: &str = "countersign.v1";
+pub(super) const DOMAIN: &str = "countersign.v1";
 
 /// The word of a code, as gRPC spells it.
 pub(super) const fn word(code: Code) -> &'static str {

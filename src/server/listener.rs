@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,6 +25,14 @@ use crate::rpc::Peer;
 const HANDSHAKES_MAX: usize = 1_024;
 /// How long a handshake may take: slow clients cannot hold a place.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to begin HTTP/2, once it shook hands: its preface and its first frame header. From then on
+/// the server's own probes find out whether somebody is there.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of both (RFC 9113 sections 3.4 and 4.1).
+const BEGIN_LEN: usize = 24 + 9;
+/// How long the server may wait to write, without a byte taken, to a peer that reads nothing: three leases. HTTP/2's own probe
+/// does not end such a connection, because its farewell cannot be written either.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections that have shaken hands and wait for the server task.
 const READY_MAX: usize = 128;
 /// How long to wait when the system has no descriptor to give.
@@ -37,6 +46,7 @@ pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
     cut: Cut,
+    pace: Pace,
     /// Given back when the connection ends.
     _room: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
@@ -46,6 +56,71 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Peer {
         self.peer.clone()
+    }
+}
+
+/// Finds out who is slow: who does not begin, and who does not read.
+struct Pace {
+    times: PaceTimes,
+    /// Bytes still to be read before the connection has begun, and until when.
+    beginning: Option<(usize, Pin<Box<Sleep>>)>,
+    /// Until when something must be written.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// How slow a peer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PaceTimes {
+    /// To shake hands.
+    pub handshake: Duration,
+    /// To begin HTTP/2.
+    pub begin: Duration,
+    /// To take something of what is written.
+    pub write: Duration,
+}
+
+impl Default for PaceTimes {
+    fn default() -> Self {
+        Self { handshake: HANDSHAKE_TIMEOUT, begin: BEGIN_TIMEOUT, write: WRITE_TIMEOUT }
+    }
+}
+
+impl Pace {
+    fn new(times: PaceTimes) -> Self {
+        let until = Box::pin(tokio::time::sleep(times.begin));
+        Self { times, beginning: Some((BEGIN_LEN, until)), stalled: None }
+    }
+
+    /// Waits to read.
+    fn check_beginning(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let Some((_, until)) = &mut self.beginning else { return Ok(()) };
+        match until.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, "it was not begun in time")),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn read(&mut self, len: usize) {
+        self.beginning = self.beginning.take().and_then(|(left, until)| {
+            let left = left.checked_sub(len).filter(|left| *left > 0)?;
+            Some((left, until))
+        });
+    }
+
+    /// What came of an attempt to write.
+    fn wrote<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let wait = self.times.write;
+        let until = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        match until.as_mut().poll(context) {
+            Poll::Ready(()) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
+            }
+            Poll::Pending => written,
+        }
     }
 }
 
@@ -62,6 +137,8 @@ pub(super) struct Bounds {
     pub(super) connections_max: usize,
     /// When a connection without a client certificate is cut.
     pub(super) stranger_age: Duration,
+    /// How slow anybody may be.
+    pub(super) pace: PaceTimes,
 }
 
 /// What every handshake needs.
@@ -73,6 +150,7 @@ struct Desk {
     cut: watch::Receiver<bool>,
     /// When a stranger's connection is cut.
     stranger_age: Duration,
+    pace: PaceTimes,
     /// Places of whoever is no principal: officers and gateways always find a quarter of all for themselves.
     others: Arc<Semaphore>,
     known: mpsc::Sender<io::Result<Connection>>,
@@ -87,13 +165,13 @@ pub(super) fn incoming(
     mut stopped: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
 ) -> Accepted {
-    let Bounds { connections_max, stranger_age } = bounds;
+    let Bounds { connections_max, stranger_age, pace } = bounds;
     let (known, known_out) = mpsc::channel(READY_MAX);
     let (strangers, strangers_out) = mpsc::channel(READY_MAX);
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let open = Arc::new(Semaphore::new(connections_max));
     let others = Arc::new(Semaphore::new(connections_max / 4 * 3));
-    let desk = Desk { config, app, cut, stranger_age, others, known, strangers };
+    let desk = Desk { config, app, cut, stranger_age, pace, others, known, strangers };
     tokio::spawn(async move {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -112,7 +190,7 @@ pub(super) fn incoming(
             };
             let desk = desk.clone();
             tokio::spawn(async move {
-                let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, desk.shake(socket, address.ip())).await;
+                let shaken = tokio::time::timeout(pace.handshake, desk.shake(socket, address.ip())).await;
                 drop(place);
                 match shaken {
                     Ok(Ok((stream, peer))) => desk.hand_over(stream, peer, room).await,
@@ -153,7 +231,8 @@ impl Desk {
                 (self.strangers, Box::pin(ended))
             }
         };
-        drop(ready.send(Ok(Connection { stream, peer, cut, _room: (room, place) })).await);
+        let pace = Pace::new(self.pace);
+        drop(ready.send(Ok(Connection { stream, peer, cut, pace, _room: (room, place) })).await);
     }
 }
 
@@ -174,7 +253,11 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let connection = self.get_mut();
         connection.check_cut(context)?;
-        Pin::new(&mut connection.stream).poll_read(context, buffer)
+        connection.pace.check_beginning(context)?;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut connection.stream).poll_read(context, buffer);
+        connection.pace.read(buffer.filled().len() - before);
+        read
     }
 }
 
@@ -194,13 +277,15 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let connection = self.get_mut();
         connection.check_cut(context)?;
-        Pin::new(&mut connection.stream).poll_write(context, buffer)
+        let written = Pin::new(&mut connection.stream).poll_write(context, buffer);
+        connection.pace.wrote(written, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let connection = self.get_mut();
         connection.check_cut(context)?;
-        Pin::new(&mut connection.stream).poll_flush(context)
+        let flushed = Pin::new(&mut connection.stream).poll_flush(context);
+        connection.pace.wrote(flushed, context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -23,6 +23,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 pub use keys::KeyError;
+pub use listener::PaceTimes;
 pub use run::{BadConfig, run};
 pub use tls::TlsError;
 
@@ -33,16 +34,23 @@ use crate::config::{self, KeyFiles};
 use crate::env::{Clock, Entropy};
 use crate::envoy::{Authorization, Listeners, Secrets, TrustedHeaders};
 use crate::journal::file::Options;
-use crate::rpc::{self, GatekeeperLayer, Rate};
+use crate::rpc::{self, GatekeeperLayer, Rates};
 use crate::x509::{CrlBase, ServerName};
 
 /// Connections open at once: twice the largest fleet that one server was measured with, for a gateway may connect again
 /// before its last connection is known to be gone.
 pub const CONNECTIONS_MAX: usize = 20_480;
-/// How long one answer may take: the longest lease bound and some seconds.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long one answer may take at most: a little longer than any class of calls, whose own limits come first.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(80);
 /// Streams on one connection: a proxy's worth of concurrent checks.
 const STREAMS_MAX: u32 = 1_024;
+/// The longest headers of one call: ours are a few hundred bytes, those of Envoy and its tracing some thousand. More is
+/// refused by HTTP/2 before anything is made of it.
+const HEADERS_LEN_MAX: u32 = 16 << 10;
+/// The longest frame: the least that HTTP/2 allows, so that nobody makes the server hold more before it looks.
+const FRAME_LEN_MAX: u32 = 16 << 10;
+/// Streams that a peer reset before they were answered, after which its connection is over (CVE-2023-44487).
+const RESETS_MAX: usize = 20;
 /// How long calls under way may take to end when the service stops; then their connections are cut.
 const DRAIN: Duration = Duration::from_secs(10);
 /// After so much silence a connection is probed, and after as much without an answer it is over. A gateway that pings is never
@@ -90,12 +98,12 @@ pub struct Settings {
     pub low_water: u64,
     /// Connections open at once: [`CONNECTIONS_MAX`]; a test may take fewer.
     pub connections_max: usize,
-    /// Calls of one principal.
-    pub principals: Rate,
-    /// Calls of one address without a principal's certificate.
-    pub addresses: Rate,
+    /// How often one caller may call.
+    pub rates: Rates,
     /// Connections without a client certificate.
     pub strangers: StrangerLife,
+    /// How slow a peer may be.
+    pub pace: PaceTimes,
     /// Request headers that a trusted edge sets.
     pub headers: TrustedHeaders,
     /// The certificates that are pushed to gateways for their own listeners.
@@ -263,9 +271,10 @@ pub async fn start(
     let bounds = listener::Bounds {
         connections_max: settings.connections_max,
         stranger_age: strangers.age + strangers.grace,
+        pace: settings.pace,
     };
     let accepted = listener::incoming((listener, bounds), config, Arc::clone(&app), stopped.clone(), is_cut);
-    let gatekeeper = GatekeeperLayer::new(Arc::clone(&app), settings.principals, settings.addresses);
+    let gatekeeper = GatekeeperLayer::new(Arc::clone(&app), settings.rates);
     let routes = routes((&app, &listeners), settings.headers)?.add_service(health);
     let mut server = server().layer(gatekeeper);
     // A server of their own for strangers: the age of a connection is the same for all that a server has.
@@ -318,6 +327,9 @@ fn server() -> Server {
     Server::builder()
         .timeout(ANSWER_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_LEN_MAX)
+        .max_frame_size(FRAME_LEN_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
 }

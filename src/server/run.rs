@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 
-use super::{CONNECTIONS_MAX, ServerError, Settings, StrangerLife, start};
+use super::{CONNECTIONS_MAX, PaceTimes, ServerError, Settings, StrangerLife, start};
 use crate::config::Config;
 use crate::env::{SystemClock, SystemEntropy};
 use crate::envoy::TrustedHeaders;
-use crate::rpc::Rate;
+use crate::rpc::{Rate, Rates};
 use crate::x509::ServerName;
 
 /// File descriptors of everything but connections: journal, index, listeners, timers.
@@ -38,8 +38,7 @@ impl TryFrom<Config> for Settings {
         let mut names = config.names.iter().map(name).collect::<Result<Vec<_>, _>>()?;
         names.sort();
         names.dedup();
-        // As many at once as in a second: a client that starts is not refused its first calls.
-        let rate = |per_s| Rate { per_s, burst: per_s };
+        let limits = config.limits;
         Ok(Self {
             listen: config.listen,
             low_water: config.low_water(),
@@ -48,9 +47,17 @@ impl TryFrom<Config> for Settings {
             names,
             crl_base: config.crl_base_url.parse().map_err(|e| bad("crl_base_url", format!("{e}")))?,
             connections_max: CONNECTIONS_MAX,
-            principals: rate(config.limits.requests_per_s),
-            addresses: rate(config.limits.address_requests_per_s),
+            rates: Rates {
+                principals: Rate::per_s(limits.requests_per_s),
+                addresses: Rate::per_s(limits.address_requests_per_s),
+                reads: Rate::per_s(limits.reads_per_s),
+                lists: Rate::per_s(limits.lists_per_s),
+                mutations: Rate::per_s(limits.mutations_per_s),
+                mandates: Rate::per_s(limits.mandates_per_s),
+                streams: Rate::per_s(limits.streams_per_s),
+            },
             strangers: StrangerLife::default(),
+            pace: PaceTimes::default(),
             crl_listen: config.crl.listen,
             crl_lifetime_s: config.crl.lifetime_s,
             headers: TrustedHeaders { model: config.envoy.model_header, place: config.envoy.place_header },

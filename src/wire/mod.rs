@@ -2,11 +2,13 @@
 //! bound for every text and list; nothing here decides anything or reads a clock. Callers: rpc, app, client.
 
 mod feed;
+mod metadata;
 mod report;
 #[cfg(test)]
 mod tests;
 mod words;
 
+pub use metadata::{CLIENT_TIME, REQUEST_ID, client_time};
 pub use report::decision_batch;
 pub use words::{enforcement, evaluate_request, place};
 

@@ -234,7 +234,7 @@ async fn who_calls_too_often_is_told_when_to_come_back() {
     use tonic_types::StatusExt as _;
     let mut world = World::start().await;
     world.close().await;
-    world.settings.addresses = countersign::rpc::Rate { per_s: 1, burst: 3 };
+    world.settings.rates.addresses = countersign::rpc::Rate { per_s: 1, burst: 3 };
     world.open().await;
     let stranger = world.connect(None).await;
     let path = "/countersign.v1.AttestationService/Enroll";

@@ -28,6 +28,8 @@ mod dev;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod drill;
+#[cfg(test)]
 mod enroll;
 #[cfg(test)]
 mod envoy;
@@ -62,6 +64,8 @@ mod key_block;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod mandates;
@@ -87,6 +91,8 @@ mod rotation;
 mod sds;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod slow;
 #[cfg(test)]
 mod subscribe;
 #[cfg(test)]

@@ -196,6 +196,25 @@ fn a_gateway_in_python_enforces_closes_and_resumes() {
         (&json!("gw-py"), &json!("python"), &json!(false))
     );
 
+    // A drill goes the same way, and this gateway goes on permitting.
+    let drill = ["stop", "drill", "--model", "mythos-5", "--wait"];
+    let drilled = served.by("alice", &drill).done().json();
+    assert_eq!((&drilled["status"], &drilled["pending"]), (&json!("ENFORCED"), &json!([])), "{drilled}");
+    assert!(names(&drilled["acked"]).contains(&"gw-py"), "{drilled}");
+    assert_eq!(drilled["acknowledgements"][0]["participant"], "gw-py", "{drilled}");
+    for _ in 0..AFTER {
+        let decision = gateway.next();
+        assert_eq!((&decision["permit"], &decision["code"]), (&json!(true), &json!(PERMITTED)), "{decision}");
+    }
+    // The report is recorded after the answer.
+    let reported = (0..LOOKS).find_map(|_| {
+        let drills = served.by("bob", &["stop", "drills"]).done().json();
+        drills[0]["reported"].as_bool().unwrap().then(|| drills[0].clone())
+    });
+    let reported = reported.expect("the record has the report");
+    assert_eq!((&reported["record"], &reported["took_ms"]), (&drilled["record"], &drilled["took_ms"]));
+    assert_eq!((&reported["acked"], &reported["scope"]), (&json!(2), &json!("model mythos-5")));
+
     // A stop is enforced by the gateway's own acknowledgement, long before its lease ends.
     let stop = ["stop", "engage", "--model", "mythos-5", "--reason", "DRILL", "--wait"];
     let stopped = served.by("alice", &stop).done().json();

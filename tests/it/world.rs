@@ -23,7 +23,7 @@ use countersign::env::{Clock, Entropy, ManualClock, SystemEntropy};
 use countersign::journal::JournalError;
 use countersign::journal::file::Options;
 use countersign::pb;
-use countersign::rpc::Rate;
+use countersign::rpc::{Rate, Rates};
 use countersign::server::{self, Running, ServerError, Settings};
 use countersign::x509::{ClientKey, Curve, ServerName, bundle::certificate_pem};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName as TlsName};
@@ -482,6 +482,20 @@ impl rustls::time_provider::TimeProvider for ClockTime {
     }
 }
 
+/// Rates that no test meets unless it lowers them: its clock stands, so no bucket fills again.
+fn plenty() -> Rates {
+    let rate = Rate::per_s(100_000);
+    Rates {
+        principals: rate,
+        addresses: rate,
+        reads: rate,
+        lists: rate,
+        mutations: rate,
+        mandates: rate,
+        streams: rate,
+    }
+}
+
 /// Settings of a server on this directory and a free port.
 pub(crate) fn settings(data: &Path) -> Settings {
     Settings {
@@ -494,9 +508,9 @@ pub(crate) fn settings(data: &Path) -> Settings {
         crl_lifetime_s: 3_600,
         low_water: 1 << 20,
         connections_max: server::CONNECTIONS_MAX,
-        principals: Rate { per_s: 100_000, burst: 100_000 },
-        addresses: Rate { per_s: 100_000, burst: 100_000 },
+        rates: plenty(),
         strangers: server::StrangerLife::default(),
+        pace: server::PaceTimes::default(),
         headers: countersign::envoy::TrustedHeaders::default(),
         listeners: countersign::config::Listeners::new(),
         metrics: None,

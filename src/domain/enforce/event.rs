@@ -110,6 +110,9 @@ pub enum EnforcementEvent {
     /// An authority is not trusted any more, and nothing of it is valid.
     #[n(18)]
     AuthorityDropped(#[n(0)] AuthorityId),
+    /// A stop is practised: it is acknowledged like one, and changes nothing.
+    #[n(24)]
+    Drilled(#[n(0)] StopScope),
 }
 
 impl EnforcementEvent {
@@ -134,7 +137,8 @@ impl EnforcementEvent {
             | Self::HoldReleased(_)
             | Self::CeilingRaised(_)
             | Self::PolicyAdopted(_)
-            | Self::AuthorityListed(_) => false,
+            | Self::AuthorityListed(_)
+            | Self::Drilled(_) => false,
         }
     }
 }

@@ -98,6 +98,8 @@ struct Row {
     is_connected: bool,
     /// It is pushed trust sets and holds no view.
     is_pushed: bool,
+    /// The last drill that it acknowledged, and when.
+    drilled: Option<(Seq, u64)>,
 }
 
 impl Row {
@@ -124,6 +126,8 @@ pub struct Roster {
     lease_ms_max: u32,
     /// The last run of each gateway that left and may have been paused, and until when it may still hold a lease.
     paused: BTreeMap<PrincipalId, (BootId, u64)>,
+    /// The record of the last drill that this run published.
+    drill: Option<Seq>,
 }
 
 impl Roster {
@@ -137,6 +141,7 @@ impl Roster {
             is_first_run: false,
             lease_ms_max: lease_ms,
             paused: BTreeMap::new(),
+            drill: None,
         }
     }
 
@@ -183,6 +188,7 @@ impl Roster {
             connection: self.connections,
             is_connected: true,
             is_pushed: false,
+            drilled: before.and_then(|row| row.drilled),
         };
         self.rows.insert(key, row);
         Ok(self.connections)
@@ -206,6 +212,7 @@ impl Roster {
             connection: self.connections,
             is_connected: true,
             is_pushed: true,
+            drilled: None,
         };
         self.rows.insert(key, row);
         Ok(self.connections)
@@ -245,6 +252,26 @@ impl Roster {
     pub fn ack(&mut self, key: &SessionKey, connection: u64, applied: Seq) -> bool {
         let row = self.row(key, connection);
         row.map(|row| row.acked = row.acked.max(applied)).is_some()
+    }
+
+    /// From now on it is noted when somebody acknowledges this record: before anybody can have been sent it.
+    pub const fn begin_drill(&mut self, at: Seq) {
+        self.drill = Some(at);
+    }
+
+    /// Notes when it acknowledged the last drill, if it just did.
+    pub fn note_drill(&mut self, key: &SessionKey, now_ms: u64) {
+        let Some((drill, row)) = self.drill.zip(self.rows.get_mut(key)) else { return };
+        if row.acked >= drill && row.drilled.is_none_or(|(noted, _)| noted < drill) {
+            row.drilled = Some((drill, now_ms));
+        }
+    }
+
+    /// When whoever this is acknowledged a drill; none: it did not, or another one followed.
+    pub fn drilled_at_ms(&self, id: &ParticipantId, drill: Seq) -> Option<u64> {
+        let ParticipantId::Gateway(gateway, boot) = id else { return None };
+        let (noted, at_ms) = self.rows.get(&(gateway.clone(), *boot))?.drilled?;
+        (noted == drill).then_some(at_ms)
     }
 
     /// It refused what it was sent.

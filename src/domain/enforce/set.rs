@@ -204,6 +204,8 @@ impl EnforcementSet {
                 }
             }
             EnforcementEvent::AuthorityDropped(authority) => drop(self.authorities.remove(authority)),
+            // Nobody is denied anything by a drill.
+            EnforcementEvent::Drilled(_) => {}
         }
     }
 

@@ -102,7 +102,7 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         }
         Command::AdoptPolicy(parts) => check_policy(state, parts),
         Command::Revoke { scope, .. } => check_scope(state, scope),
-        Command::Stop { scope, .. } => check_stop(state, scope),
+        Command::Stop { scope, .. } | Command::Drill(scope) => check_stop(state, scope),
         Command::ReleaseStop(scope) => found(state.enforcement.stops.contains(scope), "stop"),
         Command::Suspend { target, .. } => match target {
             SuspensionTarget::Entity(id) => entity(state, *id).map(|_| ()),

@@ -14,6 +14,7 @@ use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, Facts, PrincipalKind, TTL_MAX_S};
 use crate::domain::codec::from_bytes;
 use crate::domain::command::{Command, NewPrincipal, ObjectRef};
+use crate::domain::drill::Drills;
 use crate::domain::enforce::{EnforcementEvent, EnforcementSet, LEASE_MAX_MS, Position};
 use crate::domain::entity::{Entity, EntityCard, EntityStatus};
 use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
@@ -128,6 +129,7 @@ impl State {
             causes: Causes::default(),
             canaries: OrdMap::new(),
             restore: None,
+            drills: Drills::default(),
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);
@@ -258,10 +260,8 @@ impl State {
             Event::RestrictionsCollected { gateway, upto, events } => {
                 return self.collect((gateway, *upto), (seq, time), events);
             }
-            Event::ServerStarted { .. }
-            | Event::BarrierFinished { .. }
-            | Event::InstantPassed(_)
-            | Event::SnapshotTaken { .. } => {}
+            Event::BarrierFinished { at, outcome } => self.drills.end(*at, seq, outcome),
+            Event::ServerStarted { .. } | Event::InstantPassed(_) | Event::SnapshotTaken { .. } => {}
         }
         Ok(Applied::default())
     }

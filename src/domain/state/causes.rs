@@ -136,7 +136,8 @@ impl Causes {
             | EnforcementEvent::CeilingRaised(_)
             | EnforcementEvent::PolicyAdopted(_)
             | EnforcementEvent::AuthorityListed(_)
-            | EnforcementEvent::AuthorityDropped(_) => {}
+            | EnforcementEvent::AuthorityDropped(_)
+            | EnforcementEvent::Drilled(_) => {}
         }
     }
 

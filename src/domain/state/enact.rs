@@ -13,7 +13,7 @@ use crate::domain::enforce::{EnforcementEvent, operators_of};
 use crate::domain::entity::{Entity, EntityStatus, Membership};
 use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
-use crate::domain::revocation::{RevocationScope, SuspensionTarget};
+use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::{Interval, Now, Timestamp};
 
@@ -33,10 +33,7 @@ impl State {
                 });
             }
             Command::RejectEntity(id) => {
-                return self.change_entity(*id, seq, |entity| {
-                    entity.status = EntityStatus::Rejected;
-                    entity.card.is_active = false;
-                });
+                return self.change_entity(*id, seq, reject);
             }
             Command::RemoveEntity { entity, .. } => return self.remove_entity(*entity, seq, time),
             Command::AmendAnnex { determination, revision, add, remove } => {
@@ -58,6 +55,7 @@ impl State {
             }
             Command::Revoke { scope, .. } => return self.revoke(scope),
             Command::Stop { scope, .. } => return event(EnforcementEvent::Stopped(scope.clone())),
+            Command::Drill(scope) => return Ok(self.drill(seq, time, scope)),
             Command::ReleaseStop(scope) => return event(EnforcementEvent::StopReleased(scope.clone())),
             Command::Suspend { target, .. } => return Ok(self.suspend(*target)),
             Command::Unsuspend(target) => return event(EnforcementEvent::Unsuspended(*target)),
@@ -104,6 +102,12 @@ impl State {
         })?;
         applied.events.push(self.cut_entity(id));
         Ok(applied)
+    }
+
+    /// Everybody is told, and nothing is taken away.
+    fn drill(&mut self, seq: Seq, time: Timestamp, scope: &StopScope) -> Applied {
+        self.drills.begin(seq, scope.clone(), time);
+        Applied::event(EnforcementEvent::Drilled(scope.clone()))
     }
 
     fn suspend(&self, target: SuspensionTarget) -> Applied {
@@ -301,6 +305,11 @@ fn compared(subject: &Subject) -> Compared {
         }
         SubjectBody::Workload(_) => (approved, None, None),
     }
+}
+
+fn reject(entity: &mut Entity) {
+    entity.status = EntityStatus::Rejected;
+    entity.card.is_active = false;
 }
 
 /// Ends a grant now; one that ended before keeps its end.

@@ -19,6 +19,7 @@ use super::bundle::Bundle;
 use super::certificate::{AuthorityKind, CanaryFacts, Certificate, PrincipalKind, SystemFacts};
 use super::codec::{map, rows, set, shared};
 use super::command::ObjectRef;
+use super::drill::Drills;
 use super::enforce::{CardLookup, EnforcementSet, Position, SubjectLookup, View};
 use super::entity::Entity;
 use super::event::Intent;
@@ -154,6 +155,9 @@ pub struct State {
     /// The last restore from a backup.
     #[n(29)]
     pub restore: Option<Restore>,
+    /// The last drills of a stop.
+    #[n(39)]
+    pub drills: Drills,
 }
 
 /// A clock that officers accepted.

@@ -72,6 +72,7 @@ fn restricting() -> Vec<Command> {
     let revoke = |scope| Command::Revoke { scope, reason: REASON };
     vec![
         Command::BlockKey { key: KEY, reason: REASON },
+        Command::Drill(StopScope::Entity(ENTITY)),
         Command::RejectEntity(ENTITY),
         Command::RemoveEntity { entity: ENTITY, reason: REASON },
         Command::EndGrant { entity: ENTITY, grant: GrantId::from_bytes([5; 16]) },
@@ -140,6 +141,7 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         UNBLOCK_KEY 2 82168158200808080808080808080808080808080808080808080808080808080808080808
         AMEND_ANNEX 2 8205846f323032362d30362d32362d6c6966740281500101010101010101010101010101010180
         BLOCK_KEY 1 821582582008080808080808080808080808080808080808080808080808080808080808080d
+        DRILL 1 821832818202815001010101010101010101010101010101
         REJECT_ENTITY 1 8203815001010101010101010101010101010101
         REMOVE_ENTITY 1 82048250010101010101010101010101010101010d
         END_GRANT 1 82078250010101010101010101010101010101015005050505050505050505050505050505
@@ -168,7 +170,7 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 30, "one of each");
+    assert_eq!(names.len(), 31, "one of each");
 }
 
 #[test]
@@ -186,6 +188,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Clock,
         ObjectRef::Key(KEY),
         ObjectRef::Authorities,
+        ObjectRef::Drills,
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -203,6 +206,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         820980 clock
         820a8158200808080808080808080808080808080808080808080808080808080808080808 block of key 0808080808080808080808080808080808080808080808080808080808080808
         820c80 list of authorities
+        821480 drills
         ",
     );
 }

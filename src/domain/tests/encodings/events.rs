@@ -6,6 +6,7 @@ use crate::domain::certificate::{
 };
 use crate::domain::codec::to_bytes;
 use crate::domain::command::{Command, ObjectRef};
+use crate::domain::drill::DrillTimes;
 use crate::domain::enforce::{EnforcementEvent, Position};
 use crate::domain::entity::{EntityClass, EntityKind, Organisation};
 use crate::domain::event::{BarrierOutcome, Cause, Entry, Event, Genesis, Intent, NewEntity};
@@ -98,7 +99,10 @@ fn others() -> Vec<Event> {
         lease_expired: vec!["c".to_owned()],
         pending: vec!["d".to_owned()],
         took_ms: 12,
+        drill: None,
     };
+    let times = DrillTimes { durable_ms: 3, acked_ms: vec![Some(5), None] };
+    let drilled = BarrierOutcome { drill: Some(times), ..outcome.clone() };
     vec![
         Event::Genesis { bytes: vec![0xcc; 4], approvals: vec![approval()] },
         Event::ServerStarted { boot: BootId::from_bytes([9; 16]), logic_version: 1 },
@@ -125,6 +129,7 @@ fn others() -> Vec<Event> {
         Event::CeilingAnnounced(Ordinal(20_000)),
         Event::BlockOpened(Ordinal(20_000)),
         Event::BarrierFinished { at: Seq(10), outcome },
+        Event::BarrierFinished { at: Seq(10), outcome: drilled },
         Event::InstantPassed(AT),
         Event::SnapshotTaken { at: Seq(10), hash: Digest([7; 32]), signature: vec![8; 64] },
         Event::Restored,
@@ -163,6 +168,7 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         12 ordinals.announced 820c81194e20
         13 ordinals.opened 820d81194e20
         14 barrier.finished 820e820a858161618161628161638161640c
+        14 barrier.finished 820e820a868161618161628161638161640c82038205f6
         15 instant.passed 820f811b0000019f06604400
         16 snapshot.taken sha256 0f4e9e0f7a8b35a25ac856dbe62b2b25baf27822519492c406b5ee532310c919
         17 record.restored 821180

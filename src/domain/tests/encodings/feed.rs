@@ -104,6 +104,13 @@ fn what_the_feed_says_of_authorities_keeps_its_encoding() {
 }
 
 #[test]
+fn a_drill_keeps_its_encoding() {
+    let drills = [StopScope::All, StopScope::Model(model("mythos-5"))].map(EnforcementEvent::Drilled);
+    let lines: Vec<_> = drills.iter().map(spelled).collect();
+    assert_lines(&lines, "\n82181881820080\n82181881820181686d7974686f732d35\n");
+}
+
+#[test]
 fn an_entity_is_cut_off_in_less_than_60_bytes() {
     let event = EnforcementEvent::EntityCut { entity: ENTITY, cutoff: Ordinal(u64::MAX) };
     assert!(to_bytes(&event).len() < 60, "{} bytes", to_bytes(&event).len());
