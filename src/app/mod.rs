@@ -18,6 +18,7 @@ mod reports;
 mod restored;
 mod restrict;
 mod rotation;
+mod simulate;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
+pub use simulate::{Simulation, Stage};
 pub use trust::{Term, TrustSet};
 pub use trusted_time::TrustedTime;
 pub use upkeep::Upkeep;
@@ -125,6 +127,8 @@ pub struct App {
     trust: TrustSets,
     /// Held by the drill that is measured.
     drilling: tokio::sync::Mutex<()>,
+    /// Places for simulations.
+    simulations: Arc<tokio::sync::Semaphore>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
     boot: BootId,
@@ -203,6 +207,7 @@ impl App {
         Ok(Arc::new(Self {
             trust: TrustSets::default(),
             drilling: tokio::sync::Mutex::new(()),
+            simulations: Arc::new(tokio::sync::Semaphore::new(simulate::SIMULATIONS_MAX)),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,

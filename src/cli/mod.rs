@@ -32,6 +32,7 @@ mod remote;
 mod restore;
 mod restrict;
 mod serve;
+mod simulate;
 mod subject;
 mod words;
 

@@ -24,6 +24,7 @@ pub mod policy;
 pub mod principal;
 pub mod restore;
 pub mod revocation;
+pub mod simulate;
 pub mod state;
 pub mod subject;
 #[cfg(test)]

@@ -115,6 +115,9 @@ pub(super) const AUTHORITY_WATCHERS: Access = Access::Roles(OFFICERS);
 /// Who may watch a restriction being enforced: who may restrict.
 pub(super) const RESTRICTION_WATCHERS: Access = Access::Roles(RESTRICTERS);
 
+/// Who may simulate a change of law or policy: likewise.
+pub(super) const SIMULATORS: Access = Access::Roles(OFFICERS);
+
 const fn row(path: &'static str, access: Access) -> Method {
     Method { path, access }
 }
@@ -161,6 +164,9 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AuthorityService/ListAuthorities", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuthorityService/GetAuthority", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuthorityService/WatchAuthorities", AUTHORITY_WATCHERS),
+    row("/countersign.v1.DeterminationService/GetPolicy", Access::Roles(OFFICERS)),
+    row("/countersign.v1.DeterminationService/ListDeterminations", Access::Roles(OFFICERS)),
+    row("/countersign.v1.DeterminationService/Simulate", SIMULATORS),
     row("/countersign.v1.AuditService/GetHead", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/GetRestore", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/ListRecords", Access::Roles(RECORD_READERS)),

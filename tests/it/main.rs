@@ -92,6 +92,8 @@ mod sds;
 #[cfg(test)]
 mod seeds;
 #[cfg(test)]
+mod simulate;
+#[cfg(test)]
 mod slow;
 #[cfg(test)]
 mod subscribe;

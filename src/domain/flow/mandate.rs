@@ -68,7 +68,11 @@ fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), R
     })
 }
 
-fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
+/// Could this command be carried out now, whoever signs it?
+///
+/// # Errors
+/// What does not hold.
+pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
@@ -113,6 +117,9 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         Command::ReleaseHold(ordinal) => found(state.enforcement.held.contains(*ordinal), "hold"),
         Command::DecideSubject { subject, decision } => {
             let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
+            if let SubjectDecision::Approve { reverify_due, .. } = decision {
+                check_due(subject.reverify_due, *reverify_due)?;
+            }
             check_decision(subject.body.clone(), decision)
         }
         Command::RecordScreening { entity: id, screening, reason } => {
@@ -124,7 +131,9 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
             }
             Ok(())
         }
-        Command::RecordSafeguards { entity: id, .. } => entity(state, *id).map(|_| ()),
+        Command::RecordSafeguards { entity: id, reverify_due, .. } => {
+            check_due(entity(state, *id)?.card.reverify_due, *reverify_due)
+        }
         Command::AcceptClock(at) => check_clock(*at, now),
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
@@ -168,7 +177,11 @@ fn check_model(state: &State, name: &ModelId) -> Result<(), Reject> {
 }
 
 fn check_policy(state: &State, parts: &BundleParts) -> Result<(), Reject> {
-    Bundle::new(parts.clone()).map_err(|e| Reject::Invalid { field: "policy", why: e.to_string() })?;
+    let invalid = |why: String| Reject::Invalid { field: "policy", why };
+    let bundle = Bundle::new(parts.clone()).map_err(|e| invalid(e.to_string()))?;
+    if let Some(inconsistency) = bundle.inconsistencies().first() {
+        return Err(invalid(inconsistency.to_string()));
+    }
     let is_registered = |id: &ModelId| parts.models.iter().any(|model| model.id == *id);
     let lost = state.enforcement.stops.iter().find_map(|scope| match scope {
         StopScope::Model(id) if !is_registered(id) => Some(id),
@@ -368,6 +381,18 @@ fn check_stop(state: &State, scope: &StopScope) -> Result<(), Reject> {
         StopScope::Entity(id) => entity(state, *id).map(|_| ()),
         StopScope::Subject(id) => found(state.subjects.contains_key(id), "subject"),
         StopScope::Issuer(id) => check_issuer(state, *id),
+    }
+}
+
+/// A date on which something must be verified again is replaced by another, never taken away: without it nothing would
+/// ever be overdue.
+fn check_due(last: Option<Timestamp>, next: Option<Timestamp>) -> Result<(), Reject> {
+    match (last, next) {
+        (Some(last), None) => Err(Reject::Invalid {
+            field: "reverify_due",
+            why: format!("the last one was {last}: say when the next one is"),
+        }),
+        (_, Some(_)) | (None, None) => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ mod authorities;
 mod causes;
 mod enact;
 mod restored;
+mod suppose;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,11 @@
 //!
 //! A bundle enters in genesis or as a proposal that two officers sign; a running server reads it from its state only.
 
+mod consistency;
+mod diff;
+#[cfg(test)]
+mod tests;
+
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
@@ -10,6 +15,9 @@ use super::id::{DeterminationId, Digest, ModelId};
 use super::model::{Model, Registry, RegistryFault};
 use super::policy::{DatedRule, Edge, PolicyRule, Posture};
 use super::time::{Now, Timestamp};
+
+pub use consistency::{Contradiction, Inconsistency, Named};
+pub use diff::{Change, Part, diff, in_words};
 
 /// The most models, determinations or rules a bundle may hold: far above any real one, small enough to scan.
 pub const BUNDLE_ITEMS_MAX: usize = 1_000;

@@ -1,0 +1,156 @@
+//! What two bundles differ in, and what makes no sense in one.
+
+use super::*;
+use crate::domain::determination::{DeterminationState, Instants};
+use crate::domain::policy::PolicyRule;
+use crate::domain::tests::fixtures::*;
+
+fn changed(change: impl FnOnce(&mut BundleParts)) -> Bundle {
+    let mut parts = sample_parts();
+    change(&mut parts);
+    Bundle::new(parts).unwrap()
+}
+
+#[test]
+fn the_same_bundle_in_another_order_does_not_differ() {
+    let turned = changed(|parts| {
+        parts.determinations.reverse();
+        parts.rules.reverse();
+        parts.models.rotate_left(2);
+    });
+    assert_ne!(turned.hash(), sample().hash());
+    assert_eq!(diff(&sample(), &turned), []);
+}
+
+#[test]
+fn a_draft_that_is_signed_shows_with_every_instant_that_it_moves() {
+    let changes = diff(&sample(), &Bundle::new(rescinded_parts()).unwrap());
+    assert_eq!(
+        in_words(&changes),
+        [
+            "~ determination 2026-06-30-rescission",
+            "    state: DRAFT -> COUNTERSIGNED",
+            "    takes effect: never -> 2026-06-30T21:00:00Z",
+            "~ rule P-SUSPEND_ALL for fable-5",
+            "    ends: none -> 2026-06-30T21:00:00Z",
+        ]
+    );
+}
+
+#[test]
+fn what_comes_and_what_goes_shows_with_all_that_it_says() {
+    let wider = changed(|parts| {
+        parts.models.push(Model { id: model("opus-6"), aliases: Vec::new(), descends_from: None });
+        parts.rules.retain(|rule| rule.rule != PolicyRule::NotEmployee);
+        parts.posture.embargoed.clear();
+        parts.posture.remote_access_is_release = false;
+    });
+    let lines = in_words(&diff(&sample(), &wider));
+    for line in [
+        "+ model opus-6",
+        "- rule P-NOT_EMPLOYEE for mythos-5",
+        "    from: when 2026-06-26-lift takes effect",
+        "    begins: 2026-06-26T22:00:00Z",
+        "~ posture",
+        "    embargoed: CU, IR, KP, SY -> ",
+        "    remote access is a release: yes -> no",
+    ] {
+        assert!(lines.iter().any(|have| have == line), "{line:?} is not in {lines:#?}");
+    }
+    let back = in_words(&diff(&wider, &sample()));
+    assert!(
+        back.contains(&"- model opus-6".to_owned())
+            && back.contains(&"+ rule P-NOT_EMPLOYEE for mythos-5".to_owned())
+    );
+}
+
+/// What is wrong first, as it is told.
+fn wrong(change: impl FnOnce(&mut BundleParts)) -> String {
+    changed(change).inconsistencies().first().map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn the_sample_makes_sense_and_contradicts_nothing() {
+    for bundle in [sample(), Bundle::new(rescinded_parts()).unwrap()] {
+        assert_eq!((bundle.inconsistencies(), bundle.contradictions()), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn each_part_that_makes_no_sense_is_named_with_its_key() {
+    let lift = |change: fn(&mut Determination)| wrong(move |parts| change(&mut parts.determinations[1]));
+    let told = "determination 2026-06-26-lift, ";
+    assert_eq!(
+        lift(|d| d.beneficiaries.clear()),
+        format!("{told}beneficiaries: it lifts a requirement for nobody")
+    );
+    assert_eq!(lift(|d| d.models.clear()), format!("{told}models: it names no model, so it reaches nothing"));
+    assert_eq!(lift(|d| d.amends.push(d.id.clone())), format!("{told}amends: it amends itself"));
+    assert_eq!(
+        lift(|d| d.models.push(model("sonata-4"))),
+        format!("{told}models: it lifts a requirement for sonata-4 that nothing it amends imposes")
+    );
+    assert_eq!(
+        lift(|d| d.amends.push(determination(RESCISSION))),
+        format!("{told}amends: it lifts 2026-06-30-rescission, which imposes nothing")
+    );
+    assert!(
+        lift(|d| d.instants = Instants::default()).starts_with(&format!("{told}state: it is signed, and"))
+    );
+    assert_eq!(
+        wrong(|parts| parts.determinations[0].beneficiaries.push(Limb::AnnexEntities)),
+        "determination 2026-06-12-imposition, beneficiaries: only a lift has beneficiaries"
+    );
+    assert_eq!(
+        wrong(|parts| parts.rules[0].until = Some(Edge::At(at("2026-06-13T00:50:00Z")))),
+        "rule 1 (P-SUSPEND_ALL), until: it ends at 2026-06-13T00:50:00Z, before it begins at 2026-06-13T00:50:00Z"
+    );
+    assert_eq!(
+        wrong(|parts| parts.rules[3].models.clear()),
+        "rule 4 (P-NOT_PROVISIONED), models: it names no model, so it reaches nothing"
+    );
+}
+
+#[test]
+fn rules_of_one_name_may_follow_each_other_and_not_overlap() {
+    let twice = |from: &str| {
+        let from = Edge::At(at(from));
+        move |parts: &mut BundleParts| {
+            let again = DatedRule { from: Some(from), until: None, ..parts.rules[0].clone() };
+            parts.rules.push(again);
+        }
+    };
+    assert_eq!(wrong(twice("2026-06-26T22:00:00Z")), "");
+    assert_eq!(
+        wrong(twice("2026-06-26T21:59:59Z")),
+        "rule 15 (P-SUSPEND_ALL), models: it overlaps rule 1 of the same name for mythos-5"
+    );
+}
+
+#[test]
+fn of_contradicting_determinations_the_strict_one_holds_and_both_are_named() {
+    let second = |parts: &mut BundleParts| {
+        let mut second = parts.determinations[0].clone();
+        second.id = determination("2026-06-27-second");
+        second.instants.received_at = Some(at(R2));
+        parts.determinations.push(second);
+    };
+    let bundle = changed(second);
+    let told: Vec<_> = bundle.contradictions().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "2026-06-26-lift lifts a requirement for mythos-5, and 2026-06-27-second still imposes one: the strict \
+          reading holds until counsel marks one of them"
+        ]
+    );
+    let family = bundle.registry().resolve("mythos-5").unwrap();
+    let regime = bundle.regime(family, Now::exactly(at(R2)));
+    assert!(regime.imposed_by.is_some() && !regime.limbs.contains(Limb::AnnexEntities));
+    // Before counsel signs a draft of it, it neither binds nor contradicts.
+    let draft = changed(|parts| {
+        second(parts);
+        parts.determinations[3].state = DeterminationState::Draft;
+    });
+    assert_eq!(draft.contradictions(), []);
+}
