@@ -1,4 +1,4 @@
-//! Mandates: prepare, submit, approve, withdraw. What is signed is carried out as it was signed.
+//! Mandates: prepare, submit, approve, reject. What is signed is carried out as it was signed.
 
 use std::sync::Arc;
 
@@ -10,8 +10,12 @@ use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
 use crate::domain::flow::{admit, admit_mandate, mandate_for};
 use crate::domain::id::ProposalId;
+use crate::domain::proposal::Outcome;
 use crate::domain::state::State;
 use crate::faults::kill_point;
+
+/// The most lapsed proposals that are closed at once; the others a second later.
+const LAPSED_AT_ONCE_MAX: usize = 64;
 
 /// What became of a mandate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +102,7 @@ impl App {
             Some((_, position)) => return Err(Error::Repeated(position.seq)),
             None => {}
         }
-        let proposal = state.proposals.get(&id).ok_or(Error::NotFound("proposal"))?;
+        let proposal = state.proposals.get(&id).ok_or_else(|| not_waiting(&state, id))?;
         let mut signed = proposal.signed.clone();
         signed.approvals.push(approval);
         let mandate = signed
@@ -109,13 +113,37 @@ impl App {
         self.carry_out(caller.entry(event), &mandate.command, mode, (None, 0)).await
     }
 
-    /// Withdraws a proposal.
+    /// Rejects what waits for other officers.
     ///
     /// # Errors
-    /// The proposal is gone.
-    pub async fn withdraw(&self, caller: &Caller, id: ProposalId, mode: Mode) -> Result<Position, Error> {
-        let event = Event::ProposalWithdrawn(id);
-        self.change_once(caller, event, mode).await
+    /// It waits no more, or the caller may not.
+    pub async fn reject(
+        &self,
+        caller: &Caller,
+        (id, reason): (ProposalId, String),
+        mode: Mode,
+    ) -> Result<Position, Error> {
+        let state = self.state();
+        let event = Event::ProposalRejected { id, reason };
+        match self.change_once(caller, event, mode).await {
+            Err(Error::NotFound(_)) => Err(not_waiting(&state, id)),
+            answer => answer,
+        }
+    }
+
+    /// Records which proposals can never be carried out, so that nobody signs one in vain.
+    pub(super) async fn close_lapsed(&self) {
+        let (state, now) = (self.state(), self.clock.now());
+        let lapsed = state.proposals.values().filter_map(|p| Some((p.id, state.lapse_of(p, now)?)));
+        for (id, why) in lapsed.take(LAPSED_AT_ONCE_MAX) {
+            tracing::info!(proposal.id = %id, %why, "proposal lapsed");
+            let event = Event::ProposalLapsed { id, why };
+            if let Err(error) = self.record(Caller::default().entry(event)).await {
+                // It lapses all the same: nothing carries it out.
+                tracing::debug!(proposal.id = %id, %error, "that it lapsed is not recorded yet");
+                return;
+            }
+        }
     }
 
     /// What the caller's request did when it was carried out before. A retry gets the answer of the first time where the
@@ -207,6 +235,17 @@ impl App {
         let state = self.state();
         drop(admit(&state, entry, self.clock.now())?);
         Ok(state.position)
+    }
+}
+
+/// Why a proposal cannot be approved or rejected: what became of it, if that is still known.
+fn not_waiting(state: &State, id: ProposalId) -> Error {
+    let Some(closed) = state.closed_proposal(id) else { return Error::NotFound("proposal") };
+    match &closed.outcome {
+        Outcome::Lapsed(why) => Error::Conflict(why.to_string()),
+        outcome => {
+            Error::WrongState(format!("{id} waits no more: {} in record {}", outcome.as_str(), closed.seq))
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod admission;
 mod authorities;
 pub mod backup;
+mod calls;
 mod crl;
 mod engine;
 mod enroll;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 pub use admission::Admission;
+pub use calls::{Call, CallsFault, CallsVerified, Cursor as CallCursor, Recorded};
 pub use crl::PublishedCrl;
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
@@ -54,6 +56,7 @@ use self::issue::Ordinals;
 use self::rotation::Rotation;
 use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
+use crate::calls::CallLog;
 use crate::decisions::DecisionLog;
 use crate::domain::certificate::{BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
@@ -131,6 +134,7 @@ pub struct App {
     simulations: Arc<tokio::sync::Semaphore>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
+    calls: CallLog,
     boot: BootId,
 }
 
@@ -224,6 +228,7 @@ impl App {
             verified: CertificateCache::default(),
             certificates: store.certificates,
             decisions: store.decisions,
+            calls: store.calls,
             boot,
         }))
     }
@@ -253,7 +258,11 @@ impl App {
     }
 
     /// Commits what is waiting and ends the writer. The app answers nothing that changes state afterwards.
-    pub async fn stop(&self) {
+    pub async fn stop(self: &Arc<Self>) {
+        let app = Arc::clone(self);
+        if tokio::task::spawn_blocking(move || app.write_calls(true)).await.is_err() {
+            tracing::error!("writing the audit of calls ended in a panic");
+        }
         self.engine.stop().await;
     }
 

@@ -36,7 +36,8 @@ impl Upkeep {
         let (stop, stopped) = watch::channel(false);
         let tasks = vec![
             tokio::spawn(ticks(Arc::clone(app), stopped.clone())),
-            tokio::spawn(blocks(Arc::clone(app), stopped)),
+            tokio::spawn(blocks(Arc::clone(app), stopped.clone())),
+            tokio::spawn(calls(Arc::clone(app), stopped)),
         ];
         let started = Follower::start(Arc::clone(&app.journal), Arc::clone(&app.certificates));
         let follower = started.map_err(|e| tracing::error!(%e, "no thread for the certificate index")).ok();
@@ -68,6 +69,7 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             () = tokio::time::sleep(TICK) => {}
         }
         app.engine.tick();
+        app.close_lapsed().await;
         let now = app.now();
         let state = app.state();
         if let Some(at) = state.bundle().next_instant_after(instant_seen)
@@ -81,6 +83,20 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         if records >= SNAPSHOT_RECORDS || due {
             snapshot_at = (state.position.seq, now);
             app.take_snapshot().await;
+        }
+    }
+}
+
+/// Writes the audit of calls.
+async fn calls(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let writing = Arc::clone(&app);
+        if tokio::task::spawn_blocking(move || writing.write_calls(false)).await.is_err() {
+            tracing::error!("writing the audit of calls ended in a panic");
         }
     }
 }

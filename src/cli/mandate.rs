@@ -237,7 +237,7 @@ pub(super) fn print_done(
         None => format!("done at record {seq}"),
         Some(id) => format!(
             "proposal {id} waits for {missing} more signature(s), of another officer:\n  \
-             countersign proposal approve {id}"
+             countersign approvals approve {id}"
         ),
     };
     let value = json!({

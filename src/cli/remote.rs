@@ -16,6 +16,7 @@ use tonic_types::StatusExt as _;
 use super::files::Access;
 use super::head::Memory;
 use super::identity::{CERTIFICATE, Identity, KEY, SYSTEM_BUNDLE};
+use super::unlock::Unlock;
 use super::{Failure, files, words};
 use crate::client::{self, ConnectCause, Stamp, Stamped, Target, TransportFault};
 use crate::domain::certificate::AuthorityKind;
@@ -64,6 +65,8 @@ pub(super) struct Connection {
         help_heading = "Connection"
     )]
     identity: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
 }
 
 impl Connection {
@@ -76,7 +79,7 @@ impl Connection {
                     .to_owned(),
             )
         })?;
-        Ok(Identity::at(folder))
+        Ok(Identity::at(folder, &self.unlock))
     }
 
     /// Connects as the caller.
@@ -273,7 +276,7 @@ fn in_words(status: &Status) -> Failure {
         text = format!("{text} (request {})", words::printable(id));
     }
     let what_to_do = match reason {
-        Some("NEEDS_APPROVAL") => "see who must sign: countersign proposal list",
+        Some("NEEDS_APPROVAL") => "see who must sign: countersign approvals list",
         Some("CONFLICT") => "something changed meanwhile: look again and repeat the command",
         Some("READ_ONLY") => "the server's disk is full: only restrictions are recorded until there is room",
         Some("NOT_ISSUABLE") => {

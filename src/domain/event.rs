@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use super::approval::{Approval, SignedMandate};
 use super::authority::Authority;
 use super::bundle::BundleParts;
+use super::call::SealedCalls;
 use super::certificate::{AuthorityKind, Facts, Serial};
 use super::command::NewPrincipal;
 use super::drill::DrillTimes;
@@ -18,6 +19,7 @@ use super::id::{
 };
 use super::person::Relation;
 use super::policy::Country;
+use super::proposal::Lapse;
 use super::subject::SubjectBody;
 use super::time::Timestamp;
 
@@ -210,7 +212,7 @@ pub enum Event {
         #[n(1)]
         signed: SignedMandate,
     },
-    /// A proposal was withdrawn.
+    /// A proposal was withdrawn, in records from before a rejection had a reason.
     #[n(3)]
     ProposalWithdrawn(#[n(0)] ProposalId),
     /// A command took effect. What it does is in the signed bytes and nowhere else.
@@ -340,6 +342,29 @@ pub enum Event {
         #[n(2)]
         events: Vec<EnforcementEvent>,
     },
+    /// An officer rejected what waits for others.
+    #[n(24)]
+    ProposalRejected {
+        /// What.
+        #[n(0)]
+        id: ProposalId,
+        /// Why; no personal data.
+        #[n(1)]
+        reason: String,
+    },
+    /// A proposal can never be carried out any more, and waits no longer.
+    #[n(25)]
+    ProposalLapsed {
+        /// Which.
+        #[n(0)]
+        id: ProposalId,
+        /// Why.
+        #[n(1)]
+        why: Lapse,
+    },
+    /// A segment of the audit of calls is complete.
+    #[n(28)]
+    CallsSealed(#[n(0)] Box<SealedCalls>),
 }
 
 impl Event {
@@ -365,6 +390,9 @@ impl Event {
             Self::SnapshotTaken { .. } => SNAPSHOT_TAKEN,
             Self::Restored => 17,
             Self::RestrictionsCollected { .. } => 18,
+            Self::ProposalRejected { .. } => 24,
+            Self::ProposalLapsed { .. } => 25,
+            Self::CallsSealed(_) => 28,
         }
     }
 
@@ -390,6 +418,9 @@ impl Event {
             Self::SnapshotTaken { .. } => "snapshot.taken",
             Self::Restored => "record.restored",
             Self::RestrictionsCollected { .. } => "restrictions.collected",
+            Self::ProposalRejected { .. } => "proposal.rejected",
+            Self::ProposalLapsed { .. } => "proposal.lapsed",
+            Self::CallsSealed(_) => "calls.sealed",
         }
     }
 }

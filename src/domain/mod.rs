@@ -4,6 +4,7 @@
 pub mod approval;
 pub mod authority;
 pub mod bundle;
+pub mod call;
 pub mod certificate;
 pub mod codec;
 pub mod command;
@@ -22,6 +23,7 @@ pub mod model;
 pub mod person;
 pub mod policy;
 pub mod principal;
+pub mod proposal;
 pub mod restore;
 pub mod revocation;
 pub mod simulate;

@@ -1,10 +1,15 @@
 //! `MandateService`: commands that officers sign.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
+use super::methods::APPROVAL_WATCHERS;
 use super::parse::{approval, caller, invalid, mandate, mode, page_len, required};
+use super::show_approvals::Mandates::{With, Without};
+use super::show_approvals::{Watched, closed, waiting};
+use super::watch::{self, Look, Watches};
 use super::{show, status::status};
 use crate::app::{App, Error};
 use crate::domain::approval::MANDATE_LEN_MAX;
@@ -13,13 +18,19 @@ use crate::domain::command::Command;
 use crate::domain::id::ProposalId;
 use crate::pb;
 
+/// How often what waits is looked at for who watches it.
+const APPROVALS_INTERVAL: Duration = Duration::from_millis(500);
+/// How long one such watch lasts; a command that goes on begins another.
+const APPROVALS_LIFE: Duration = Duration::from_secs(3_600);
+
 pub(super) struct Mandates {
     app: Arc<App>,
+    watches: Arc<Watches>,
 }
 
 impl Mandates {
-    pub(super) const fn new(app: Arc<App>) -> Self {
-        Self { app }
+    pub(super) const fn new(app: Arc<App>, watches: Arc<Watches>) -> Self {
+        Self { app, watches }
     }
 }
 
@@ -72,15 +83,16 @@ impl pb::mandate_service_server::MandateService for Mandates {
         }))
     }
 
-    async fn withdraw_proposal(
+    async fn reject_proposal(
         &self,
-        request: Request<pb::WithdrawProposalRequest>,
-    ) -> Result<Response<pb::WithdrawProposalResponse>, Status> {
+        request: Request<pb::RejectProposalRequest>,
+    ) -> Result<Response<pb::RejectProposalResponse>, Status> {
         let caller = caller(&request, &request.get_ref().request_id)?;
         let message = request.into_inner();
         let id = required("proposal_id", &message.proposal_id)?;
-        let position = self.app.withdraw(&caller, id, mode(message.validate_only)).await.map_err(status)?;
-        Ok(Response::new(pb::WithdrawProposalResponse { position: Some(show::position(position)) }))
+        let rejected = self.app.reject(&caller, (id, message.reason), mode(message.validate_only)).await;
+        let position = rejected.map_err(status)?;
+        Ok(Response::new(pb::RejectProposalResponse { position: Some(show::position(position)) }))
     }
 
     async fn get_proposal(
@@ -89,8 +101,10 @@ impl pb::mandate_service_server::MandateService for Mandates {
     ) -> Result<Response<pb::GetProposalResponse>, Status> {
         let id: ProposalId = required("proposal_id", &request.get_ref().proposal_id)?;
         let state = self.app.state();
-        let proposal = state.proposals.get(&id).ok_or_else(|| status(Error::NotFound("proposal")))?;
-        Ok(Response::new(pb::GetProposalResponse { proposal: Some(show::proposal(&state, proposal)) }))
+        let waits = state.proposals.get(&id).map(|p| waiting(&state, p, self.app.now(), With));
+        let closed = || state.closed_proposal(id).map(|proposal| closed(&state, proposal, With));
+        let proposal = waits.or_else(closed).ok_or_else(|| status(Error::NotFound("proposal")))?;
+        Ok(Response::new(pb::GetProposalResponse { proposal: Some(proposal) }))
     }
 
     async fn list_proposals(
@@ -98,15 +112,29 @@ impl pb::mandate_service_server::MandateService for Mandates {
         request: Request<pb::ListProposalsRequest>,
     ) -> Result<Response<pb::ListProposalsResponse>, Status> {
         let message = request.into_inner();
-        let state = self.app.state();
+        let (state, now) = (self.app.state(), self.app.now());
         let after: Option<ProposalId> = super::parse::optional("page_token", &message.page_token)?;
         let len = page_len(message.page_size);
         let rows = state.proposals.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
         let mut page: Vec<_> = rows.take(len + 1).map(|(_, proposal)| proposal).collect();
         let more = page.len() > len;
         page.truncate(len);
-        let proposals = page.iter().map(|proposal| show::proposal(&state, proposal)).collect();
+        let proposals = page.iter().map(|proposal| waiting(&state, proposal, now, Without)).collect();
         let next = if more { page.last().map(|proposal| proposal.id.to_string()) } else { None };
         Ok(Response::new(pb::ListProposalsResponse { proposals, next_page_token: next.unwrap_or_default() }))
+    }
+
+    type WatchApprovalsStream = watch::Stream<pb::WatchApprovalsResponse>;
+
+    async fn watch_approvals(
+        &self,
+        request: Request<pb::WatchApprovalsRequest>,
+    ) -> Result<Response<Self::WatchApprovalsStream>, Status> {
+        let (watch, stream) = self.watches.begin(&self.app, &request, APPROVAL_WATCHERS)?;
+        let mut watched = Watched::default();
+        watch.run((APPROVALS_INTERVAL, APPROVALS_LIFE), move |app| {
+            watched.look(app).map_or(Look::Same, Look::News)
+        });
+        Ok(Response::new(stream))
     }
 }

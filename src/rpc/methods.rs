@@ -112,6 +112,9 @@ pub(super) const GATEWAY_WATCHERS: Access = Access::Roles(OFFICERS);
 /// Who may watch a rotation: likewise.
 pub(super) const AUTHORITY_WATCHERS: Access = Access::Roles(OFFICERS);
 
+/// Who may watch what waits for officers: likewise.
+pub(super) const APPROVAL_WATCHERS: Access = Access::Roles(OFFICERS);
+
 /// Who may watch a restriction being enforced: who may restrict.
 pub(super) const RESTRICTION_WATCHERS: Access = Access::Roles(RESTRICTERS);
 
@@ -149,9 +152,10 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/ApproveProposal", Access::Roles(SIGNERS)),
-    row("/countersign.v1.MandateService/WithdrawProposal", Access::Roles(SIGNERS)),
+    row("/countersign.v1.MandateService/RejectProposal", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/GetProposal", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/ListProposals", Access::Roles(OFFICERS)),
+    row("/countersign.v1.MandateService/WatchApprovals", APPROVAL_WATCHERS),
     row("/countersign.v1.ProvisioningService/ApplyEntity", Access::Roles(&[Role::Registrar])),
     row("/countersign.v1.ProvisioningService/GetEntity", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/ListEntities", Access::Roles(READERS)),
@@ -170,6 +174,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AuditService/GetHead", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/GetRestore", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/ListRecords", Access::Roles(RECORD_READERS)),
+    row("/countersign.v1.AuditService/ListCalls", Access::Roles(RECORD_READERS)),
     row("/envoy.service.auth.v3.Authorization/Check", Access::Roles(&[Role::Gateway])),
     row("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", SUBSCRIBERS),
     row("/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", SUBSCRIBERS),

@@ -5,6 +5,7 @@ mod audit;
 mod authority;
 mod buckets;
 mod caller;
+mod calls;
 mod determination;
 mod enforcement;
 mod fleet;
@@ -18,6 +19,7 @@ mod places;
 mod provisioning;
 mod revocation;
 mod show;
+mod show_approvals;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -56,8 +58,10 @@ pub fn routes(app: &Arc<App>) -> Routes {
     let subscriptions = pb::enforcement_service_server::EnforcementServiceServer::new(
         enforcement::Enforcement::new(Arc::clone(app), Arc::clone(&watches)),
     );
-    let mandate =
-        pb::mandate_service_server::MandateServiceServer::new(mandate::Mandates::new(Arc::clone(app)));
+    let mandate = pb::mandate_service_server::MandateServiceServer::new(mandate::Mandates::new(
+        Arc::clone(app),
+        Arc::clone(&watches),
+    ));
     let provisioning = pb::provisioning_service_server::ProvisioningServiceServer::new(
         provisioning::Provisioning::new(Arc::clone(app)),
     );

@@ -8,7 +8,7 @@ use crate::domain::id::{Epoch, PrincipalId, Seq};
 use crate::domain::principal::Role;
 use crate::domain::restore::{Restore, RestoreReport};
 use crate::domain::revocation::SuspensionTarget;
-use crate::domain::state::{Proposal, State};
+use crate::domain::state::State;
 use crate::domain::subject::{Subject, SubjectBody};
 use crate::domain::time::Now;
 use crate::feed::Standing;
@@ -180,26 +180,6 @@ pub(super) fn subject(state: &State, subject: &Subject) -> pb::Subject {
 
 pub(super) fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-pub(super) fn proposal(state: &State, proposal: &Proposal) -> pb::Proposal {
-    let signed = &proposal.signed;
-    let mandate = signed.mandate(&state.settings.trust_domain).ok();
-    let approvals = signed.approvals.iter().map(|approval| pb::Approval {
-        officer: approval.officer.to_string(),
-        signature: approval.signature.clone().into(),
-    });
-    let needed = mandate.as_ref().map_or(2, |mandate| mandate.command.signers().count);
-    pb::Proposal {
-        proposal_id: proposal.id.to_string(),
-        mandate: Some(pb::SignedMandate {
-            mandate: signed.bytes.clone().into(),
-            approvals: approvals.collect(),
-        }),
-        command: mandate.map(|mandate| mandate.command.name().to_owned()).unwrap_or_default(),
-        made_at: proposal.made_at.to_string(),
-        signatures_missing: count(needed.saturating_sub(signed.approvals.len())),
-    }
 }
 
 pub(super) fn certificate(row: &CertificateRow) -> pb::CertificateRecord {

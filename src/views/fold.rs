@@ -53,6 +53,8 @@ pub(super) fn fold(
             | Event::ServerStarted { .. }
             | Event::Proposed { .. }
             | Event::ProposalWithdrawn(_)
+            | Event::ProposalRejected { .. }
+            | Event::ProposalLapsed { .. }
             | Event::Enacted { .. }
             | Event::EntityApplied(_)
             | Event::SubjectNominated { .. }
@@ -65,7 +67,8 @@ pub(super) fn fold(
             | Event::InstantPassed(_)
             | Event::SnapshotTaken { .. }
             | Event::Restored
-            | Event::RestrictionsCollected { .. } => {}
+            | Event::RestrictionsCollected { .. }
+            | Event::CallsSealed(_) => {}
         }
     }
     Ok(changes)

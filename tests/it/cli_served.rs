@@ -48,7 +48,11 @@ fn serve(desk: &Desk) -> (Child, String, Arc<Mutex<Vec<Value>>>) {
 
 impl Served {
     pub(crate) fn start() -> Self {
-        let desk = Desk::made();
+        Self::of(Desk::made())
+    }
+
+    /// Serves what was made on a desk.
+    pub(crate) fn of(desk: Desk) -> Self {
         let config = desk.path("data/countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, format!("{text}[log]\nformat = \"json\"\n")).unwrap();
@@ -99,17 +103,19 @@ impl Served {
         let done = self.by("alice", &[arguments, &["--commit"]].concat()).done();
         assert!(done.err.contains("needs       2 signature(s) of APPROVER"), "{}", done.err);
         let proposal = done.json()["proposal"].as_str().unwrap().to_owned();
-        let refused = self.by("alice", &["proposal", "approve", &proposal, "--yes"]);
+        let refused = self.by("alice", &["approvals", "approve", &proposal, "--yes"]);
         assert!(refused.code == 1 && refused.out.contains("NEEDS_APPROVAL"), "{}", refused.out);
-        let unasked = self.by("bob", &["proposal", "approve", &proposal]);
+        let unasked = self.by("bob", &["approvals", "approve", &proposal]);
         assert!(unasked.code == 1 && unasked.out.contains("--yes"), "{}", unasked.out);
-        let shown = self.by("bob", &["proposal", "show", &proposal]).done().json();
+        let shown = self.by("bob", &["approvals", "show", &proposal]).done().json();
         assert_eq!(shown["signed_by"], serde_json::json!(["alice"]));
         assert_eq!(
-            self.by("bob", &["proposal", "approve", &proposal, "--yes"]).done().json()["committed"],
+            self.by("bob", &["approvals", "approve", &proposal, "--yes"]).done().json()["committed"],
             true
         );
-        self.by("bob", &["proposal", "show", &proposal]).fails(&["NOT_FOUND", "does not wait any more"]);
+        let shown = self.by("bob", &["approvals", "show", &proposal]).done().json();
+        assert_eq!((&shown["status"], &shown["closed_by"]), (&"ENACTED".into(), &"bob".into()), "{shown}");
+        self.by("bob", &["approvals", "approve", &proposal, "--yes"]).fails(&["waits no more: ENACTED"]);
     }
 }
 
@@ -131,7 +137,7 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
     // A dry run changes nothing, and nothing is signed.
     let checked = served.by("alice", &["entity", "activate", &entity]).done().json();
     assert_eq!(checked, serde_json::json!({ "checked": true, "committed": false }));
-    assert_eq!(served.by("alice", &["proposal", "list"]).done().json(), serde_json::json!([]));
+    assert_eq!(served.by("alice", &["approvals", "list"]).done().json(), serde_json::json!([]));
     served.both(&["entity", "activate", &entity]);
     served.both(&["grant", "add", &entity, "--model", "mythos-5", "--from", "2026-01-01T00:00:00Z"]);
     let head = served.by("alice", &["audit", "head"]).done().json();
@@ -232,6 +238,50 @@ fn a_gateway_is_listed_shown_and_watched() {
     let connection = ["--server", &served.url, "--identity", "bob"];
     let table = served.desk.run(&[&["gateway", "list"][..], &connection].concat()).done().out;
     assert!(table.starts_with("GATEWAY") && table.contains("\ngw-1     no"), "{table}");
+}
+
+#[test]
+fn what_waits_is_listed_watched_shown_in_words_and_rejected() {
+    let served = Served::start();
+    let none = "prp_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    served.by("bob", &["approvals", "show", none]).fails(&["NOT_FOUND", "countersign audit list"]);
+    let mut watch = served.desk.command(&["approvals", "watch", "--json", "--identity", "bob"]);
+    watch.args(["--server", &served.url]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut watch = watch.spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    served.by("alice", &["stop", "engage", "--all", "--reason", "DRILL"]).done();
+    let release = served.by("alice", &["stop", "release", "--all", "--commit"]).done().json();
+    let id = release["proposal"].as_str().unwrap().to_owned();
+    let news = next();
+    assert_eq!((&news["proposal_id"], &news["status"]), (&id.as_str().into(), &"WAITING".into()), "{news}");
+    let listed = served.by("bob", &["approvals", "list"]).done().json();
+    assert_eq!(
+        (&listed[0]["command"], &listed[0]["may_approve"][0]),
+        (&"RELEASE_STOP".into(), &"bob".into())
+    );
+    let shown = served.by("bob", &["approvals", "show", &id]).done().json();
+    let words = shown["in_words"].as_str().unwrap();
+    assert!(words.contains("Release the stop of everything") && words.contains("sha-256"), "{words}");
+    assert_eq!(shown["objects"][0]["revision_then"], shown["objects"][0]["revision_now"]);
+    let reject = ["approvals", "reject", &id, "--reason", "the order still stands"];
+    assert_eq!(served.by("bob", &reject).done().json()["committed"], false);
+    served.by("bob", &[&reject[..], &["--commit"]].concat()).done();
+    let news = next();
+    assert_eq!((&news["status"], &news["closed_by"]), (&"REJECTED".into(), &"bob".into()), "{news}");
+    assert_eq!(news["why"], "the order still stands");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    served.by("alice", &["approvals", "approve", &id, "--yes"]).fails(&["waits no more: REJECTED"]);
+    // For people.
+    let connection = ["--server", &served.url, "--identity", "bob"];
+    let text = served.desk.run(&[&["approvals", "show", &id][..], &connection].concat()).done().out;
+    assert!(
+        text.contains("status      REJECTED by bob") && text.contains("the order still stands"),
+        "{text}"
+    );
+    let table = served.desk.run(&[&["approvals", "list"][..], &connection].concat()).done().out;
+    assert_eq!(table.trim(), "none");
 }
 
 #[test]
@@ -505,9 +555,9 @@ fn an_authority_is_rotated_rolled_back_and_revoked() {
     assert_eq!(revoked.code, 0, "{}", revoked.err);
     let stops = served.by("alice", &["stop", "list"]).done().json();
     assert_eq!(stops["stops"], serde_json::json!([format!("issuer {active}")]));
-    let proposals = served.by("bob", &["proposal", "list"]).done().json();
+    let proposals = served.by("bob", &["approvals", "list"]).done().json();
     let proposal = proposals[0]["proposal_id"].as_str().unwrap().to_owned();
-    served.by("bob", &["proposal", "approve", &proposal, "--yes"]).done();
+    served.by("bob", &["approvals", "approve", &proposal, "--yes"]).done();
     assert_eq!(states(), ["REVOKED", "RETIRED"]);
     // The system authority as well: the command's own trust follows, and goes on working.
     let system = std::fs::read_to_string(served.desk.path("alice/system-bundle.pem")).unwrap();

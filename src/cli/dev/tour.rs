@@ -10,6 +10,7 @@ use super::{Place, command, found, text};
 use crate::app::App;
 use crate::cli::files::{self, Access};
 use crate::cli::identity::{self, CERTIFICATE, KEY};
+use crate::cli::unlock::Unlock;
 use crate::cli::{Failure, Outcome};
 use crate::client::{Gate, GateConfig, Identity, Target};
 use crate::domain::enforce::message::Strength;
@@ -107,7 +108,7 @@ fn officer(place: &Place, words: &[&str]) -> Result<Value, Failure> {
     let as_alice = [words, &["--server", &place.server, "--identity", &alice]].concat();
     let (_, value) = command(&as_alice)?;
     if let Some(proposal) = value.get("proposal").and_then(Value::as_str) {
-        command(&["proposal", "approve", proposal, "--yes", "--server", &place.server, "--identity", &bob])?;
+        command(&["approvals", "approve", proposal, "--yes", "--server", &place.server, "--identity", &bob])?;
     }
     Ok(value)
 }
@@ -239,7 +240,7 @@ fn issue(place: &Place, subject: &str) -> Result<(Vec<u8>, String), Failure> {
 
 fn gateway(runtime: &Runtime, app: &App, place: &Place) -> Result<(Gate, String), Failure> {
     let folder = place.root.join("gateway");
-    let (key, is_new) = identity::key_in(&folder)?;
+    let (key, is_new) = identity::key_in(&folder, &Unlock::default())?;
     let (csr, certificate) = (place.path("gateway/gateway.csr"), place.path("gateway/certificate.pem"));
     if is_new {
         let request = files::request_pem(&key.request()?);

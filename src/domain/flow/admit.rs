@@ -53,7 +53,8 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
         Event::ServerStarted { .. }
         | Event::BarrierFinished { .. }
         | Event::InstantPassed(_)
-        | Event::SnapshotTaken { .. } => Ok(()),
+        | Event::SnapshotTaken { .. }
+        | Event::CallsSealed(_) => Ok(()),
         // Only offline, before anything is served.
         Event::Restored => {
             Err(Reject::Denied("a record is restored by `countersign restore begin`".to_owned()))
@@ -63,10 +64,17 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
             Some(_) => Err(Reject::Denied("a gateway gives back restrictions only".to_owned())),
             None => Err(Reject::NotFound("restore that waits")),
         },
-        Event::ProposalWithdrawn(id) => match state.proposals.contains_key(id) {
-            true => Ok(()),
-            false => Err(Reject::NotFound("proposal")),
-        },
+        Event::ProposalWithdrawn(_) => {
+            Err(Reject::Denied("a proposal is rejected, with a reason".to_owned()))
+        }
+        Event::ProposalRejected { id, reason } => check_rejection(state, *id, by, reason),
+        Event::ProposalLapsed { id, why } => {
+            let proposal = state.proposals.get(id).ok_or(Reject::NotFound("proposal"))?;
+            match state.lapse_of(proposal, now).as_ref() == Some(why) {
+                true => Ok(()),
+                false => Err(Reject::Conflict(format!("{id} has not lapsed so"))),
+            }
+        }
         Event::EntityApplied(new) => check_applicant(state, new),
         Event::SubjectNominated { id, entity, body } => check_nomination(state, *id, *entity, body, by),
         Event::RelationAttested { subject, .. } => check_attestation(state, *subject, by),
@@ -118,12 +126,32 @@ fn check_proposed(
         return Err(Reject::WrongState {
             what: "number of open proposals",
             have: PROPOSALS_MAX.to_string(),
-            need: "some of them approved or withdrawn",
+            need: "some of them approved or rejected",
         });
     }
     match signed.check_count(&mandate.command) {
         Ok(()) => Err(Reject::Conflict("the command has enough signatures; enact it".to_owned())),
         Err(_) => Ok(mandate),
+    }
+}
+
+/// Who may restrict may reject, and so may who proposed: it takes away what one other signature would carry out.
+fn check_rejection(
+    state: &State,
+    id: ProposalId,
+    by: Option<&PrincipalId>,
+    reason: &str,
+) -> Result<(), Reject> {
+    mandate::text("reason", reason, 1)?;
+    let proposal = state.proposals.get(&id).ok_or(Reject::NotFound("proposal"))?;
+    let officer = by.and_then(|id| state.officer(id));
+    let may = officer.is_some_and(|officer| {
+        let proposed = proposal.signed.approvals.iter().any(|approval| approval.officer == officer.id);
+        proposed || officer.has(Role::Approver) || officer.has(Role::SecurityOps)
+    });
+    match may {
+        true => Ok(()),
+        false => Err(Reject::Denied("who may approve or restrict rejects a proposal".to_owned())),
     }
 }
 

@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet};
 use thiserror::Error;
 
 use super::causes::{Causes, RevocationCause, reason_of};
-use super::tables::{Canary, Issued, KeyHolder, Lineage, Proposal, Settings, Token};
+use super::tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
 use super::{REQUESTS_MAX, State};
 use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, Mandate, SignedMandate, verify};
 use crate::domain::bundle::Bundle;
@@ -129,6 +129,7 @@ impl State {
             causes: Causes::default(),
             canaries: OrdMap::new(),
             restore: None,
+            closed: OrdMap::new(),
             drills: Drills::default(),
         };
         for officer in &genesis.officers {
@@ -172,7 +173,7 @@ impl State {
         mandate: Option<Mandate>,
     ) -> Result<Applied, ApplyFault> {
         let fault = |why: String| ApplyFault { seq, why };
-        let applied = self.apply_event(seq, time, &entry.event, mandate.as_ref()).map_err(fault)?;
+        let applied = self.apply_event(seq, time, entry, mandate.as_ref()).map_err(fault)?;
         if let Some(request) = entry.request {
             self.requests.insert(request, seq);
             self.request_order.insert(seq, request);
@@ -203,21 +204,22 @@ impl State {
         &mut self,
         seq: Seq,
         time: Timestamp,
-        event: &Event,
+        entry: &Entry,
         mandate: Option<&Mandate>,
     ) -> Result<Applied, String> {
-        match event {
+        match &entry.event {
             Event::Genesis { .. } => return Err("genesis is not the first record".to_owned()),
-            Event::Proposed { id, signed } => {
-                let proposal = Proposal { id: *id, signed: signed.clone(), made_at: time };
-                self.proposals.insert(*id, Arc::new(proposal));
+            event @ (Event::Proposed { .. }
+            | Event::ProposalWithdrawn(_)
+            | Event::ProposalRejected { .. }
+            | Event::ProposalLapsed { .. }) => {
+                self.propose_or_close((seq, time), event, mandate, entry.by.as_ref())?
             }
-            Event::ProposalWithdrawn(id) => drop(self.proposals.remove(id)),
             Event::Enacted { signed, proposal } => {
                 let mandate = mandate.ok_or("its signatures were not verified")?;
                 self.check_enactment(signed, mandate)?;
                 if let Some(id) = proposal {
-                    self.proposals.remove(id);
+                    self.close_enacted(*id, signed, (entry.by.as_ref(), seq))?;
                 }
                 return self.enact(seq, time, &mandate.command);
             }
@@ -261,7 +263,10 @@ impl State {
                 return self.collect((gateway, *upto), (seq, time), events);
             }
             Event::BarrierFinished { at, outcome } => self.drills.end(*at, seq, outcome),
-            Event::ServerStarted { .. } | Event::InstantPassed(_) | Event::SnapshotTaken { .. } => {}
+            Event::ServerStarted { .. }
+            | Event::InstantPassed(_)
+            | Event::SnapshotTaken { .. }
+            | Event::CallsSealed(_) => {}
         }
         Ok(Applied::default())
     }

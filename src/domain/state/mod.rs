@@ -4,6 +4,7 @@ mod apply;
 mod authorities;
 mod causes;
 mod enact;
+mod proposals;
 mod restored;
 mod suppose;
 mod tables;
@@ -31,13 +32,14 @@ use super::id::{
 use super::license::License;
 use super::policy::Place;
 use super::principal::Principal;
+use super::proposal::{ClosedProposal, Proposal};
 use super::restore::Restore;
 use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
 pub use apply::{Admitted, Applied, ApplyFault};
 pub use causes::{Causes, RevocationCause, Withdrawal};
-pub use tables::{Canary, Issued, KeyHolder, Lineage, Proposal, Settings, Token};
+pub use tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
 
 /// How many requests are remembered for idempotent retries. The oldest is forgotten first; a client that retries a
 /// request after that many others gets the refusal of its second attempt instead of the answer of its first.
@@ -156,6 +158,10 @@ pub struct State {
     /// The last restore from a backup.
     #[n(29)]
     pub restore: Option<Restore>,
+    /// The proposals that were closed last, by the record that did it.
+    #[n(34)]
+    #[cbor(with = "rows")]
+    pub closed: OrdMap<Seq, Arc<ClosedProposal>>,
     /// The last drills of a stop.
     #[n(39)]
     pub drills: Drills,

@@ -2,12 +2,9 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::domain::approval::SignedMandate;
 use crate::domain::certificate::Serial;
 use crate::domain::event::Genesis;
-use crate::domain::id::{
-    AuthorityId, Digest, LineageId, Ordinal, PrincipalId, ProposalId, Seq, SubjectId, TokenId,
-};
+use crate::domain::id::{AuthorityId, Digest, LineageId, Ordinal, PrincipalId, Seq, SubjectId, TokenId};
 use crate::domain::time::Timestamp;
 
 /// What genesis settled for good.
@@ -122,18 +119,4 @@ pub struct Lineage {
     /// Its last certificate.
     #[n(1)]
     pub last: Issued,
-}
-
-/// A command that waits for signatures.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Proposal {
-    /// Its name.
-    #[n(0)]
-    pub id: ProposalId,
-    /// What, with the signatures so far.
-    #[n(1)]
-    pub signed: SignedMandate,
-    /// When it was made.
-    #[n(2)]
-    pub made_at: Timestamp,
 }

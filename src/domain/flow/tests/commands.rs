@@ -4,13 +4,14 @@ use crate::domain::approval::{MANDATE_PREFIX, SignedMandate};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::command::{Command, NewPrincipal, ObjectRef, SubjectDecision};
 use crate::domain::entity::{EntityStatus, Organisation, Screening, ScreeningResult};
-use crate::domain::event::Event;
+use crate::domain::event::{Entry, Event};
 use crate::domain::flow::{Reject, mandate_for};
 use crate::domain::grant::Grant;
 use crate::domain::id::{EntityId, GrantId, LineageId, Ordinal, PersonId, ProposalId, SubjectId};
 use crate::domain::license::License;
 use crate::domain::person::{EvidenceKind, PersonStatus};
 use crate::domain::principal::Role;
+use crate::domain::proposal::{CLOSED_MAX, Lapse, Outcome};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::subject::Vetting;
 use crate::domain::tests::fixtures::*;
@@ -65,15 +66,78 @@ fn a_proposal_that_rests_on_an_older_state_is_made_anew() {
 }
 
 #[test]
-fn a_proposal_is_made_once_and_can_be_withdrawn() {
+fn a_proposal_is_made_once_and_can_be_rejected_with_a_reason() {
     let mut world = World::new();
     world.go(stop(StopScope::All));
     let signed = world.mandate(Command::ReleaseStop(StopScope::All), &[alice()]);
     let id = world.propose(signed.clone()).unwrap();
     let again = world.record(entry(Event::Proposed { id, signed }));
     assert_eq!(again, Err(Reject::Exists("proposal")));
-    world.record(entry(Event::ProposalWithdrawn(id))).unwrap();
-    assert_eq!(world.record(entry(Event::ProposalWithdrawn(id))), Err(Reject::NotFound("proposal")));
+    let reject = |reason: &str| entry(Event::ProposalRejected { id, reason: reason.to_owned() });
+    for bad in ["", "a\u{7}b", &"x".repeat(1_001)] {
+        assert!(matches!(world.record(reject(bad)), Err(Reject::Invalid { field: "reason", .. })));
+    }
+    let without = world.record(entry(Event::ProposalWithdrawn(id)));
+    assert!(matches!(without, Err(Reject::Denied(_))), "{without:?}");
+    let by_nobody = Entry { by: None, ..reject("no") };
+    assert!(matches!(world.record(by_nobody), Err(Reject::Denied(_))));
+    world.record(reject("not now")).unwrap();
+    assert_eq!(world.record(reject("again")), Err(Reject::NotFound("proposal")));
+    let closed = world.state.closed_proposal(id).unwrap();
+    assert_eq!(closed.outcome, Outcome::Rejected { reason: "not now".to_owned() });
+    assert_eq!(closed.by.as_ref(), Some(&alice().id));
+}
+
+#[test]
+fn a_proposal_lapses_when_it_can_never_be_carried_out_and_only_then() {
+    let mut world = World::new();
+    world.go(stop(StopScope::All));
+    world.go(Command::RegisterPrincipal(dave().principal()));
+    let by_alice = world.mandate(Command::ReleaseStop(StopScope::All), &[alice()]);
+    let by_dave = world.mandate(Command::ReleaseStop(StopScope::All), &[dave()]);
+    let (first, second) = (world.propose(by_alice).unwrap(), world.propose(by_dave).unwrap());
+    let lapse = |world: &World, id| world.state.lapse_of(&world.state.proposals[&id], world.now);
+    let lapsed = |id, why| entry(Event::ProposalLapsed { id, why });
+    assert_eq!((lapse(&world, first), lapse(&world, second)), (None, None));
+    let early = world.record(lapsed(first, Lapse::TooOld));
+    assert!(matches!(early, Err(Reject::Conflict(_))), "{early:?}");
+    // To the millisecond: at seven days it is still good.
+    let (before, made) = (world.now, world.state.proposals[&first].mandated_at);
+    world.now = made.plus_ms(7 * DAY_MS);
+    assert_eq!(lapse(&world, first), None);
+    world.now = made.plus_ms(7 * DAY_MS + 1);
+    assert_eq!(lapse(&world, first), Some(Lapse::TooOld));
+    world.now = before;
+    // Who signed is gone: the signature no longer counts.
+    world.go(Command::RemovePrincipal(dave().id.clone()));
+    let gone = Lapse::SignerGone(dave().id.clone());
+    assert_eq!(lapse(&world, second), Some(gone.clone()));
+    world.record(lapsed(second, gone.clone())).unwrap();
+    assert_eq!(world.state.closed_proposal(second).unwrap().outcome, Outcome::Lapsed(gone));
+    // Something that it rests on changed.
+    let both = world.mandate(Command::ReleaseStop(StopScope::All), &[alice(), bob()]);
+    world.record(entry(Event::Enacted { signed: both, proposal: None })).unwrap();
+    let changed = Lapse::Changed(ObjectRef::Stop(StopScope::All));
+    assert_eq!(lapse(&world, first), Some(changed.clone()));
+    assert!(world.record(lapsed(first, Lapse::TooOld)).is_err());
+    world.record(lapsed(first, changed)).unwrap();
+    assert!(world.state.proposals.is_empty());
+}
+
+#[test]
+fn only_the_last_closed_proposals_are_remembered() {
+    let mut world = World::new();
+    world.go(stop(StopScope::All));
+    let mut ids = Vec::new();
+    for _ in 0..=CLOSED_MAX {
+        let signed = world.mandate(Command::ReleaseStop(StopScope::All), &[alice()]);
+        let id = world.propose(signed).unwrap();
+        world.record(entry(Event::ProposalRejected { id, reason: "no".to_owned() })).unwrap();
+        ids.push(id);
+    }
+    assert_eq!(world.state.closed.len(), CLOSED_MAX);
+    assert!(world.state.closed_proposal(ids[0]).is_none());
+    assert!(ids[1..].iter().all(|id| world.state.closed_proposal(*id).is_some()));
 }
 
 #[test]

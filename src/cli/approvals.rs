@@ -1,0 +1,246 @@
+//! `countersign approvals`: what waits for another officer. What is approved is shown in words first, decoded on this machine
+//! from exactly the bytes that are signed.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::mandate::{Commit, approve, check, print_done};
+use super::output::{confirm, every_page, table};
+use super::remote::{Remote, answer, incoming, request_id};
+use super::{Context, Failure, Outcome, words};
+use crate::domain::id::{Digest, ProposalId};
+use crate::pb;
+
+#[derive(Subcommand)]
+pub(super) enum Verb {
+    /// List what waits.
+    #[command(after_help = "Example:\n  countersign approvals list")]
+    List,
+    /// Say in words what a proposal would change, who proposed it, who may still approve it, and when it lapses.
+    #[command(after_help = "Example:\n  countersign approvals show prp_01J...")]
+    Show {
+        /// The proposal.
+        proposal: ProposalId,
+    },
+    /// Sign a proposal. It is carried out when yours is the last signature needed.
+    #[command(after_help = "Example:\n  countersign approvals approve prp_01J... --identity bob")]
+    Approve {
+        /// The proposal.
+        proposal: ProposalId,
+        /// Sign without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Reject a proposal, with a reason that goes on record. Who proposed it may do so too.
+    #[command(
+        after_help = "Example:\n  countersign approvals reject prp_01J... --reason 'the licence ended' --commit"
+    )]
+    Reject {
+        /// The proposal.
+        proposal: ProposalId,
+        /// Why; no personal data.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        commit: Commit,
+    },
+    /// What waits, and then each change of it, a line each; with --json one object a line.
+    #[command(
+        after_help = "Examples:\n  countersign approvals watch\n  countersign approvals watch --json | jq -c .proposal_id"
+    )]
+    Watch,
+}
+
+pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
+    let remote = context.connection.remote().await?;
+    match verb {
+        Verb::List => list(&remote, context).await,
+        Verb::Show { proposal } => {
+            let shown = shown(&remote, context, proposal).await?;
+            context.output.print(&shown.value, &shown.text);
+            Ok(Outcome::Done)
+        }
+        Verb::Approve { proposal, yes } => sign(&remote, context, (proposal, yes)).await,
+        Verb::Reject { proposal, reason, commit } => {
+            let request = pb::RejectProposalRequest {
+                proposal_id: proposal.to_string(),
+                reason,
+                request_id: request_id(),
+                validate_only: !commit.commit,
+            };
+            let done = answer(remote.mandates().reject_proposal(request)).await?;
+            if commit.commit {
+                return print_done(context.output, done.position, None, 0);
+            }
+            let text = "It can be rejected. Nothing changed; add --commit to do it.";
+            context.output.print(&json!({ "checked": true, "committed": false }), text);
+            Ok(Outcome::Done)
+        }
+        Verb::Watch => watch(&remote, context).await,
+    }
+}
+
+async fn sign(
+    remote: &Remote,
+    context: &Context<'_>,
+    (id, yes): (ProposalId, bool),
+) -> Result<Outcome, Failure> {
+    let shown = shown(remote, context, id).await?;
+    context.output.note(&shown.text);
+    if shown.status != WAITING {
+        return Err(Failure(format!("{id} waits no more: {}; nothing was signed", shown.status)));
+    }
+    let identity = context.connection.identity()?;
+    confirm(&format!("Sign this as {}?", identity.name()?.principal), yes)?;
+    let request = pb::ApproveProposalRequest {
+        proposal_id: id.to_string(),
+        approval: Some(approve(&identity, &shown.mandate)?),
+        request_id: request_id(),
+        validate_only: false,
+    };
+    let done = answer(remote.mandates().approve_proposal(request)).await?;
+    let waits = (done.signatures_missing > 0).then_some(id);
+    print_done(context.output, done.position, waits, done.signatures_missing)
+}
+
+/// The status of a proposal that can be signed.
+const WAITING: &str = "WAITING";
+
+fn or_nobody(names: &[String]) -> String {
+    let names: Vec<_> = names.iter().map(|name| words::printable(name)).collect();
+    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+}
+
+/// Its status, and why it is so.
+fn standing(proposal: &pb::Proposal) -> String {
+    let mut text = words::printable(&proposal.status);
+    if !proposal.closed_by.is_empty() {
+        text.push_str(&format!(" by {}", words::printable(&proposal.closed_by)));
+    }
+    if proposal.closed_seq > 0 {
+        text.push_str(&format!(" in record {}", proposal.closed_seq));
+    }
+    if !proposal.why.is_empty() {
+        text.push_str(&format!(": {}", words::printable(&proposal.why)));
+    }
+    text
+}
+
+fn value(proposal: &pb::Proposal) -> Value {
+    json!({
+        "proposal_id": proposal.proposal_id, "command": proposal.command, "status": proposal.status,
+        "why": proposal.why, "made_at": proposal.made_at, "lapses_at": proposal.lapses_at,
+        "signed_by": proposal.signed_by, "may_approve": proposal.may_approve,
+        "signatures_missing": proposal.signatures_missing, "closed_by": proposal.closed_by,
+        "closed_seq": proposal.closed_seq,
+    })
+}
+
+async fn list(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failure> {
+    let proposals = every_page(async |page_token| {
+        let request = pb::ListProposalsRequest { page_size: 0, page_token };
+        let page = answer(remote.mandates().list_proposals(request)).await?;
+        Ok((page.proposals, page.next_page_token))
+    })
+    .await?;
+    let row = |proposal: &pb::Proposal| {
+        [
+            words::printable(&proposal.proposal_id),
+            words::printable(&proposal.command),
+            or_nobody(&proposal.signed_by),
+            or_nobody(&proposal.may_approve),
+            words::printable(&proposal.lapses_at),
+            standing(proposal),
+        ]
+    };
+    let header = ["PROPOSAL", "COMMAND", "SIGNED BY", "MAY APPROVE", "LAPSES", "STATUS"];
+    let rows: Vec<_> = proposals.iter().map(row).collect();
+    context.output.print(&Value::from_iter(proposals.iter().map(value)), &table(header, &rows));
+    Ok(Outcome::Done)
+}
+
+/// Prints each change until it is interrupted or nobody reads.
+async fn watch(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failure> {
+    let mut out = std::io::stdout();
+    loop {
+        // The server ends a watch after an hour; this one goes on, and shows again what waits.
+        let mut news = incoming(remote.mandates().watch_approvals(pb::WatchApprovalsRequest {})).await?;
+        while let Some(news) = news.next().await? {
+            for proposal in &news.changed {
+                let line = match context.output.is_json() {
+                    true => value(proposal).to_string(),
+                    false => line(proposal),
+                };
+                if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+                    return Ok(Outcome::Done);
+                }
+            }
+        }
+    }
+}
+
+fn line(proposal: &pb::Proposal) -> String {
+    format!(
+        "{}  {}  signed by {}  {}",
+        words::printable(&proposal.proposal_id),
+        words::printable(&proposal.command),
+        or_nobody(&proposal.signed_by),
+        standing(proposal)
+    )
+}
+
+fn gone(Failure(why): Failure) -> Failure {
+    match why.starts_with("NOT_FOUND") {
+        true => Failure(format!("{why}\n  what was closed some time ago is in countersign audit list")),
+        false => Failure(why),
+    }
+}
+
+/// A proposal as it is shown, and the bytes that it was decoded from.
+struct Shown {
+    mandate: Vec<u8>,
+    status: String,
+    text: String,
+    value: Value,
+}
+
+/// A proposal with its mandate, as text and as JSON: decoded on this machine, from the bytes that are signed.
+async fn shown(remote: &Remote, context: &Context<'_>, id: ProposalId) -> Result<Shown, Failure> {
+    let request = pb::GetProposalRequest { proposal_id: id.to_string() };
+    let found = answer(remote.mandates().get_proposal(request)).await;
+    let proposal = found.map_err(gone)?.proposal.unwrap_or_default();
+    let signed = proposal.mandate.clone().unwrap_or_default();
+    let trust_domain = context.connection.identity()?.name()?.trust_domain;
+    let mandate = check(&signed.mandate, &trust_domain)?;
+    let described = words::mandate(&mandate, &signed.mandate)?;
+    let mut text = format!("{id}\n{described}");
+    for object in proposal.objects.iter().filter(|object| object.revision_now != object.revision_then) {
+        writeln!(
+            text,
+            "  CHANGED     {}: record {} now",
+            words::printable(&object.object),
+            object.revision_now
+        )?;
+    }
+    writeln!(text, "  signed by   {}", or_nobody(&proposal.signed_by))?;
+    writeln!(text, "  may approve {}", or_nobody(&proposal.may_approve))?;
+    writeln!(text, "  lapses      {}", words::printable(&proposal.lapses_at))?;
+    writeln!(text, "  status      {}", standing(&proposal))?;
+    let objects = proposal.objects.iter().map(|object| {
+        json!({
+            "object": object.object, "revision_then": object.revision_then, "revision_now": object.revision_now,
+        })
+    });
+    let mut value = value(&proposal);
+    if let Value::Object(fields) = &mut value {
+        fields.insert("in_words".to_owned(), described.into());
+        fields.insert("sha256".to_owned(), Digest::of(&signed.mandate).to_string().into());
+        fields.insert("objects".to_owned(), Value::from_iter(objects));
+        // What the bytes say, not what the server says of them.
+        fields.insert("command".to_owned(), mandate.command.name().into());
+    }
+    Ok(Shown { mandate: signed.mandate.to_vec(), status: proposal.status, text, value })
+}
