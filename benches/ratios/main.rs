@@ -23,6 +23,7 @@ mod gate;
 mod issue;
 mod measure;
 mod revoke;
+mod simulate;
 mod snapshot;
 mod stalled;
 #[path = "../../tests/it/world.rs"]
@@ -60,6 +61,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("entity_revoke_1m", entity::entity_revoke_1m),
     ("stalled_reader", || vec![stalled::stalled_reader()]),
     ("snapshot_1m", snapshot::snapshot_1m),
+    ("simulate_100k", || vec![simulate::simulate_100k()]),
     ("ext_authz", ext_authz::ext_authz),
 ];
 

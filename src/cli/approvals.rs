@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::mandate::{Commit, approve, check, print_done};
 use super::output::{confirm, every_page, table};
 use super::remote::{Remote, answer, incoming, request_id};
-use super::{Context, Failure, Outcome, words};
+use super::{Context, Failure, Outcome, policy, words};
 use crate::domain::id::{Digest, ProposalId};
 use crate::pb;
 
@@ -217,6 +217,10 @@ async fn shown(remote: &Remote, context: &Context<'_>, id: ProposalId) -> Result
     let mandate = check(&signed.mandate, &trust_domain)?;
     let described = words::mandate(&mandate, &signed.mandate)?;
     let mut text = format!("{id}\n{described}");
+    let changes = policy::changes(context, &mandate.command).await?;
+    for line in &changes {
+        writeln!(text, "  changes     {}", words::printable(line))?;
+    }
     for object in proposal.objects.iter().filter(|object| object.revision_now != object.revision_then) {
         writeln!(
             text,
@@ -237,6 +241,7 @@ async fn shown(remote: &Remote, context: &Context<'_>, id: ProposalId) -> Result
     let mut value = value(&proposal);
     if let Value::Object(fields) = &mut value {
         fields.insert("in_words".to_owned(), described.into());
+        fields.insert("changes".to_owned(), changes.into());
         fields.insert("sha256".to_owned(), Digest::of(&signed.mandate).to_string().into());
         fields.insert("objects".to_owned(), Value::from_iter(objects));
         // What the bytes say, not what the server says of them.

@@ -136,13 +136,20 @@ async fn adopt(
         }
         context.output.note(&format!("{told}\n"));
     }
-    let before = in_force(context).await?;
-    context.output.note(&format!("{} -> {}\n", before.hash(), bundle.hash()));
-    for line in in_words(&diff(&before, &bundle)) {
+    let command = Command::AdoptPolicy(Box::new(bundle.parts().clone()));
+    for line in changes(context, &command).await? {
         context.output.note(&format!("{line}\n"));
     }
-    let command = Command::AdoptPolicy(Box::new(bundle.parts().clone()));
     carry_out(context, command, commit, Wait::default()).await
+}
+
+/// What a command changes of the bundle in force, in words; nothing for commands that are no bundle.
+pub(super) async fn changes(context: &Context<'_>, command: &Command) -> Result<Vec<String>, Failure> {
+    let Command::AdoptPolicy(parts) = command else { return Ok(Vec::new()) };
+    let (before, after) = (in_force(context).await?, Bundle::new(parts.as_ref().clone())?);
+    let mut lines = vec![format!("{} -> {}", before.hash(), after.hash())];
+    lines.extend(in_words(&diff(&before, &after)));
+    Ok(lines)
 }
 
 /// The bundle that is in force at the server.

@@ -50,7 +50,7 @@ impl Class {
             ("countersign.v1.RevocationService", "Revoke" | "Suspend" | "Stop") => Self::Restriction,
             (_, "Evaluate" | "Verify" | "Check" | "ReportDecisions") => Self::Decision,
             (_, "Subscribe" | "StreamSecrets" | "DeltaSecrets" | "ServerReflectionInfo") => Self::Stream,
-            _ if begins(&["Watch"]) => Self::Stream,
+            _ if begins(&["Watch", "Simulate"]) => Self::Stream,
             _ if begins(&["List"]) => Self::List,
             _ if begins(&["Get", "Fetch"]) => Self::Read,
             ("countersign.v1.MandateService", _) => Self::Mandate,

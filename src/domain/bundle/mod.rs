@@ -10,7 +10,7 @@ mod tests;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
-use super::determination::{Determination, DeterminationKind, Limb};
+use super::determination::{Determination, DeterminationKind, DeterminationState, Instants, Limb};
 use super::id::{DeterminationId, Digest, ModelId};
 use super::model::{Model, Registry, RegistryFault};
 use super::policy::{DatedRule, Edge, PolicyRule, Posture};
@@ -177,6 +177,26 @@ impl Bundle {
             Some(_) => Ok(()),
             None => Err(BundleFault::UnknownDetermination { by: by(), missing: id.clone() }),
         }
+    }
+
+    /// These parts as they take effect when the last officer signs them: what widens counts from then at the earliest,
+    /// whatever approval the files claim. What is in force already keeps the instant of its own approval.
+    pub fn adopting(&self, parts: &BundleParts, signed_at: Timestamp) -> BundleParts {
+        let mut parts = parts.clone();
+        for new in &mut parts.determinations {
+            if new.restricts() || new.state == DeterminationState::Draft {
+                continue;
+            }
+            let claimed = new.instants.approved_at;
+            let known = self.determination(&new.id).filter(|old| {
+                let approved_at = old.instants.approved_at;
+                let instants = Instants { approved_at, ..new.instants };
+                **old == Determination { instants, ..new.clone() }
+            });
+            let approved_at = known.map_or(Some(signed_at), |old| old.instants.approved_at);
+            new.instants.approved_at = approved_at.max(claimed);
+        }
+        parts
     }
 
     /// The parts.

@@ -1,7 +1,6 @@
 //! What two bundles differ in, and what makes no sense in one.
 
 use super::*;
-use crate::domain::determination::{DeterminationState, Instants};
 use crate::domain::policy::PolicyRule;
 use crate::domain::tests::fixtures::*;
 
@@ -153,4 +152,28 @@ fn of_contradicting_determinations_the_strict_one_holds_and_both_are_named() {
         parts.determinations[3].state = DeterminationState::Draft;
     });
     assert_eq!(draft.contradictions(), []);
+}
+
+#[test]
+fn what_widens_counts_from_the_signature_and_what_is_in_force_keeps_its_own() {
+    let (before, now) = (sample(), at("2026-07-02T09:00:00Z"));
+    // The same files again change nothing.
+    assert_eq!(before.adopting(&sample_parts(), now), sample_parts());
+    // A draft that is signed is approved now, not when it says; an approval to come is waited for.
+    let signed = before.adopting(&rescinded_parts(), now);
+    assert_eq!(signed.determinations[2].instants.approved_at, Some(now));
+    assert_eq!(signed.determinations[..2], sample_parts().determinations[..2]);
+    let mut later = rescinded_parts();
+    later.determinations[2].instants.approved_at = Some(at("2026-07-09T00:00:00Z"));
+    assert_eq!(before.adopting(&later, now), later);
+    // The files of that draft, adopted once more, keep the instant that is on record.
+    let after = Bundle::new(signed.clone()).unwrap();
+    assert_eq!(after.adopting(&rescinded_parts(), at("2026-08-01T00:00:00Z")), signed);
+    // An imposition counts from its earliest instant, whoever signs when; a lift that is changed is a new one.
+    let mut parts = sample_parts();
+    parts.determinations[0].models.push(model("sonata-4"));
+    parts.determinations[1].models.push(model("fable-5"));
+    let changed = before.adopting(&parts, now);
+    assert_eq!(changed.determinations[0].instants.approved_at, None);
+    assert_eq!(changed.determinations[1].instants.approved_at, Some(now));
 }
