@@ -10,6 +10,7 @@ mod authority;
 mod backup;
 mod calls;
 mod certificate;
+mod determination;
 mod dev;
 mod drill;
 mod enroll;
@@ -124,6 +125,9 @@ enum Verb {
     /// Emergency stops.
     #[command(subcommand)]
     Stop(restrict::StopVerb),
+    /// Official acts: how they end, and the documents that prove them.
+    #[command(subcommand)]
+    Determination(determination::Verb),
     /// Check, test and adopt policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -248,6 +252,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Revoke(verb) => restrict::revoke(verb, context).await,
         Verb::Key(key::Verb::Remote(verb)) => key::run(verb, context).await,
         Verb::Stop(verb) => restrict::stop(verb, context).await,
+        Verb::Determination(verb) => determination::run(verb, context).await,
         Verb::Policy(policy::Verb::Remote(verb)) => policy::remote(&verb, context).await,
         Verb::Approvals(verb) => approvals::run(verb, context).await,
         Verb::Principal(verb) => principal::run(verb, context).await,
@@ -323,6 +328,8 @@ mod tests {
             "grant add",
             "grant end",
             "policy adopt",
+            "determination rescind",
+            "determination attach",
             "revoke entity",
             "stop release",
             "key block",

@@ -96,7 +96,9 @@ pub(super) enum LocalVerb {
 
 pub(super) async fn remote(verb: &RemoteVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
     match verb {
-        RemoteVerb::Adopt { folder, vectors, commit } => adopt(context, folder, vectors, *commit).await,
+        RemoteVerb::Adopt { folder, vectors, commit } => {
+            propose(context, &policy::load(folder, &[])?, vectors, *commit).await
+        }
         RemoteVerb::Simulate { folder, activate } => {
             let parts = policy::load(folder, activate)?.parts().clone();
             simulate::run(context, &Command::AdoptPolicy(Box::new(parts))).await
@@ -116,22 +118,22 @@ pub(super) async fn remote(verb: &RemoteVerb, context: &Context<'_>) -> Result<O
 }
 
 /// Proposes a bundle that has passed its vectors, and shows first what it changes.
-async fn adopt(
+pub(super) async fn propose(
     context: &Context<'_>,
-    folder: &Path,
+    bundle: &Bundle,
     vectors: &[PathBuf],
     commit: Commit,
 ) -> Result<Outcome, Failure> {
-    let bundle = policy::load(folder, &[])?;
     for path in vectors {
-        let report = run_vectors(&bundle, path)?;
-        let told =
+        let report = run_vectors(bundle, path)?;
+        let mut told =
             format!("{}: {} vectors, {} mismatches", path.display(), report.vectors, report.mismatches.len());
         if report.vectors == 0 || !report.mismatches.is_empty() {
+            for mismatch in report.mismatches.iter().take(MISMATCHES_SHOWN) {
+                told.push_str(&in_lines(mismatch));
+            }
             return Err(Failure(format!(
-                "{told}; nothing was proposed\n  see them: countersign policy test {} --vectors {}",
-                folder.display(),
-                path.display()
+                "{told}\n  nothing was proposed: correct the bundle or what is expected of it"
             )));
         }
         context.output.note(&format!("{told}\n"));
@@ -141,6 +143,13 @@ async fn adopt(
         context.output.note(&format!("{line}\n"));
     }
     carry_out(context, command, commit, Wait::default()).await
+}
+
+fn in_lines(mismatch: &policy::Mismatch) -> String {
+    format!(
+        "\nline {}: {}\n  expected {}\n  decided  {}",
+        mismatch.line, mismatch.inputs, mismatch.expected, mismatch.decided
+    )
 }
 
 /// What a command changes of the bundle in force, in words; nothing for commands that are no bundle.
@@ -277,11 +286,8 @@ fn test(
     let report = run_vectors(&bundle, vectors)?;
     let mut text = format!("{} vectors, {} mismatches\n", report.vectors, report.mismatches.len());
     for mismatch in report.mismatches.iter().take(MISMATCHES_SHOWN) {
-        writeln!(
-            text,
-            "line {}: {}\n  expected {}\n  decided  {}",
-            mismatch.line, mismatch.inputs, mismatch.expected, mismatch.decided
-        )?;
+        text.push_str(in_lines(mismatch).trim_start());
+        text.push('\n');
     }
     let shown =
         report.mismatches.iter().take(MISMATCHES_SHOWN).map(

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::sources::Sources;
 use crate::domain::bundle::{Bundle, BundleFault, BundleParts, Inconsistency};
 use crate::domain::determination::{Determination, DeterminationKind, DeterminationState, Instants, Limb};
-use crate::domain::id::{DeterminationId, Digest, ModelId};
+use crate::domain::id::{DeterminationId, Digest, ModelId, Sha384};
 use crate::domain::model::Model;
 use crate::domain::person::Assurance;
 use crate::domain::policy::{Country, DatedRule, Edge, PolicyRule, Posture};
@@ -158,6 +158,12 @@ struct DeterminationFile {
     legal_basis: Vec<String>,
     #[serde(default, deserialize_with = "some_text")]
     document_sha256: Option<Digest>,
+    #[serde(default, deserialize_with = "some_text")]
+    ended_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "some_text")]
+    superseded_by: Option<DeterminationId>,
+    #[serde(default, deserialize_with = "some_text")]
+    document_sha384: Option<Sha384>,
 }
 
 fn text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(d: D) -> Result<T, D::Error> {
@@ -219,6 +225,9 @@ fn determination(file: DeterminationFile) -> Determination {
         amends: file.amends,
         legal_basis: file.legal_basis,
         document: file.document_sha256,
+        ended_at: file.ended_at,
+        superseded_by: file.superseded_by,
+        document_sha384: file.document_sha384,
     }
 }
 

@@ -106,6 +106,28 @@ impl Bundle {
             let why = "it is signed, and neither stated_at, received_at nor approved_at says from when";
             return Some(("state", why.to_owned()));
         }
+        let is_ended = determination.state > DeterminationState::Countersigned;
+        if determination.ended_at.is_some() && !is_ended {
+            return Some(("ended_at", format!("it is {}, which has no end", determination.state)));
+        }
+        if determination.ended_at.is_none() && is_ended {
+            return Some((
+                "state",
+                format!("it is {}, and ended_at does not say from when", determination.state),
+            ));
+        }
+        if is_ended && !lifts && !super::imposes(determination) {
+            return Some(("state", format!("only what imposes or lifts is {}", determination.state)));
+        }
+        if determination.superseded_by.is_some() != (determination.state == DeterminationState::Superseded) {
+            return Some((
+                "superseded_by",
+                "what is SUPERSEDED names what took its place, and nothing else does".to_owned(),
+            ));
+        }
+        if determination.superseded_by.as_ref() == Some(&determination.id) {
+            return Some(("superseded_by", "it supersedes itself".to_owned()));
+        }
         if let Some(other) = amended().find(|other| lifts && !super::imposes(other)) {
             return Some(("amends", format!("it lifts {}, which imposes nothing", other.id)));
         }
@@ -149,7 +171,10 @@ impl Bundle {
     pub fn contradictions(&self) -> Vec<Contradiction> {
         let determinations = &self.parts.determinations;
         let in_force = |d: &&Determination| d.effective_at().is_some();
-        let is_ended = |id: &DeterminationId| self.rescission_of(id, |_| true).is_some();
+        let is_ended = |id: &DeterminationId| {
+            self.rescission_of(id, |_| true).is_some()
+                || self.determination(id).is_some_and(|d| d.ended_at.is_some())
+        };
         let mut found = Vec::new();
         for lift in determinations.iter().filter(in_force) {
             if lift.kind != DeterminationKind::LiftForBeneficiaries || is_ended(&lift.id) {

@@ -143,6 +143,9 @@ fn of_determination(determination: &Determination) -> Vec<(&'static str, Option<
         ("beneficiaries", some(list(&determination.beneficiaries))),
         ("amends", some(list(&determination.amends))),
         ("legal basis", some(list(&determination.legal_basis))),
+        ("ended at", at(determination.ended_at)),
+        ("superseded by", determination.superseded_by.as_ref().map(ToString::to_string)),
+        ("document SHA-384", determination.document_sha384.map(|digest| digest.to_string())),
         ("document", determination.document.map(|digest| digest.to_string())),
     ]
 }

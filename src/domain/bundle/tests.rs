@@ -1,6 +1,7 @@
 //! What two bundles differ in, and what makes no sense in one.
 
 use super::*;
+use crate::domain::determination::{DeterminationState, Instants};
 use crate::domain::policy::PolicyRule;
 use crate::domain::tests::fixtures::*;
 
@@ -176,4 +177,96 @@ fn what_widens_counts_from_the_signature_and_what_is_in_force_keeps_its_own() {
     let changed = before.adopting(&parts, now);
     assert_eq!(changed.determinations[0].instants.approved_at, None);
     assert_eq!(changed.determinations[1].instants.approved_at, Some(now));
+}
+
+/// The sample with one determination ended as of this instant.
+fn ended(index: usize, state: DeterminationState, when: &str) -> BundleParts {
+    let mut parts = sample_parts();
+    parts.determinations[index].state = state;
+    parts.determinations[index].ended_at = Some(at(when));
+    if state == DeterminationState::Superseded {
+        parts.determinations[index].superseded_by = Some(determination(LIFT));
+    }
+    parts
+}
+
+fn law_of<'a>(bundle: &'a Bundle, name: &str, when: &str) -> Regime<'a> {
+    bundle.regime(bundle.registry().resolve(name).unwrap(), Now::exactly(at(when)))
+}
+
+fn is_suspended(bundle: &Bundle, when: &str) -> bool {
+    let family = bundle.registry().resolve("fable-5").unwrap();
+    bundle.rules(family, Now::exactly(at(when))).any(|rule| rule == PolicyRule::SuspendAll)
+}
+
+#[test]
+fn a_requirement_that_ended_binds_nobody_from_then_and_policy_ends_only_with_a_rescission() {
+    const END: &str = "2026-07-02T00:00:00Z";
+    for (state, goes_on) in [
+        (DeterminationState::Enjoined, true),
+        (DeterminationState::Superseded, true),
+        (DeterminationState::Rescinded, false),
+    ] {
+        let bundle = Bundle::new(ended(0, state, END)).unwrap();
+        assert_eq!(bundle.inconsistencies(), []);
+        assert!(law_of(&bundle, "fable-5", "2026-07-01T23:59:59Z").imposed_by.is_some());
+        assert!(law_of(&bundle, "fable-5", END).imposed_by.is_none(), "{state}");
+        assert!(is_suspended(&bundle, "2026-07-01T23:59:59Z"));
+        assert_eq!(is_suspended(&bundle, END), goes_on, "{state}: question Q20");
+        assert_eq!(bundle.next_instant_after(at(R3)), Some(at(END)));
+    }
+}
+
+#[test]
+fn a_lift_that_ended_lifts_nothing_from_then() {
+    let bundle = Bundle::new(ended(1, DeterminationState::Enjoined, R2)).unwrap();
+    let limbs = |when| law_of(&bundle, "mythos-5", when).limbs;
+    assert!(limbs("2026-06-27T11:59:59Z").contains(Limb::AnnexEntities));
+    assert!(!limbs(R2).contains(Limb::AnnexEntities));
+    assert_eq!(bundle.contradictions(), []);
+}
+
+#[test]
+fn the_end_of_a_requirement_waits_for_the_signature_and_that_of_a_lift_does_not() {
+    let (before, signed_at) = (sample(), at("2026-07-02T09:00:00Z"));
+    let end = |parts: BundleParts| {
+        let adopted = before.adopting(&parts, signed_at);
+        (adopted.determinations[0].ended_at, adopted.determinations[1].ended_at)
+    };
+    let (early, late) = ("2026-07-01T00:00:00Z", "2026-07-09T00:00:00Z");
+    assert_eq!(end(ended(0, DeterminationState::Rescinded, early)).0, Some(signed_at));
+    assert_eq!(end(ended(0, DeterminationState::Rescinded, late)).0, Some(at(late)));
+    assert_eq!(end(ended(1, DeterminationState::Enjoined, early)).1, Some(at(early)));
+    assert_eq!(end(ended(1, DeterminationState::Enjoined, late)).1, Some(signed_at));
+    // What is on record stays, and so does the instant from which the lift held.
+    let adopted = before.adopting(&ended(1, DeterminationState::Enjoined, late), signed_at);
+    assert_eq!(adopted.determinations[1].instants, sample_parts().determinations[1].instants);
+    let again = Bundle::new(adopted.clone()).unwrap().adopting(&adopted, at("2026-08-01T00:00:00Z"));
+    assert_eq!(again, adopted);
+}
+
+#[test]
+fn a_state_without_its_end_and_an_end_without_its_state_are_named() {
+    let told = "determination 2026-06-12-imposition, ";
+    assert_eq!(
+        wrong(|parts| parts.determinations[0].state = DeterminationState::Enjoined),
+        format!("{told}state: it is ENJOINED, and ended_at does not say from when")
+    );
+    assert_eq!(
+        wrong(|parts| parts.determinations[0].ended_at = Some(at(R2))),
+        format!("{told}ended_at: it is COUNTERSIGNED, which has no end")
+    );
+    assert!(
+        wrong(|parts| {
+            *parts = ended(0, DeterminationState::Superseded, R2);
+            parts.determinations[0].superseded_by = None;
+        })
+        .starts_with(&format!("{told}superseded_by: what is SUPERSEDED names"))
+    );
+    let unknown = {
+        let mut parts = ended(0, DeterminationState::Superseded, R2);
+        parts.determinations[0].superseded_by = Some(determination("nobody"));
+        Bundle::new(parts).unwrap_err()
+    };
+    assert!(matches!(unknown, BundleFault::UnknownDetermination { .. }));
 }
