@@ -11,6 +11,7 @@ mod enroll;
 mod error;
 mod evaluate;
 mod group;
+pub mod inspect;
 mod issue;
 mod mandates;
 mod provision;

@@ -34,6 +34,8 @@ mod dev;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod drill;
 #[cfg(test)]
 mod enroll;
@@ -72,6 +74,8 @@ mod keys;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod kill_loop;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod logs;
@@ -96,6 +100,8 @@ mod restore;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;
@@ -105,6 +111,8 @@ mod simulate;
 mod slow;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod tail;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
