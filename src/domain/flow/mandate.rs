@@ -8,7 +8,7 @@ use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
-use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId, Seq};
+use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId, Seq, SubjectId};
 use crate::domain::principal::Role;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
@@ -115,13 +115,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
         Command::Unsuspend(target) => found(state.enforcement.suspended.contains(target), "suspension"),
         Command::Hold { ordinal, .. } => found(is_taken(state, *ordinal), "certificate"),
         Command::ReleaseHold(ordinal) => found(state.enforcement.held.contains(*ordinal), "hold"),
-        Command::DecideSubject { subject, decision } => {
-            let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
-            if let SubjectDecision::Approve { reverify_due, .. } = decision {
-                check_due(subject.reverify_due, *reverify_due)?;
-            }
-            check_decision(subject.body.clone(), decision)
-        }
+        Command::DecideSubject { subject, decision } => check_subject(state, *subject, decision),
         Command::RecordScreening { entity: id, screening, reason } => {
             entity(state, *id)?;
             text("list_version", &screening.list_version, 1)?;
@@ -394,6 +388,14 @@ fn check_due(last: Option<Timestamp>, next: Option<Timestamp>) -> Result<(), Rej
         }),
         (_, Some(_)) | (None, None) => Ok(()),
     }
+}
+
+fn check_subject(state: &State, id: SubjectId, decision: &SubjectDecision) -> Result<(), Reject> {
+    let subject = state.subjects.get(&id).ok_or(Reject::NotFound("subject"))?;
+    if let SubjectDecision::Approve { reverify_due, .. } = decision {
+        check_due(subject.reverify_due, *reverify_due)?;
+    }
+    check_decision(subject.body.clone(), decision)
 }
 
 fn check_decision(body: SubjectBody, decision: &SubjectDecision) -> Result<(), Reject> {
