@@ -88,6 +88,8 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod policy_cli;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod renew;
