@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::mandate::Commit;
-use super::policy::{in_force, propose};
+use super::policy::{InForce, in_force, propose};
 use super::{Context, Failure, Outcome};
 use crate::domain::bundle::Bundle;
 use crate::domain::determination::{Determination, DeterminationState};
@@ -84,15 +84,15 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
         Verb::Supersede { end, by } => finish(context, end, DeterminationState::Superseded, Some(by)).await,
         Verb::Attach { determination, document, commit } => {
             let digest = digest_of(&document)?;
-            let bundle = changed(context, &determination, |d| {
+            let before = in_force(context).await?;
+            let bundle = changed(&before, &determination, |d| {
                 if d.document_sha384 == Some(digest) {
                     return Err(Failure(format!("{} has this document on record already", d.id)));
                 }
                 d.document_sha384 = Some(digest);
                 Ok(())
-            })
-            .await?;
-            propose(context, &bundle, &[], commit).await
+            })?;
+            propose(context, (&before, &bundle), &[], commit).await
         }
     }
 }
@@ -104,24 +104,24 @@ async fn finish(
     by: Option<DeterminationId>,
 ) -> Result<Outcome, Failure> {
     let at = end.stated_at.unwrap_or_else(|| SystemClock.now());
-    let bundle = changed(context, &end.determination, |d| {
+    let before = in_force(context).await?;
+    let bundle = changed(&before, &end.determination, |d| {
         if d.state != DeterminationState::Countersigned {
             return Err(Failure(format!("{} is {}: only what is COUNTERSIGNED can end", d.id, d.state)));
         }
         (d.state, d.ended_at, d.superseded_by) = (state, Some(at), by);
         Ok(())
-    })
-    .await?;
-    propose(context, &bundle, &end.vectors, end.commit).await
+    })?;
+    propose(context, (&before, &bundle), &end.vectors, end.commit).await
 }
 
 /// The bundle in force with one determination changed.
-async fn changed(
-    context: &Context<'_>,
+fn changed(
+    before: &InForce,
     id: &DeterminationId,
     change: impl FnOnce(&mut Determination) -> Result<(), Failure>,
 ) -> Result<Bundle, Failure> {
-    let mut parts = in_force(context).await?.parts().clone();
+    let mut parts = before.bundle.parts().clone();
     let found = parts.determinations.iter_mut().find(|d| d.id == *id);
     change(
         found

@@ -18,7 +18,7 @@ use crate::domain::approval::{MANDATE_PREFIX, Mandate};
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::Command;
 use crate::domain::enforce::LEASE_MAX_MS;
-use crate::domain::id::ProposalId;
+use crate::domain::id::{ProposalId, Seq};
 use crate::pb;
 
 /// The longest that a barrier takes: every lease has run out, with room for drift and a slow disk.
@@ -80,8 +80,26 @@ pub(super) async fn carry_out(
     doing: impl Into<Doing>,
     wait: Wait,
 ) -> Result<Outcome, Failure> {
-    let doing = doing.into();
+    carry_out_on(context, command, (None, doing.into()), wait).await
+}
+
+/// The same, if the mandate rests on this record of its first object: what was shown or built on is what is replaced.
+pub(super) async fn carry_out_on(
+    context: &Context<'_>,
+    command: Command,
+    (base, doing): (Option<Seq>, Doing),
+    wait: Wait,
+) -> Result<Outcome, Failure> {
     let (remote, signed) = sign(context, &command, doing).await?;
+    if let Some(base) = base {
+        let mandate: Mandate = from_bytes(&signed.mandate).map_err(|e| Failure(e.to_string()))?;
+        if let Some(basis) = mandate.basis.first().filter(|basis| basis.revision != base) {
+            return Err(Failure(format!(
+                "{} changed meanwhile, in record {}; nothing was sent: look again and repeat the command",
+                basis.object, basis.revision
+            )));
+        }
+    }
     let sending = Sending { remote, signed, doing, wait };
     match command.is_restricting() {
         true => sending.restrict(&command, context.output).await,

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::mandate::{Commit, Wait, carry_out};
+use super::mandate::{Commit, Wait, carry_out_on};
 use super::output::table;
 use super::remote::answer;
 use super::{Context, Failure, Outcome, Output, simulate, words};
 use crate::domain::bundle::{Bundle, BundleParts, diff, in_words};
 use crate::domain::codec::from_bytes;
 use crate::domain::command::Command;
-use crate::domain::id::DeterminationId;
+use crate::domain::id::{DeterminationId, Seq};
 use crate::pb;
 use crate::policy;
 
@@ -97,7 +97,8 @@ pub(super) enum LocalVerb {
 pub(super) async fn remote(verb: &RemoteVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
     match verb {
         RemoteVerb::Adopt { folder, vectors, commit } => {
-            propose(context, &policy::load(folder, &[])?, vectors, *commit).await
+            let bundle = policy::load(folder, &[])?;
+            propose(context, (&in_force(context).await?, &bundle), vectors, *commit).await
         }
         RemoteVerb::Simulate { folder, activate } => {
             let parts = policy::load(folder, activate)?.parts().clone();
@@ -109,7 +110,7 @@ pub(super) async fn remote(verb: &RemoteVerb, context: &Context<'_>) -> Result<O
         }
         RemoteVerb::Diff { in_force: Some(folder), .. } => {
             let after = policy::load(folder, &[])?;
-            print_diff(&in_force(context).await?, &after, context.output);
+            print_diff(&in_force(context).await?.bundle, &after, context.output);
             Ok(Outcome::Done)
         }
         RemoteVerb::Diff { .. } => Err(Failure("two folders are needed, or --in-force and one".to_owned())),
@@ -120,7 +121,7 @@ pub(super) async fn remote(verb: &RemoteVerb, context: &Context<'_>) -> Result<O
 /// Proposes a bundle that has passed its vectors, and shows first what it changes.
 pub(super) async fn propose(
     context: &Context<'_>,
-    bundle: &Bundle,
+    (before, bundle): (&InForce, &Bundle),
     vectors: &[PathBuf],
     commit: Commit,
 ) -> Result<Outcome, Failure> {
@@ -139,10 +140,10 @@ pub(super) async fn propose(
         context.output.note(&format!("{told}\n"));
     }
     let command = Command::AdoptPolicy(Box::new(bundle.parts().clone()));
-    for line in changes(context, &command).await? {
+    for line in before.changes(bundle) {
         context.output.note(&format!("{line}\n"));
     }
-    carry_out(context, command, commit, Wait::default()).await
+    carry_out_on(context, command, (Some(before.revision), commit.into()), Wait::default()).await
 }
 
 fn in_lines(mismatch: &policy::Mismatch) -> String {
@@ -155,14 +156,26 @@ fn in_lines(mismatch: &policy::Mismatch) -> String {
 /// What a command changes of the bundle in force, in words; nothing for commands that are no bundle.
 pub(super) async fn changes(context: &Context<'_>, command: &Command) -> Result<Vec<String>, Failure> {
     let Command::AdoptPolicy(parts) = command else { return Ok(Vec::new()) };
-    let (before, after) = (in_force(context).await?, Bundle::new(parts.as_ref().clone())?);
-    let mut lines = vec![format!("{} -> {}", before.hash(), after.hash())];
-    lines.extend(in_words(&diff(&before, &after)));
-    Ok(lines)
+    let after = Bundle::new(parts.as_ref().clone())?;
+    Ok(in_force(context).await?.changes(&after))
 }
 
 /// The bundle that is in force at the server.
-pub(super) async fn in_force(context: &Context<'_>) -> Result<Bundle, Failure> {
+pub(super) struct InForce {
+    pub(super) bundle: Bundle,
+    /// The record that put it there.
+    revision: Seq,
+}
+
+impl InForce {
+    fn changes(&self, after: &Bundle) -> Vec<String> {
+        let mut lines = vec![format!("{} -> {}", self.bundle.hash(), after.hash())];
+        lines.extend(in_words(&diff(&self.bundle, after)));
+        lines
+    }
+}
+
+pub(super) async fn in_force(context: &Context<'_>) -> Result<InForce, Failure> {
     let remote = context.connection.remote().await?;
     let answered = answer(remote.determinations().get_policy(pb::GetPolicyRequest {})).await?;
     let parts: BundleParts = from_bytes(&answered.bundle)
@@ -171,7 +184,7 @@ pub(super) async fn in_force(context: &Context<'_>) -> Result<Bundle, Failure> {
     if bundle.hash().to_string() != answered.hash {
         return Err(Failure("the server sent a bundle with another hash than it says".to_owned()));
     }
-    Ok(bundle)
+    Ok(InForce { bundle, revision: Seq(answered.revision) })
 }
 
 fn print_diff(before: &Bundle, after: &Bundle, output: &Output) {
