@@ -66,10 +66,12 @@ pub fn in_words(changes: &[Change]) -> Vec<String> {
     let mut lines = Vec::new();
     for group in changes.chunk_by(|a, b| (a.part, &a.name) == (b.part, &b.name)) {
         let Some(first) = group.first() else { continue };
-        let sign = match () {
-            () if group.iter().all(|change| change.before.is_none()) => "+",
-            () if group.iter().all(|change| change.after.is_none()) => "-",
-            () => "~",
+        // The fact that every part of its sort has says whether the part itself came or went.
+        let whole = group.iter().find(|change| ["registered", "kind", "from"].contains(&change.field));
+        let sign = match whole {
+            Some(Change { before: None, .. }) => "+",
+            Some(Change { after: None, .. }) => "-",
+            Some(_) | None => "~",
         };
         lines.push(
             format!("{sign} {} {}", first.part.as_str().to_lowercase(), first.name).trim_end().to_owned(),

@@ -271,14 +271,15 @@ impl Bundle {
         regime
     }
 
-    /// Impositions on the model that have taken effect, rescinded ones included.
+    /// Impositions on the model that have taken effect and not ended; those that another one rescinds are included.
     fn impositions<'s, 'q>(
         &'s self,
         family: &'q [ModelId],
         now: Now,
     ) -> impl Iterator<Item = &'s Determination> + use<'s, 'q> {
         let determinations = self.parts.determinations.iter();
-        determinations.filter(move |d| imposes(d) && d.names(family) && d.has_taken_effect(now))
+        determinations
+            .filter(move |d| imposes(d) && d.names(family) && d.has_taken_effect(now) && !d.has_ended(now))
     }
 
     /// Does this lift amend every imposition in force?

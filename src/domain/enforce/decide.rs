@@ -110,12 +110,13 @@ pub fn decide(
 }
 
 /// Decides for a subject on record as with a certificate in order that states what the record says of it and lists every
-/// model: what a change of law or policy would do to it, whatever it holds now.
+/// model: what a change of law or policy would do to it, whatever it holds now. Screening is judged at an
+/// instant of its own: of an instant to come nobody knows whether lists will be fresh.
 pub fn decide_on_record(
     view: &impl View,
     (card, subject): (&EntityCard, &Subject),
     request: &Request<'_>,
-    now: Now,
+    (now, screened): (Now, Now),
 ) -> Decision {
     let set = view.enforcement();
     let bundle = set.bundle.as_ref();
@@ -150,7 +151,7 @@ pub fn decide_on_record(
         },
         license,
         standing: standing(set, card, subject.id, SubjectLookup::Known(subject), now),
-        screening: screening(view, card, hops, now),
+        screening: screening(view, card, hops, screened),
         chain: chain(view, hops, request.chain.end_user_identified, now),
         ..nobody(None, CredentialFault::Stale, is_stopped, family, request)
     };

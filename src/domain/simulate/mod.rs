@@ -36,7 +36,8 @@ const STEP: u64 = 1_024;
 /// What is asked of everybody, as the report states it.
 pub const QUESTION: &str = "INFERENCE of every model that a determination or a rule names, served from the United States, \
      from the United States and from every country that a grant of the entity lists, for the first purpose of the grant \
-     if it has any, by every approved person and workload with a certificate in order and no intermediary";
+     if it has any, by every approved person and workload with a certificate in order and no intermediary, \
+     with screening as it stands now";
 
 /// Can this command be simulated? Others change nothing about who may do what, or only take away.
 pub const fn is_simulated(command: &Command) -> bool {
@@ -71,7 +72,7 @@ pub fn simulate(
             let cards = (before.entities.get(&subject.entity), after.entities.get(&subject.entity));
             let (Some(old), Some(new)) = cards else { continue };
             let pair = Pair { before, after, old, new, is_same: is_same_law && Arc::ptr_eq(old, new) };
-            pair.decide(&models, subject, Now::exactly(at), &mut draft);
+            pair.decide(&models, subject, (Now::exactly(at), Now::exactly(now)), &mut draft);
         }
         report.add(draft);
     }
@@ -90,7 +91,7 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    fn decide(&self, models: &[ModelId], subject: &Subject, now: Now, draft: &mut Draft) {
+    fn decide(&self, models: &[ModelId], subject: &Subject, now: (Now, Now), draft: &mut Draft) {
         let mut seen = draft.of(subject);
         for model in models {
             for place in self.places(model) {
@@ -121,7 +122,7 @@ fn ask(
     card: &EntityCard,
     subject: &Subject,
     (model, place): (&ModelId, Place),
-    now: Now,
+    now: (Now, Now),
 ) -> Decision {
     let request = Request {
         model: model.as_str(),

@@ -68,6 +68,8 @@ fn what_is_foretold_is_what_then_happens() {
     assert_eq!((now.loses, now.gains), (affected(0, 0, 0), affected(1, 1, 0)));
     let before: Vec<_> = decided(&world);
     world.go(command);
+    // Nothing that widens takes effect in the second of its record.
+    world.now = world.now.plus_ms(2_000);
     let after = decided(&world);
     let gained = before.iter().zip(&after).filter(|(before, after)| !**before && **after).count();
     assert_eq!(gained, 1);
@@ -130,7 +132,11 @@ fn a_country_that_a_grant_lists_is_asked_about_too() {
     let of = |people, workloads| Tally { people, workloads };
     assert_eq!(
         abroad.collect::<Vec<_>>(),
-        [("EXPORT_LICENSE_REQUIRED", of(2, 1)), ("EXPORT_DESTINATION_LICENSE_REQUIRED", of(1, 0))]
+        [
+            ("EXPORT_DESTINATION_LICENSE_REQUIRED", of(1, 0)),
+            ("EXPORT_LICENSE_REQUIRED", of(2, 0)),
+            ("EXPORT_LICENSE_REQUIRED", of(0, 1)),
+        ]
     );
 }
 
