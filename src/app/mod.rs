@@ -3,6 +3,7 @@
 
 mod admission;
 mod authorities;
+mod automation;
 pub mod backup;
 mod calls;
 mod crl;
@@ -16,6 +17,7 @@ mod issue;
 mod mandates;
 mod provision;
 mod readings;
+mod renewals;
 mod reports;
 mod restored;
 mod restrict;
@@ -34,6 +36,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 pub use admission::Admission;
+pub use automation::RotationOutlook;
 pub use calls::{Call, CallsFault, CallsVerified, Cursor as CallCursor, Recorded};
 pub use crl::PublishedCrl;
 pub use engine::Committed;
@@ -42,6 +45,7 @@ pub use error::Error;
 pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
+pub use renewals::{Campaign, CampaignCause, RenewalWindow};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
 pub use simulate::{Simulation, Stage};
@@ -54,6 +58,7 @@ use self::crl::Crls;
 use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
+use self::renewals::Renewals;
 use self::rotation::Rotation;
 use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
@@ -129,6 +134,7 @@ pub struct App {
     verified: CertificateCache,
     crls: Crls,
     trust: TrustSets,
+    renewals: Renewals,
     /// Held by the drill that is measured.
     drilling: tokio::sync::Mutex<()>,
     /// Places for simulations.
@@ -211,6 +217,7 @@ impl App {
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
             trust: TrustSets::default(),
+            renewals: Renewals::default(),
             drilling: tokio::sync::Mutex::new(()),
             simulations: Arc::new(tokio::sync::Semaphore::new(simulate::SIMULATIONS_MAX)),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),

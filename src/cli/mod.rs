@@ -4,6 +4,7 @@
 //! verification touch files of a server; everything else is a client of its API.
 
 mod agent;
+mod announce;
 mod approvals;
 mod audit;
 mod authority;
@@ -344,16 +345,31 @@ mod tests {
             "cert release",
             "principal remove",
             "approvals reject",
+            "approvals close-review",
+            "principal release",
             "clock accept",
             "authority prepare",
             "authority activate",
             "authority rollback",
             "authority retire",
             "authority revoke",
+            "authority automate",
+            "revoke announce",
+            "revoke hasten",
+            "revoke postpone",
+            "revoke withdraw",
         ] {
             assert!(commit.contains(&format!("countersign {verb}")), "{verb}");
         }
-        for verb in ["stop engage", "entity suspend", "person suspend", "cert hold", "authority taint"] {
+        for verb in [
+            "stop engage",
+            "entity suspend",
+            "person suspend",
+            "principal suspend",
+            "cert hold",
+            "authority taint",
+            "authority by-hand",
+        ] {
             assert!(dry_run.contains(&format!("countersign {verb}")), "{verb}");
         }
         assert!(commit.iter().all(|verb| !dry_run.contains(verb)));

@@ -9,16 +9,18 @@ use minicbor::{Decode, Encode};
 
 use super::authority::NewAuthority;
 use super::bundle::BundleParts;
-use super::certificate::PrincipalKind;
+use super::certificate::{AuthorityKind, PrincipalKind};
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
-    AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId,
+    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId,
+    Seq, SubjectId,
 };
 use super::license::License;
+use super::officer_command::OfficerCommand;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
-use super::subject::Vetting;
+pub use super::subject::SubjectDecision;
 use super::time::Timestamp;
 
 /// A principal to register.
@@ -43,24 +45,6 @@ pub struct NewPrincipal {
     /// A gateway whose machine can be paused.
     #[n(5)]
     pub is_pausable: bool,
-}
-
-/// A vetter's decision on a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum SubjectDecision {
-    /// Approved; a person with what was established, a workload without.
-    #[n(0)]
-    Approve {
-        /// What was established about a person.
-        #[n(0)]
-        vetting: Option<Vetting>,
-        /// When it must be looked at again.
-        #[n(1)]
-        reverify_due: Option<Timestamp>,
-    },
-    /// Refused or removed.
-    #[n(1)]
-    Refuse,
 }
 
 /// A command of officers.
@@ -270,9 +254,64 @@ pub enum Command {
         #[n(1)]
         reason: RevocationReason,
     },
+    /// Let the server rotate the authorities of a kind by itself.
+    #[n(35)]
+    PermitRotation {
+        /// Which.
+        #[n(0)]
+        kind: AuthorityKind,
+        /// Until when.
+        #[n(1)]
+        until: Timestamp,
+        /// How many authorities it may prepare.
+        #[n(2)]
+        rotations: u32,
+    },
+    /// Announce a revocation: renew now, cut at an instant.
+    #[n(36)]
+    AnnounceRevocation {
+        /// Its name.
+        #[n(0)]
+        id: AnnouncementId,
+        /// What.
+        #[n(1)]
+        scope: RevocationScope,
+        /// When.
+        #[n(2)]
+        cut_at: Timestamp,
+        /// Why.
+        #[n(3)]
+        reason: RevocationReason,
+    },
+    /// Cut what was announced earlier than was announced.
+    #[n(37)]
+    HastenRevocation {
+        /// Which announcement.
+        #[n(0)]
+        announcement: AnnouncementId,
+        /// When.
+        #[n(1)]
+        cut_at: Timestamp,
+    },
+    /// Cut what was announced later than was announced, or not at all.
+    #[n(38)]
+    PostponeRevocation {
+        /// Which announcement.
+        #[n(0)]
+        announcement: AnnouncementId,
+        /// When; none: not at all.
+        #[n(1)]
+        cut_at: Option<Timestamp>,
+    },
+    /// Rotate the authorities of a kind by hand again.
+    #[n(39)]
+    WithdrawRotation(#[n(0)] AuthorityKind),
     /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
     #[n(50)]
     Drill(#[n(0)] StopScope),
+    /// About officers and other principals, and emergencies.
+    #[n(40)]
+    Officers(#[n(0)] OfficerCommand),
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -317,9 +356,18 @@ pub enum ObjectRef {
     /// The list of authorities: a step of a rotation reads all of it.
     #[n(12)]
     Authorities,
+    /// The standing approval of rotations of a kind.
+    #[n(15)]
+    Rotation(#[n(0)] AuthorityKind),
+    /// An announced revocation.
+    #[n(16)]
+    Announcement(#[n(0)] AnnouncementId),
     /// The drills of a stop: one that is signed is carried out once.
     #[n(20)]
     Drills,
+    /// The review of an emergency.
+    #[n(17)]
+    Review(#[n(0)] Seq),
 }
 
 impl fmt::Display for ObjectRef {
@@ -338,7 +386,10 @@ impl fmt::Display for ObjectRef {
             Self::Restore => f.write_str("restore"),
             Self::Key(key) => write!(f, "block of key {key}"),
             Self::Authorities => f.write_str("list of authorities"),
+            Self::Rotation(kind) => write!(f, "standing approval of {kind} rotations"),
+            Self::Announcement(id) => write!(f, "announcement {id}"),
             Self::Drills => f.write_str("drills"),
+            Self::Review(seq) => write!(f, "review of record {seq}"),
         }
     }
 }
@@ -352,8 +403,8 @@ pub struct Signers {
     pub roles: &'static [Role],
 }
 
-const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
-const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
+pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
+pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
 const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
 
 impl Command {
@@ -376,6 +427,8 @@ impl Command {
             | Self::ActivateAuthority(_)
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
+            | Self::PermitRotation { .. }
+            | Self::PostponeRevocation { .. }
             // What cannot be undone is never one person's: one alone stops the authority.
             | Self::RevokeAuthority { .. } => LOOSEN,
             Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
@@ -389,15 +442,22 @@ impl Command {
             | Self::Hold { .. }
             | Self::BlockKey { .. }
             | Self::TaintAuthority { .. }
+            | Self::AnnounceRevocation { .. }
+            | Self::HastenRevocation { .. }
+            | Self::WithdrawRotation(_)
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
+            Self::Officers(command) => command.signers(),
         }
     }
 
     /// Does it only take away? Such a command may use the journal's reserve and never fails on a stale basis.
     pub fn is_restricting(&self) -> bool {
-        self.signers() == RESTRICT && !self.is_drill()
+        match self {
+            Self::Officers(command) => command.is_restricting(),
+            _ => self.signers() == RESTRICT && !self.is_drill(),
+        }
     }
 
     /// Does it only practise? It takes nothing away, so it has no claim on the reserve either.
@@ -442,47 +502,36 @@ impl Command {
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
             Self::Drill(_) => vec![ObjectRef::Drills],
+            Self::Officers(command) => command.objects(),
             Self::PrepareAuthority(_)
             | Self::ActivateAuthority(_)
             | Self::TaintAuthority { .. }
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
             | Self::RevokeAuthority { .. } => vec![ObjectRef::Authorities],
+            Self::PermitRotation { kind, .. } | Self::WithdrawRotation(kind) => {
+                vec![ObjectRef::Rotation(*kind)]
+            }
+            Self::AnnounceRevocation { id, .. }
+            | Self::HastenRevocation { announcement: id, .. }
+            | Self::PostponeRevocation { announcement: id, .. } => vec![ObjectRef::Announcement(*id)],
         }
     }
 
     /// What a restriction that its officers gave a reason for reaches, as one word, and that reason.
-    pub const fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
+    pub fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
         match self {
             Self::RemoveEntity { reason, .. } => Some(("ENTITY", *reason)),
-            Self::Revoke { scope, reason } => {
-                let scope = match scope {
-                    RevocationScope::Certificate(_) => "CERTIFICATE",
-                    RevocationScope::Lineage(_) => "LINEAGE",
-                    RevocationScope::Subject(_) => "SUBJECT",
-                    RevocationScope::Person(_) => "PERSON",
-                    RevocationScope::Entity(_) => "ENTITY",
-                    RevocationScope::Issuer(_) => "ISSUER",
-                    RevocationScope::Determination(_) => "DETERMINATION",
-                    RevocationScope::AnnexRevision(..) => "ANNEX_REVISION",
-                };
-                Some((scope, *reason))
+            Self::Revoke { scope, reason } | Self::AnnounceRevocation { scope, reason, .. } => {
+                Some((scope.word(), *reason))
             }
-            Self::Stop { scope, reason } => {
-                let scope = match scope {
-                    StopScope::All => "ALL",
-                    StopScope::Model(_) => "MODEL",
-                    StopScope::Entity(_) => "ENTITY",
-                    StopScope::Subject(_) => "SUBJECT",
-                    StopScope::Issuer(_) => "ISSUER",
-                };
-                Some((scope, *reason))
-            }
+            Self::Stop { scope, reason } => Some((scope.word(), *reason)),
             Self::Suspend { target: SuspensionTarget::Entity(_), reason } => Some(("ENTITY", *reason)),
             Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
             Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
             Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
+            Self::Officers(command) => command.restriction(),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)
@@ -507,7 +556,11 @@ impl Command {
             | Self::Drill(_)
             | Self::TaintAuthority { .. }
             | Self::RollbackAuthority(_)
-            | Self::RetireAuthority(_) => None,
+            | Self::RetireAuthority(_)
+            | Self::PermitRotation { .. }
+            | Self::HastenRevocation { .. }
+            | Self::PostponeRevocation { .. }
+            | Self::WithdrawRotation(_) => None,
         }
     }
 
@@ -544,7 +597,13 @@ impl Command {
             Self::RollbackAuthority(_) => "ROLLBACK_AUTHORITY",
             Self::RetireAuthority(_) => "RETIRE_AUTHORITY",
             Self::RevokeAuthority { .. } => "REVOKE_AUTHORITY",
+            Self::PermitRotation { .. } => "PERMIT_ROTATION",
+            Self::AnnounceRevocation { .. } => "ANNOUNCE_REVOCATION",
+            Self::HastenRevocation { .. } => "HASTEN_REVOCATION",
+            Self::PostponeRevocation { .. } => "POSTPONE_REVOCATION",
+            Self::WithdrawRotation(_) => "WITHDRAW_ROTATION",
             Self::Drill(_) => "DRILL",
+            Self::Officers(command) => command.name(),
         }
     }
 }

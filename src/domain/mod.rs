@@ -1,6 +1,7 @@
 //! Words, decisions and workflows. No input or output, no clock, no randomness, no transport: only values and
 //! pure functions over them, so that every outcome can be computed again from the record.
 
+pub mod announcement;
 pub mod approval;
 pub mod authority;
 pub mod bundle;
@@ -20,12 +21,14 @@ pub mod head;
 pub mod id;
 pub mod license;
 pub mod model;
+pub mod officer_command;
 pub mod person;
 pub mod policy;
 pub mod principal;
 pub mod proposal;
 pub mod restore;
 pub mod revocation;
+pub mod rotation;
 pub mod simulate;
 pub mod state;
 pub mod subject;

@@ -17,6 +17,8 @@ pub mod methods;
 mod parse;
 mod places;
 mod provisioning;
+mod readmit;
+mod renewals;
 mod revocation;
 mod show;
 mod show_approvals;

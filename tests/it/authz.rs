@@ -2,7 +2,9 @@
 
 use countersign::domain::certificate::PrincipalKind;
 use countersign::domain::command::Command;
+use countersign::domain::officer_command::OfficerCommand;
 use countersign::domain::principal::Role;
+use countersign::domain::revocation::RevocationReason;
 use countersign::pb;
 use countersign::pb::provisioning_service_client::ProvisioningServiceClient;
 use countersign::rpc::methods::{Access, METHODS};
@@ -77,13 +79,14 @@ fn only_enrollment_and_health_answer_a_stranger() {
     let expected: Vec<_> = std::iter::once(enroll).chain(health).collect();
     assert_eq!(open, expected);
     let own: Vec<_> = METHODS.iter().filter(|m| m.access == Access::Subject).map(|m| m.path).collect();
-    assert_eq!(own, ["/countersign.v1.AttestationService/Renew"]);
+    assert_eq!(own, ["Renew", "GetRenewal"].map(|name| format!("/countersign.v1.AttestationService/{name}")));
     for method in METHODS {
         if let Access::Roles(roles) = method.access {
             let reads = ["Get", "List", "Verify", "ServerReflection"];
             let changes = !reads.iter().any(|word| method.path.contains(word));
             assert!(!(changes && roles.contains(&Role::Auditor) && roles.len() == 1), "{}", method.path);
-            let of_partner = method.path.contains("Provisioning") || roles == Role::ALL;
+            let own = method.path.contains("Provisioning") || method.path.ends_with("/WatchRenewals");
+            let of_partner = own || roles == Role::ALL;
             assert!(of_partner || !roles.contains(&Role::PartnerAdmin), "{}", method.path);
         }
     }
@@ -123,6 +126,26 @@ async fn every_caller_reaches_exactly_the_methods_of_its_row() {
     assert!(admitted(&call(&channel, path).await));
     world.enact(Command::RemovePrincipal("gw-removed".parse().unwrap())).await.unwrap();
     callers.push(("removed".to_owned(), channel, As::Nobody));
+    // Suspended while its connection is open.
+    let suspended =
+        world.principal("suspended", (PrincipalKind::Officer, PrincipalKind::Officer.roles()), None).await;
+    let channel = world.connect_as(&suspended).await;
+    assert!(admitted(&call(&channel, path).await));
+    let suspend = OfficerCommand::Suspend {
+        principal: "suspended".parse().unwrap(),
+        reason: RevocationReason::KeyCompromise,
+    };
+    world.enact(Command::Officers(suspend)).await.unwrap();
+    callers.push(("suspended".to_owned(), channel, As::Nobody));
+    // Its key is blocked while its connection is open.
+    let blocked =
+        world.principal("blocked", (PrincipalKind::Officer, PrincipalKind::Officer.roles()), None).await;
+    let channel = world.connect_as(&blocked).await;
+    assert!(admitted(&call(&channel, path).await));
+    let key_of_blocked = blocked.key.public_key().digest();
+    let block = Command::BlockKey { key: key_of_blocked, reason: RevocationReason::KeyCompromise };
+    world.enact(block).await.unwrap();
+    callers.push(("blocked".to_owned(), channel, As::Nobody));
     // The name of a principal with a key that is not registered for it.
     let other = key();
     let certificate = Forgery::of(&world, &gateway.certificate).sign(&world, &other);

@@ -7,6 +7,8 @@ mod agent_authz;
 #[cfg(test)]
 mod agent_proxy;
 #[cfg(test)]
+mod announced;
+#[cfg(test)]
 mod approvals;
 #[cfg(test)]
 mod authz;
@@ -83,6 +85,8 @@ mod logs;
 mod mandates;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod officers;
 #[cfg(test)]
 mod partition;
 #[cfg(test)]

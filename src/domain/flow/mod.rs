@@ -2,9 +2,12 @@
 //! [`State::apply`](super::state::State::apply).
 
 mod admit;
+mod announced;
 mod authority;
 mod issuance;
 mod mandate;
+mod officers;
+mod quorum;
 mod reject;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
+mod announced;
 mod authorities;
 mod commands;
 mod issuance;
 mod keys;
 mod nomination;
+mod officers;
+mod rotations;
 mod scenarios;

@@ -4,10 +4,12 @@ use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::entity::{Screening, ScreeningResult};
 use crate::domain::grant::Grant;
 use crate::domain::id::{
-    AuthorityId, Digest, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId, Seq, SubjectId,
+    AnnouncementId, AuthorityId, Digest, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId, Seq,
+    SubjectId,
 };
 use crate::domain::license::License;
 use crate::domain::model::AccessForm;
+use crate::domain::officer_command::{Emergency, OfficerCommand};
 use crate::domain::person::{Assurance, EvidenceKind, PersonStatus};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::subject::Vetting;
@@ -117,12 +119,47 @@ fn rotating() -> Vec<Command> {
         Command::RollbackAuthority(authority),
         Command::RetireAuthority(authority),
         Command::RevokeAuthority { authority, reason: REASON },
+        Command::PermitRotation { kind: AuthorityKind::System, until: AT, rotations: 7 },
+        Command::WithdrawRotation(AuthorityKind::System),
+    ]
+}
+
+fn announcing() -> Vec<Command> {
+    let announcement = AnnouncementId::from_bytes([6; 16]);
+    vec![
+        Command::AnnounceRevocation {
+            id: announcement,
+            scope: RevocationScope::Entity(ENTITY),
+            cut_at: AT,
+            reason: REASON,
+        },
+        Command::HastenRevocation { announcement, cut_at: AT },
+        Command::PostponeRevocation { announcement, cut_at: Some(AT) },
+        Command::PostponeRevocation { announcement, cut_at: None },
+    ]
+}
+
+fn of_officers() -> Vec<Command> {
+    let of = Command::Officers;
+    let glass = |what| of(OfficerCommand::BreakGlass { what, reason: "x".to_owned() });
+    let (authority, target) = (AuthorityId::from_bytes([5; 16]), SuspensionTarget::Entity(ENTITY));
+    vec![
+        of(OfficerCommand::Suspend { principal: officer(), reason: REASON }),
+        of(OfficerCommand::Release(officer())),
+        glass(Emergency::Revoke(RevocationScope::Entity(ENTITY), REASON)),
+        glass(Emergency::Stop(StopScope::All, REASON)),
+        glass(Emergency::Suspend(target, REASON)),
+        glass(Emergency::Hold(Ordinal(7), REASON)),
+        glass(Emergency::BlockKey(KEY, REASON)),
+        glass(Emergency::Taint(authority, REASON)),
+        glass(Emergency::SuspendPrincipal(officer(), REASON)),
+        of(OfficerCommand::CloseReview { review: Seq(12), finding: "x".to_owned() }),
     ]
 }
 
 #[test]
 fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
-    let commands = [loosening(), restricting(), vetting(), rotating()].concat();
+    let commands = [loosening(), restricting(), vetting(), rotating(), announcing(), of_officers()].concat();
     let line =
         |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
     let lines: Vec<_> = commands.iter().map(line).collect();
@@ -166,11 +203,27 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         ROLLBACK_AUTHORITY 2 82181b815005050505050505050505050505050505
         RETIRE_AUTHORITY 2 82181c815005050505050505050505050505050505
         REVOKE_AUTHORITY 2 82181d8250050505050505050505050505050505050d
+        PERMIT_ROTATION 2 82182383011b0000019f0660440007
+        WITHDRAW_ROTATION 1 8218278101
+        ANNOUNCE_REVOCATION 1 82182484500606060606060606060606060606060682048150010101010101010101010101010101011b0000019f066044000d
+        HASTEN_REVOCATION 1 8218258250060606060606060606060606060606061b0000019f06604400
+        POSTPONE_REVOCATION 2 8218268250060606060606060606060606060606061b0000019f06604400
+        POSTPONE_REVOCATION 2 821826815006060606060606060606060606060606
+        SUSPEND_PRINCIPAL 1 8218288182008265616c6963650d
+        RELEASE_PRINCIPAL 2 8218288182018165616c696365
+        BREAK_GLASS 1 8218288182028282008282048150010101010101010101010101010101010d6178
+        BREAK_GLASS 1 821828818202828201828200800d6178
+        BREAK_GLASS 1 8218288182028282028282008150010101010101010101010101010101010d6178
+        BREAK_GLASS 1 82182881820282820382070d6178
+        BREAK_GLASS 1 82182881820282820482582008080808080808080808080808080808080808080808080808080808080808080d6178
+        BREAK_GLASS 1 8218288182028282058250050505050505050505050505050505050d6178
+        BREAK_GLASS 1 8218288182028282068265616c6963650d6178
+        CLOSE_REVIEW 1 821828818203820c6178
         ");
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 31, "one of each");
+    assert_eq!(names.len(), 40, "one of each");
 }
 
 #[test]
@@ -188,7 +241,10 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Clock,
         ObjectRef::Key(KEY),
         ObjectRef::Authorities,
+        ObjectRef::Rotation(AuthorityKind::System),
+        ObjectRef::Announcement(AnnouncementId::from_bytes([6; 16])),
         ObjectRef::Drills,
+        ObjectRef::Review(Seq(12)),
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -206,7 +262,10 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         820980 clock
         820a8158200808080808080808080808080808080808080808080808080808080808080808 block of key 0808080808080808080808080808080808080808080808080808080808080808
         820c80 list of authorities
+        820f8101 standing approval of SYSTEM rotations
+        8210815006060606060606060606060606060606 announcement ann_060R30C1G60R30C1G60R30C1G6
         821480 drills
+        8211810c review of record 12
         ",
     );
 }
