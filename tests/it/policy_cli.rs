@@ -49,7 +49,7 @@ fn a_change_of_law_is_compared_simulated_tested_and_signed_by_two() {
         let adopt = ["policy", "adopt", "next", "--vectors", vectors, "--commit"];
         served.by("alice", &adopt).fails(&[vectors, "nothing was proposed"]);
     }
-    assert_eq!(served.by("alice", &["approvals", "list"]).done().json(), serde_json::json!([]));
+    assert_eq!(served.by("alice", &["approvals", "list"]).done().json()["proposals"], serde_json::json!([]));
 
     let vectors = root("tests/data/decisions-after-rescission.csv");
     served.both(&["policy", "adopt", "next", "--vectors", &vectors]);
