@@ -284,6 +284,19 @@ fn check(folder: &Path, output: &Output) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
+/// What these vectors say of the bundle in a command, and whether all of them agree. Nothing for commands that are none.
+pub(super) fn tested(command: &Command, vectors: &[PathBuf]) -> Result<Vec<(String, bool)>, Failure> {
+    let Command::AdoptPolicy(parts) = command else { return Ok(Vec::new()) };
+    let bundle = Bundle::new(parts.as_ref().clone())?;
+    let told = |path: &PathBuf| {
+        let report = run_vectors(&bundle, path)?;
+        let told =
+            format!("{}: {} vectors, {} mismatches", path.display(), report.vectors, report.mismatches.len());
+        Ok((told, report.vectors > 0 && report.mismatches.is_empty()))
+    };
+    vectors.iter().map(told).collect()
+}
+
 fn run_vectors(bundle: &Bundle, vectors: &Path) -> Result<policy::VectorReport, Failure> {
     let file = File::open(vectors).map_err(|e| Failure(format!("cannot read {}: {e}", vectors.display())))?;
     policy::run(bundle, file).map_err(|e| Failure(format!("{}: {e}", vectors.display())))

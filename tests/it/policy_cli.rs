@@ -52,6 +52,21 @@ fn a_change_of_law_is_compared_simulated_tested_and_signed_by_two() {
     assert_eq!(served.by("alice", &["approvals", "list"]).done().json()["proposals"], serde_json::json!([]));
 
     let vectors = root("tests/data/decisions-after-rescission.csv");
+    // The second officer runs them too, on exactly the bytes that are signed.
+    let adopt = ["policy", "adopt", "next", "--vectors", &vectors, "--commit"];
+    let proposed = served.by("alice", &adopt).done().json();
+    let proposal = proposed["proposal"].as_str().unwrap();
+    let shown = served.by("bob", &["approvals", "show", proposal, "--vectors", &vectors]).done().json();
+    assert!(shown["vectors"][0].as_str().unwrap().ends_with("40 vectors, 0 mismatches"), "{shown}");
+    assert!(
+        shown["changes"].as_array().unwrap().contains(&"    state: DRAFT -> COUNTERSIGNED".into()),
+        "{shown}"
+    );
+    let approve = ["approvals", "approve", proposal, "--yes", "--vectors"];
+    let refused = served.by("bob", &[&approve[..], &["wrong.csv"]].concat());
+    refused.fails(&["a vector disagrees with this bundle; nothing was signed"]);
+    let reject = ["approvals", "reject", proposal, "--reason", "again", "--commit"];
+    served.by("bob", &reject).done();
     served.both(&["policy", "adopt", "next", "--vectors", &vectors]);
     let (word, effective) = state(&served, "2026-06-30-rescission");
     assert_eq!(word, "IN_FORCE");
