@@ -288,7 +288,7 @@ fn check(folder: &Path, output: &Output) -> Result<Outcome, Failure> {
 pub(super) fn tested(command: &Command, vectors: &[PathBuf]) -> Result<Vec<(String, bool)>, Failure> {
     let Command::AdoptPolicy(parts) = command else { return Ok(Vec::new()) };
     let bundle = Bundle::new(parts.as_ref().clone())?;
-    let told = |path: &PathBuf| {
+    let told = |path: &PathBuf| -> Result<_, Failure> {
         let report = run_vectors(&bundle, path)?;
         let told =
             format!("{}: {} vectors, {} mismatches", path.display(), report.vectors, report.mismatches.len());
