@@ -38,6 +38,7 @@ mod restore;
 mod restrict;
 mod root;
 mod serve;
+mod signed;
 mod simulate;
 mod subject;
 mod unlock;

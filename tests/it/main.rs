@@ -106,6 +106,8 @@ mod restore;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod runbook;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod sds;
