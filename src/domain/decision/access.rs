@@ -52,9 +52,9 @@ fn fails(rule: PolicyRule, bundle: &Bundle, case: &Case<'_>, legal: Legal) -> bo
             Who::Workload(_) => false,
         },
         PolicyRule::PlaceNotAllowed => {
-            !(licensed && is_place_named(case))
-                && !case.place.is_us()
-                && !case.grant.is_some_and(|grant| grant.allows_place(case.place))
+            let is_named = licensed && is_place_named(case);
+            let is_granted = case.grant.is_some_and(|grant| grant.allows_place(case.place));
+            !(is_named || case.place.is_us() || is_granted)
         }
         PolicyRule::AssuranceTooLow => match case.who {
             Who::Human { assurance, .. } => {
