@@ -13,6 +13,8 @@ mod approvals;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
+mod automation;
+#[cfg(test)]
 mod backup;
 #[cfg(test)]
 mod call_log;
@@ -51,6 +53,8 @@ mod envoy_listener;
 mod envoy_route;
 #[cfg(test)]
 mod envoy_sds;
+#[cfg(test)]
+mod expired;
 #[cfg(test)]
 mod feed_faults;
 #[cfg(test)]
@@ -91,10 +95,13 @@ mod officers;
 mod partition;
 #[cfg(test)]
 mod path;
+mod pkcs11;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
 mod python;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
@@ -105,6 +112,8 @@ mod restart;
 mod restore;
 #[cfg(test)]
 mod rotation;
+#[cfg(test)]
+mod rotation_load;
 #[cfg(test)]
 mod runbook;
 #[cfg(test)]
@@ -123,6 +132,8 @@ mod subscribe;
 mod tail;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tools;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::announced;
 use super::issuance;
+use super::recovery;
 use super::reject::Reject;
 use super::{authority, mandate};
 use crate::domain::approval::{Mandate, SignedMandate};
@@ -9,6 +10,7 @@ use crate::domain::enforce::EnforcementEvent;
 use crate::domain::event::{Entry, Event, NewEntity};
 use crate::domain::id::{EntityId, PrincipalId, ProposalId, SubjectId};
 use crate::domain::principal::Role;
+use crate::domain::proposal::Lapse;
 use crate::domain::state::{Admitted, State};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::Timestamp;
@@ -36,6 +38,7 @@ pub fn admit<'a>(state: &State, entry: &'a Entry, now: Timestamp) -> Result<Admi
             check_proposal(state, *proposal, signed)?;
             Some(mandate)
         }
+        Event::RecoveryAnnounced { id, signed } => Some(recovery::admit(state, *id, signed, now)?),
         event => {
             check(state, entry.by.as_ref(), event, now)?;
             None
@@ -48,7 +51,7 @@ pub fn admit<'a>(state: &State, entry: &'a Entry, now: Timestamp) -> Result<Admi
 fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp) -> Result<(), Reject> {
     match event {
         Event::Genesis { .. } => Err(Reject::Exists("genesis")),
-        Event::Proposed { .. } | Event::Enacted { .. } => {
+        Event::Proposed { .. } | Event::Enacted { .. } | Event::RecoveryAnnounced { .. } => {
             Err(Reject::NeedsApproval("it was not signed".to_owned()))
         }
         Event::ServerStarted { .. }
@@ -68,14 +71,9 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
         Event::ProposalWithdrawn(_) => {
             Err(Reject::Denied("a proposal is rejected, with a reason".to_owned()))
         }
+        Event::RecoveryTookEffect(id) => recovery::check_effect(state, *id, now),
         Event::ProposalRejected { id, reason } => check_rejection(state, *id, by, reason),
-        Event::ProposalLapsed { id, why } => {
-            let proposal = state.proposals.get(id).ok_or(Reject::NotFound("proposal"))?;
-            match state.lapse_of(proposal, now).as_ref() == Some(why) {
-                true => Ok(()),
-                false => Err(Reject::Conflict(format!("{id} has not lapsed so"))),
-            }
-        }
+        Event::ProposalLapsed { id, why } => check_lapse(state, *id, why, now),
         Event::EntityApplied(new) => check_applicant(state, new),
         Event::SubjectNominated { id, entity, body } => check_nomination(state, *id, *entity, body, by),
         Event::RelationAttested { subject, .. } => check_attestation(state, *subject, by),
@@ -144,6 +142,18 @@ fn check_proposed(
     }
 }
 
+/// What waits can never be carried out, for this reason.
+fn check_lapse(state: &State, id: ProposalId, why: &Lapse, now: Timestamp) -> Result<(), Reject> {
+    if state.recoveries.contains_key(&id) {
+        return recovery::check_lapse(state, id, why);
+    }
+    let proposal = state.proposals.get(&id).ok_or(Reject::NotFound("proposal"))?;
+    match state.lapse_of(proposal, now).as_ref() == Some(why) {
+        true => Ok(()),
+        false => Err(Reject::Conflict(format!("{id} has not lapsed so"))),
+    }
+}
+
 /// Who may restrict may reject, and so may who proposed: it takes away what one other signature would carry out.
 fn check_rejection(
     state: &State,
@@ -151,6 +161,9 @@ fn check_rejection(
     by: Option<&PrincipalId>,
     reason: &str,
 ) -> Result<(), Reject> {
+    if state.recoveries.contains_key(&id) {
+        return recovery::check_rejection(state, by, reason);
+    }
     mandate::text("reason", reason, 1)?;
     let proposal = state.proposals.get(&id).ok_or(Reject::NotFound("proposal"))?;
     let officer = by.and_then(|id| state.officer(id));

@@ -55,7 +55,7 @@ pub fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Ma
     Ok(mandate)
 }
 
-fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
+pub(super) fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
     if now < mandate.made_at.plus_ms(-OFFICER_AHEAD_MAX_MS) || now > mandate.made_at.plus_ms(MANDATE_FRESH_MS)
     {
         let why =
@@ -230,7 +230,7 @@ pub(super) fn text(field: &'static str, value: &str, len_min: usize) -> Result<(
     Ok(())
 }
 
-fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
+pub(super) fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
     if state.principals.contains_key(&new.id) {
         return Err(Reject::Exists("principal"));
     }

@@ -8,6 +8,7 @@ mod issuance;
 mod mandate;
 mod officers;
 mod quorum;
+mod recovery;
 mod reject;
 #[cfg(test)]
 mod tests;
