@@ -95,6 +95,7 @@ mod officers;
 mod partition;
 #[cfg(test)]
 mod path;
+#[cfg(test)]
 mod pkcs11;
 #[cfg(test)]
 mod policy_cli;
