@@ -25,6 +25,7 @@ mod measure;
 mod noisy;
 mod pkcs11;
 mod revoke;
+mod simulate;
 mod snapshot;
 mod stalled;
 #[path = "../../tests/it/tools.rs"]
@@ -65,6 +66,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("entity_revoke_1m", entity::entity_revoke_1m),
     ("stalled_reader", || vec![stalled::stalled_reader()]),
     ("snapshot_1m", snapshot::snapshot_1m),
+    ("simulate_100k", || vec![simulate::simulate_100k()]),
     ("ext_authz", ext_authz::ext_authz),
     ("noisy_neighbour", noisy::noisy_neighbour),
 ];

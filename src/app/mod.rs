@@ -26,6 +26,7 @@ mod reports;
 mod restored;
 mod restrict;
 mod rotation;
+mod simulate;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use recovery::Recovered;
 pub use renewals::{Campaign, CampaignCause, RenewalWindow};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
+pub use simulate::{Simulation, Stage};
 pub use trust::{Term, TrustSet};
 pub use trusted_time::TrustedTime;
 pub use upkeep::Upkeep;
@@ -140,6 +142,8 @@ pub struct App {
     renewals: Renewals,
     /// Held by the drill that is measured.
     drilling: tokio::sync::Mutex<()>,
+    /// Places for simulations.
+    simulations: Arc<tokio::sync::Semaphore>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
     calls: CallLog,
@@ -222,6 +226,7 @@ impl App {
             trust: TrustSets::default(),
             renewals: Renewals::default(),
             drilling: tokio::sync::Mutex::new(()),
+            simulations: Arc::new(tokio::sync::Semaphore::new(simulate::SIMULATIONS_MAX)),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,

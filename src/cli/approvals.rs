@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::mandate::{Commit, Wait, approve, carry_out, check, print_done};
 use super::output::{confirm, every_page, table};
 use super::remote::{Remote, answer, incoming, request_id};
-use super::{Context, Failure, Outcome, words};
+use super::{Context, Failure, Outcome, policy, words};
 use crate::domain::command::Command;
 use crate::domain::id::{Digest, ProposalId, Seq};
 use crate::domain::officer_command::OfficerCommand;
@@ -26,12 +27,19 @@ pub(super) enum Verb {
     Show {
         /// The proposal.
         proposal: ProposalId,
+        /// For a policy bundle: CSV file of cases and expected outcomes, run here against exactly what is signed.
+        #[arg(long)]
+        vectors: Vec<PathBuf>,
     },
     /// Sign a proposal. It is carried out when yours is the last signature needed.
     #[command(after_help = "Example:\n  countersign approvals approve prp_01J... --identity bob")]
     Approve {
         /// The proposal.
         proposal: ProposalId,
+        /// For a policy bundle: CSV file of cases and expected outcomes, run here against exactly what is signed. Nothing is
+        /// signed while one disagrees.
+        #[arg(long)]
+        vectors: Vec<PathBuf>,
         /// Sign without asking.
         #[arg(long)]
         yes: bool,
@@ -78,12 +86,12 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
     let remote = context.connection.remote().await?;
     match verb {
         Verb::List => list(&remote, context).await,
-        Verb::Show { proposal } => {
-            let shown = shown(&remote, context, proposal).await?;
+        Verb::Show { proposal, vectors } => {
+            let shown = shown(&remote, context, proposal, &vectors).await?;
             context.output.print(&shown.value, &shown.text);
             Ok(Outcome::Done)
         }
-        Verb::Approve { proposal, yes } => sign(&remote, context, (proposal, yes)).await,
+        Verb::Approve { proposal, vectors, yes } => sign(&remote, context, (proposal, yes), &vectors).await,
         Verb::Reject { proposal, reason, commit } => {
             let request = pb::RejectProposalRequest {
                 proposal_id: proposal.to_string(),
@@ -108,9 +116,13 @@ async fn sign(
     remote: &Remote,
     context: &Context<'_>,
     (id, yes): (ProposalId, bool),
+    vectors: &[PathBuf],
 ) -> Result<Outcome, Failure> {
-    let shown = shown(remote, context, id).await?;
+    let shown = shown(remote, context, id, vectors).await?;
     context.output.note(&shown.text);
+    if shown.disagrees {
+        return Err(Failure("a vector disagrees with this bundle; nothing was signed".to_owned()));
+    }
     if shown.status != WAITING {
         return Err(Failure(format!("{id} waits no more: {}; nothing was signed", shown.status)));
     }
@@ -292,12 +304,19 @@ fn gone(Failure(why): Failure) -> Failure {
 struct Shown {
     mandate: Vec<u8>,
     status: String,
+    /// A vector disagrees with the bundle.
+    disagrees: bool,
     text: String,
     value: Value,
 }
 
 /// A proposal with its mandate, as text and as JSON: decoded on this machine, from the bytes that are signed.
-async fn shown(remote: &Remote, context: &Context<'_>, id: ProposalId) -> Result<Shown, Failure> {
+async fn shown(
+    remote: &Remote,
+    context: &Context<'_>,
+    id: ProposalId,
+    vectors: &[PathBuf],
+) -> Result<Shown, Failure> {
     let request = pb::GetProposalRequest { proposal_id: id.to_string() };
     let found = answer(remote.mandates().get_proposal(request)).await;
     let proposal = found.map_err(gone)?.proposal.unwrap_or_default();
@@ -306,6 +325,14 @@ async fn shown(remote: &Remote, context: &Context<'_>, id: ProposalId) -> Result
     let mandate = check(&signed.mandate, &trust_domain)?;
     let described = words::mandate(&mandate, &signed.mandate)?;
     let mut text = format!("{id}\n{described}");
+    let changes = policy::changes(context, &mandate.command).await?;
+    for line in &changes {
+        writeln!(text, "  changes     {}", words::printable(line))?;
+    }
+    let tested = policy::tested(&mandate.command, vectors)?;
+    for (told, _) in &tested {
+        writeln!(text, "  vectors     {}", words::printable(told))?;
+    }
     for object in proposal.objects.iter().filter(|object| object.revision_now != object.revision_then) {
         writeln!(
             text,
@@ -326,10 +353,13 @@ async fn shown(remote: &Remote, context: &Context<'_>, id: ProposalId) -> Result
     let mut value = value(&proposal);
     if let Value::Object(fields) = &mut value {
         fields.insert("in_words".to_owned(), described.into());
+        fields.insert("changes".to_owned(), changes.into());
+        fields.insert("vectors".to_owned(), Value::from_iter(tested.iter().map(|(told, _)| told.clone())));
         fields.insert("sha256".to_owned(), Digest::of(&signed.mandate).to_string().into());
         fields.insert("objects".to_owned(), Value::from_iter(objects));
         // What the bytes say, not what the server says of them.
         fields.insert("command".to_owned(), mandate.command.name().into());
     }
-    Ok(Shown { mandate: signed.mandate.to_vec(), status: proposal.status, text, value })
+    let disagrees = tested.iter().any(|(_, agrees)| !agrees);
+    Ok(Shown { mandate: signed.mandate.to_vec(), status: proposal.status, disagrees, text, value })
 }

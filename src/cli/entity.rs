@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::output::{every_page, table};
 use super::remote::{answer, request_id};
-use super::{Context, Failure, Outcome, words};
+use super::{Context, Failure, Outcome, simulate, words};
 use crate::domain::command::Command;
 use crate::domain::entity::{EntityKind, Organisation};
 use crate::domain::grant::Grant;
@@ -104,27 +104,50 @@ pub(super) enum Verb {
 
 #[derive(Subcommand)]
 pub(super) enum AnnexVerb {
+    /// Say who would lose or gain access by an amendment. Nothing is signed and nothing changes.
+    #[command(
+        after_help = "Example:\n  countersign annex simulate --determination 2026-06-26-lift --revision 2 \\\n      \
+                            --add ent_01J... --remove ent_01K..."
+    )]
+    Simulate {
+        #[command(flatten)]
+        amendment: Amendment,
+    },
     /// Add entities to the annex of a determination (two officers sign) or remove some (one, at once).
     #[command(
         after_help = "Example:\n  countersign annex amend --determination 2026-06-26-lift --revision 2 \\\n      \
                             --add ent_01J... --remove ent_01K... --commit"
     )]
     Amend {
-        /// Whose annex.
-        #[arg(long)]
-        determination: DeterminationId,
-        /// The number of this revision, one above the last.
-        #[arg(long)]
-        revision: u32,
-        /// An entity to add; may be given several times.
-        #[arg(long, required_unless_present = "remove")]
-        add: Vec<EntityId>,
-        /// An entity to remove; may be given several times.
-        #[arg(long)]
-        remove: Vec<EntityId>,
+        #[command(flatten)]
+        amendment: Amendment,
         #[command(flatten)]
         commit: Commit,
     },
+}
+
+/// A revision of an annex.
+#[derive(Args)]
+pub(super) struct Amendment {
+    /// Whose annex.
+    #[arg(long)]
+    determination: DeterminationId,
+    /// The number of this revision, one above the last.
+    #[arg(long)]
+    revision: u32,
+    /// An entity to add; may be given several times.
+    #[arg(long, required_unless_present = "remove")]
+    add: Vec<EntityId>,
+    /// An entity to remove; may be given several times.
+    #[arg(long)]
+    remove: Vec<EntityId>,
+}
+
+impl From<Amendment> for Command {
+    fn from(amendment: Amendment) -> Self {
+        let Amendment { determination, revision, add, remove } = amendment;
+        Self::AmendAnnex { determination, revision, add, remove }
+    }
 }
 
 #[derive(Subcommand)]
@@ -271,8 +294,10 @@ async fn sign(context: &Context<'_>, command: Command, commit: Commit) -> Result
 }
 
 pub(super) async fn annex(verb: AnnexVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
-    let AnnexVerb::Amend { determination, revision, add, remove, commit } = verb;
-    sign(context, Command::AmendAnnex { determination, revision, add, remove }, commit).await
+    match verb {
+        AnnexVerb::Simulate { amendment } => simulate::run(context, &amendment.into()).await,
+        AnnexVerb::Amend { amendment, commit } => sign(context, amendment.into(), commit).await,
+    }
 }
 
 pub(super) async fn grant(verb: GrantVerb, context: &Context<'_>) -> Result<Outcome, Failure> {

@@ -18,7 +18,7 @@ use crate::domain::approval::{MANDATE_PREFIX, Mandate};
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::Command;
 use crate::domain::enforce::LEASE_MAX_MS;
-use crate::domain::id::ProposalId;
+use crate::domain::id::{ProposalId, Seq};
 use crate::domain::officer_command::{Emergency, OfficerCommand};
 use crate::pb;
 
@@ -82,11 +82,29 @@ pub(super) async fn carry_out(
     context: &Context<'_>,
     command: Command,
     doing: impl Into<Doing>,
+    wait: Wait,
+) -> Result<Outcome, Failure> {
+    carry_out_on(context, command, (None, doing.into()), wait).await
+}
+
+/// The same, if the mandate rests on this record of its first object: what was shown or built on is what is replaced.
+pub(super) async fn carry_out_on(
+    context: &Context<'_>,
+    command: Command,
+    (base, doing): (Option<Seq>, Doing),
     mut wait: Wait,
 ) -> Result<Outcome, Failure> {
     let command = in_emergency(command, wait.break_glass.take())?;
-    let doing = doing.into();
     let (remote, signed) = sign(context, &command, doing).await?;
+    if let Some(base) = base {
+        let mandate: Mandate = from_bytes(&signed.mandate).map_err(|e| Failure(e.to_string()))?;
+        if let Some(basis) = mandate.basis.first().filter(|basis| basis.revision != base) {
+            return Err(Failure(format!(
+                "{} changed meanwhile, in record {}; nothing was sent: look again and repeat the command",
+                basis.object, basis.revision
+            )));
+        }
+    }
     let sending = Sending { remote, signed, doing, wait };
     match command.is_restricting() {
         true => sending.restrict(&command, context.output).await,

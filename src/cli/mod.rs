@@ -11,6 +11,7 @@ mod authority;
 mod backup;
 mod calls;
 mod certificate;
+mod determination;
 mod dev;
 mod doctor;
 mod drill;
@@ -40,6 +41,7 @@ mod restrict;
 mod root;
 mod serve;
 mod signed;
+mod simulate;
 mod subject;
 mod unlock;
 mod words;
@@ -129,6 +131,9 @@ enum Verb {
     /// Emergency stops.
     #[command(subcommand)]
     Stop(restrict::StopVerb),
+    /// Official acts: how they end, and the documents that prove them.
+    #[command(subcommand)]
+    Determination(determination::Verb),
     /// Check, test and adopt policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -262,6 +267,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Revoke(verb) => restrict::revoke(verb, context).await,
         Verb::Key(key::Verb::Remote(verb)) => key::run(verb, context).await,
         Verb::Stop(verb) => restrict::stop(verb, context).await,
+        Verb::Determination(verb) => determination::run(verb, context).await,
         Verb::Policy(policy::Verb::Remote(verb)) => policy::remote(&verb, context).await,
         Verb::Approvals(verb) => approvals::run(verb, context).await,
         Verb::Principal(verb) => principal::run(verb, context).await,
@@ -340,6 +346,8 @@ mod tests {
             "grant add",
             "grant end",
             "policy adopt",
+            "determination rescind",
+            "determination attach",
             "revoke entity",
             "stop release",
             "key block",

@@ -30,6 +30,7 @@ use crate::pb;
 use crate::pb::attestation_service_client::AttestationServiceClient;
 use crate::pb::audit_service_client::AuditServiceClient;
 use crate::pb::authority_service_client::AuthorityServiceClient;
+use crate::pb::determination_service_client::DeterminationServiceClient;
 use crate::pb::enforcement_service_client::EnforcementServiceClient;
 use crate::pb::mandate_service_client::MandateServiceClient;
 use crate::pb::provisioning_service_client::ProvisioningServiceClient;
@@ -194,6 +195,10 @@ impl Remote {
 
     pub(super) fn authorities(&self) -> AuthorityServiceClient<Stamped> {
         AuthorityServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn determinations(&self) -> DeterminationServiceClient<Stamped> {
+        DeterminationServiceClient::new(self.channel.clone())
     }
 
     pub(super) fn enforcement(&self) -> EnforcementServiceClient<Stamped> {

@@ -5,7 +5,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::id::{DeterminationId, Digest, ModelId};
+use super::id::{DeterminationId, Digest, ModelId, Sha384};
 use super::time::{Now, Timestamp};
 use super::word::words;
 
@@ -36,6 +36,13 @@ words! {
         Draft = 0, "DRAFT";
         /// Signed by two officers; in force from its effective instant.
         Countersigned = 1, "COUNTERSIGNED";
+        /// Another one took its place: no effect from the instant of its end.
+        Superseded = 2, "SUPERSEDED";
+        /// Stayed by a court, as counsel reads it: no effect on the legal rows from the instant of its end. Provider policy
+        /// that waits for its rescission goes on.
+        Enjoined = 3, "ENJOINED";
+        /// Taken back by whoever made it: no effect from the instant of its end.
+        Rescinded = 4, "RESCINDED";
     }
 }
 
@@ -95,6 +102,15 @@ pub struct Determination {
     /// SHA-256 of the document, when there is one.
     #[n(8)]
     pub document: Option<Digest>,
+    /// When it was superseded, enjoined or rescinded.
+    #[n(9)]
+    pub ended_at: Option<Timestamp>,
+    /// What took its place.
+    #[n(10)]
+    pub superseded_by: Option<DeterminationId>,
+    /// SHA-384 of the signed document.
+    #[n(11)]
+    pub document_sha384: Option<Sha384>,
 }
 
 impl Determination {
@@ -122,6 +138,12 @@ impl Determination {
     pub fn has_taken_effect(&self, now: Now) -> bool {
         self.effective_at()
             .is_some_and(|at| if self.restricts() { now.narrowed_since(at) } else { now.widened_since(at) })
+    }
+
+    /// Has its effect ended? The end of what restricts widens, and the other way round.
+    pub fn has_ended(&self, now: Now) -> bool {
+        self.ended_at
+            .is_some_and(|at| if self.restricts() { now.widened_since(at) } else { now.narrowed_since(at) })
     }
 
     /// Does it name this model or one that the model descends from?

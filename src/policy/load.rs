@@ -7,9 +7,10 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use thiserror::Error;
 
-use crate::domain::bundle::{Bundle, BundleFault, BundleParts};
+use super::sources::Sources;
+use crate::domain::bundle::{Bundle, BundleFault, BundleParts, Inconsistency};
 use crate::domain::determination::{Determination, DeterminationKind, DeterminationState, Instants, Limb};
-use crate::domain::id::{DeterminationId, Digest, ModelId};
+use crate::domain::id::{DeterminationId, Digest, ModelId, Sha384};
 use crate::domain::model::Model;
 use crate::domain::person::Assurance;
 use crate::domain::policy::{Country, DatedRule, Edge, PolicyRule, Posture};
@@ -35,6 +36,18 @@ pub enum PolicyError {
         /// The file.
         path: PathBuf,
     },
+    /// A part makes no sense, alone or beside the others.
+    #[error("{path}, line {line}, key {key}: {why}")]
+    Part {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A file is not TOML, or has a key or value that does not belong there.
     #[error("{path}: {source}")]
     Parse {
@@ -50,6 +63,14 @@ pub enum PolicyError {
         path: PathBuf,
         /// What does not fit.
         source: BundleFault,
+    },
+    /// A part makes no sense, and its place was not found.
+    #[error("{path}: {source}")]
+    Senseless {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: Inconsistency,
     },
     /// A draft was to be activated that the bundle does not hold as a draft.
     #[error("{0} is not a draft determination of this bundle")]
@@ -137,6 +158,12 @@ struct DeterminationFile {
     legal_basis: Vec<String>,
     #[serde(default, deserialize_with = "some_text")]
     document_sha256: Option<Digest>,
+    #[serde(default, deserialize_with = "some_text")]
+    ended_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "some_text")]
+    superseded_by: Option<DeterminationId>,
+    #[serde(default, deserialize_with = "some_text")]
+    document_sha384: Option<Sha384>,
 }
 
 fn text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(d: D) -> Result<T, D::Error> {
@@ -162,14 +189,16 @@ fn edge<E: serde::de::Error>(entry: EdgeEntry) -> Result<Edge, E> {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, PolicyError> {
+fn read<T: DeserializeOwned>(sources: &mut Sources, path: &Path) -> Result<T, PolicyError> {
     let failed = |source| PolicyError::Read { path: path.to_owned(), source };
     if std::fs::metadata(path).map_err(failed)?.len() > FILE_LEN_MAX {
         return Err(PolicyError::TooLarge { path: path.to_owned() });
     }
     let content = std::fs::read_to_string(path).map_err(failed)?;
-    toml::from_str(&content)
-        .map_err(|source| PolicyError::Parse { path: path.to_owned(), source: Box::new(source) })
+    let parsed = toml::from_str(&content)
+        .map_err(|source| PolicyError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+    sources.keep(path, content);
+    Ok(parsed)
 }
 
 fn rule(entry: RuleEntry) -> Result<DatedRule, toml::de::Error> {
@@ -196,6 +225,9 @@ fn determination(file: DeterminationFile) -> Determination {
         amends: file.amends,
         legal_basis: file.legal_basis,
         document: file.document_sha256,
+        ended_at: file.ended_at,
+        superseded_by: file.superseded_by,
+        document_sha384: file.document_sha384,
     }
 }
 
@@ -204,12 +236,13 @@ fn determination(file: DeterminationFile) -> Determination {
 /// # Errors
 /// The first file that cannot be read or does not fit, with its path.
 pub fn load(folder: &Path, activate: &[DeterminationId]) -> Result<Bundle, PolicyError> {
-    let models: ModelsFile = read(&folder.join("models.toml"))?;
-    let posture: PostureFile = read(&folder.join("posture.toml"))?;
+    let mut sources = Sources::default();
+    let models: ModelsFile = read(&mut sources, &folder.join("models.toml"))?;
+    let posture: PostureFile = read(&mut sources, &folder.join("posture.toml"))?;
     let rules_path = folder.join("provider-policy.toml");
-    let rules: RulesFile = read(&rules_path)?;
+    let rules: RulesFile = read(&mut sources, &rules_path)?;
     let rules = rules.rule.into_iter().map(rule).collect::<Result<Vec<_>, _>>();
-    let mut determinations = read_determinations(&folder.join("determinations"))?;
+    let mut determinations = read_determinations(&mut sources, &folder.join("determinations"))?;
     for id in activate {
         let draft = determinations.iter_mut().find(|d| d.id == *id && d.state == DeterminationState::Draft);
         draft.ok_or_else(|| PolicyError::NotADraft(id.clone()))?.state = DeterminationState::Countersigned;
@@ -232,10 +265,20 @@ pub fn load(folder: &Path, activate: &[DeterminationId]) -> Result<Bundle, Polic
             screening_fresh_ms: i64::from(posture.screening_fresh_hours) * 3_600_000,
         },
     };
-    Bundle::new(parts).map_err(|source| PolicyError::Bundle { path: folder.to_owned(), source })
+    let bundle = Bundle::new(parts).map_err(|source| match sources.of_fault(&source) {
+        Some(spot) => spot.fault(source.to_string()),
+        None => PolicyError::Bundle { path: folder.to_owned(), source },
+    })?;
+    match bundle.inconsistencies().first() {
+        Some(found) => Err(match sources.of_part(&found.part, found.key) {
+            Some(spot) => spot.fault(found.why.clone()),
+            None => PolicyError::Senseless { path: folder.to_owned(), source: found.clone() },
+        }),
+        None => Ok(bundle),
+    }
 }
 
-fn read_determinations(folder: &Path) -> Result<Vec<Determination>, PolicyError> {
+fn read_determinations(sources: &mut Sources, folder: &Path) -> Result<Vec<Determination>, PolicyError> {
     let failed = |source| PolicyError::Read { path: folder.to_owned(), source };
     let mut paths = std::fs::read_dir(folder)
         .map_err(failed)?
@@ -244,5 +287,5 @@ fn read_determinations(folder: &Path) -> Result<Vec<Determination>, PolicyError>
         .map_err(failed)?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     paths.sort();
-    paths.iter().map(|path| Ok(determination(read(path)?))).collect()
+    paths.iter().map(|path| Ok(determination(read(sources, path)?))).collect()
 }

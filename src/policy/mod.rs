@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod combinations;
 mod load;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod vectors;

@@ -95,6 +95,83 @@ fn a_lift_that_lifts_nothing_is_refused() {
     assert!(error.contains("names no determination that it amends"), "{error}");
 }
 
+/// The fault of the shipped bundle with one edit, after the folder's path.
+fn fault(file: &str, from: &str, to: &str) -> String {
+    let folder = edited(file, from, to);
+    let error = load(folder.path(), &[]).unwrap_err().to_string();
+    error.replace(&format!("{}/", folder.path().display()), "")
+}
+
+#[test]
+fn what_does_not_fit_is_told_with_file_line_and_key() {
+    let lift = "determinations/2026-06-26-lift.toml";
+    let all = "[\"PROVIDER_FOREIGN_EMPLOYEES\", \"ANNEX_ENTITIES\", \"ANNEX_FOREIGN_EMPLOYEES\"]";
+    let rules = "provider-policy.toml";
+    let suspension =
+        "[[rule]]\nrule = \"P-SUSPEND_ALL\"\nmodels = [\"mythos-5\"]\n\n[[rule]]\nrule = \"P-NO_GRANT\"";
+    for (file, from, to, told) in [
+        (
+            lift,
+            all,
+            "[]",
+            "determinations/2026-06-26-lift.toml, line 10, key beneficiaries: it lifts a requirement for nobody",
+        ),
+        (
+            lift,
+            "[\"2026-06-12-imposition\"]",
+            "[\n  \"2026-06-12-imposition\",\n  \"2026-07-01-unknown\",\n]",
+            "determinations/2026-06-26-lift.toml, line 13, key amends: 2026-06-26-lift names the determination \
+             2026-07-01-unknown, which is not in the bundle",
+        ),
+        (
+            lift,
+            "amends = [\"2026-06-12-imposition\"]",
+            "amends = [\"2026-06-30-rescission\"]",
+            "determinations/2026-06-26-lift.toml, line 11, key amends: it lifts 2026-06-30-rescission, which imposes \
+             nothing",
+        ),
+        (
+            "determinations/2026-06-30-rescission.toml",
+            "id = \"2026-06-30-rescission\"",
+            "id = \"2026-06-26-lift\"",
+            "determinations/2026-06-30-rescission.toml, line 2, key id: the determination 2026-06-26-lift appears twice",
+        ),
+        (
+            rules,
+            "models = [\"fable-5\"]",
+            "models = [\"fable-6\"]",
+            "provider-policy.toml, line 13, key models: P-SUSPEND_ALL names the model fable-6, which is not registered",
+        ),
+        (
+            rules,
+            "until = { effective = \"2026-06-26-lift\" }",
+            "until = { at = \"2026-06-12T00:00:00Z\" }",
+            "provider-policy.toml, line 9, key until: it ends at 2026-06-12T00:00:00Z, before it begins at \
+             2026-06-13T00:50:00Z",
+        ),
+        (
+            rules,
+            "[[rule]]\nrule = \"P-NO_GRANT\"",
+            suspension,
+            "provider-policy.toml, line 19, key models: it overlaps rule 1 of the same name for mythos-5",
+        ),
+        (
+            "models.toml",
+            "descends_from = \"mythos-5\"",
+            "descends_from = \"mythos-4\"",
+            "models.toml, line 15, key descends_from: mythos-5-defender descends from mythos-4, which is not registered",
+        ),
+        (
+            "models.toml",
+            "[\"Claude Sonata 4\"]",
+            "[\"Claude Sonata 4\", \"mythos 5\"]",
+            "models.toml, line 20, key aliases: the name \"mythos 5\" belongs to two models",
+        ),
+    ] {
+        assert_eq!(fault(file, from, to), told);
+    }
+}
+
 #[test]
 fn only_a_draft_can_be_activated() {
     let lift: DeterminationId = "2026-06-26-lift".parse().unwrap();

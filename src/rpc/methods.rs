@@ -52,7 +52,7 @@ impl Class {
             ("countersign.v1.RevocationService", "Revoke" | "Suspend" | "Stop") => Self::Restriction,
             (_, "Evaluate" | "Verify" | "Check" | "ReportDecisions") => Self::Decision,
             (_, "Subscribe" | "StreamSecrets" | "DeltaSecrets" | "ServerReflectionInfo") => Self::Stream,
-            _ if begins(&["Watch"]) => Self::Stream,
+            _ if begins(&["Watch", "Simulate"]) => Self::Stream,
             _ if begins(&["List"]) => Self::List,
             _ if begins(&["Get", "Fetch"]) => Self::Read,
             ("countersign.v1.MandateService", _) => Self::Mandate,
@@ -127,6 +127,9 @@ const RESTRICTERS_OR_EMERGENCY: Access = Access::Roles(OFFICERS);
 /// Who may watch a restriction being enforced: who may restrict.
 pub(super) const RESTRICTION_WATCHERS: Access = RESTRICTERS_OR_EMERGENCY;
 
+/// Who may simulate a change of law or policy: likewise.
+pub(super) const SIMULATORS: Access = Access::Roles(OFFICERS);
+
 const fn row(path: &'static str, access: Access) -> Method {
     Method { path, access }
 }
@@ -177,6 +180,9 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AuthorityService/ListAuthorities", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuthorityService/GetAuthority", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuthorityService/WatchAuthorities", AUTHORITY_WATCHERS),
+    row("/countersign.v1.DeterminationService/GetPolicy", Access::Roles(OFFICERS)),
+    row("/countersign.v1.DeterminationService/ListDeterminations", Access::Roles(OFFICERS)),
+    row("/countersign.v1.DeterminationService/Simulate", SIMULATORS),
     row("/countersign.v1.AuditService/GetHead", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/GetRestore", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/ListRecords", Access::Roles(RECORD_READERS)),

@@ -6,6 +6,7 @@ mod authority;
 mod buckets;
 mod caller;
 mod calls;
+mod determination;
 mod enforcement;
 mod fleet;
 mod frames;
@@ -53,6 +54,9 @@ pub fn routes(app: &Arc<App>) -> Routes {
         Arc::clone(app),
         Arc::clone(&watches),
     ));
+    let determination = pb::determination_service_server::DeterminationServiceServer::new(
+        determination::Determinations::new(Arc::clone(app), Arc::clone(&watches)),
+    );
     let subscriptions = pb::enforcement_service_server::EnforcementServiceServer::new(
         enforcement::Enforcement::new(Arc::clone(app), Arc::clone(&watches)),
     );
@@ -69,6 +73,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
     Routes::new(attestation.max_decoding_message_size(CERTIFICATE_LEN_MAX))
         .add_service(audit.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(authority.max_decoding_message_size(REQUEST_LEN_MAX))
+        .add_service(determination.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(subscriptions.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(mandate.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(provisioning.max_decoding_message_size(REQUEST_LEN_MAX))

@@ -105,6 +105,8 @@ mod path;
 #[cfg(test)]
 mod pkcs11;
 #[cfg(test)]
+mod policy_cli;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod recovery;
@@ -130,6 +132,8 @@ mod samples;
 mod sds;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod simulate;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::case::{Case, Who};
 use super::outcome::Legal;
 use crate::domain::bundle::Bundle;
+use crate::domain::entity::EntityClass;
 use crate::domain::id::ModelId;
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::policy::PolicyRule;
@@ -51,9 +52,9 @@ fn fails(rule: PolicyRule, bundle: &Bundle, case: &Case<'_>, legal: Legal) -> bo
             Who::Workload(_) => false,
         },
         PolicyRule::PlaceNotAllowed => {
-            !licensed
-                && !case.place.is_us()
-                && !case.grant.is_some_and(|grant| grant.allows_place(case.place))
+            let is_named = licensed && is_place_named(case);
+            let is_granted = case.grant.is_some_and(|grant| grant.allows_place(case.place));
+            !(is_named || case.place.is_us() || is_granted)
         }
         PolicyRule::AssuranceTooLow => match case.who {
             Who::Human { assurance, .. } => {
@@ -65,5 +66,14 @@ fn fails(rule: PolicyRule, bundle: &Bundle, case: &Case<'_>, legal: Legal) -> bo
         PolicyRule::Purpose => !case.grant.is_some_and(|grant| grant.allows_purpose(case.purpose)),
         PolicyRule::SafeguardLapsed => case.standing.safeguard_lapsed,
         PolicyRule::Quota => case.standing.quota_exhausted,
+    }
+}
+
+/// Does a licence of the entity say where this subject may be? Not for a workload of a listed entity: with operators
+/// whom the record knows to be eligible it is exempt, and policy asks for the place. To lose them must not open one.
+fn is_place_named(case: &Case<'_>) -> bool {
+    match case.who {
+        Who::Human { .. } => true,
+        Who::Workload(_) => case.class != EntityClass::AnnexA,
     }
 }

@@ -97,7 +97,7 @@ pub fn decide(
         credential: fault,
         who: who(facts, operators.as_deref()),
         license,
-        standing: standing(set, card, facts, subject, now),
+        standing: standing(set, card, facts.subject, subject, now),
         screening: screening(view, card, hops, now),
         chain: chain(view, hops, request.chain.end_user_identified, now),
         ..shown.case(set, card, request, now)
@@ -107,6 +107,55 @@ pub fn decide(
     decision.ask_server |= (card.has_licenses && family.is_some()) || !hops.is_empty();
     decision.ask_server &= at_gateway && fault.is_none() && state.is_none();
     decision
+}
+
+/// Decides for a subject on record as with a certificate in order that states what the record says of it and lists every
+/// model: what a change of law or policy would do to it, whatever it holds now. Screening is judged at an
+/// instant of its own: of an instant to come nobody knows whether lists will be fresh.
+pub fn decide_on_record(
+    view: &impl View,
+    (card, subject): (&EntityCard, &Subject),
+    request: &Request<'_>,
+    (now, screened): (Now, Now),
+) -> Decision {
+    let set = view.enforcement();
+    let bundle = set.bundle.as_ref();
+    let family = bundle.registry().resolve(request.model);
+    let lift = family.and_then(|family| bundle.regime(family, now).lifted_by);
+    let listed = match &subject.body {
+        SubjectBody::Human(_) => Vec::new(),
+        SubjectBody::Workload(workload) => operators_of(view, subject.entity, &workload.operators, now),
+    };
+    let license = family.and_then(|family| {
+        view.license(card.id, subject.id, family, request.place, request.purpose.as_ref(), now)
+    });
+    let is_stopped = set.is_stopped(family, None)
+        || [StopScope::Entity(card.id), StopScope::Subject(subject.id)].iter().any(|s| set.stops.contains(s));
+    let hops = request.chain.hops.as_slice();
+    let case = Case {
+        credential: None,
+        class: card.class_under(lift, now),
+        org: card.org,
+        seat: card.seat,
+        mi_flag: card.mi_flag,
+        grant: family.and_then(|family| card.grant(family, now)),
+        purpose: request.purpose.as_ref(),
+        who: match &subject.body {
+            SubjectBody::Human(employment) => Who::Human {
+                status: employment.vetting.as_ref().map_or(PersonStatus::Undetermined, |v| v.status),
+                relation: employment.relation,
+                assurance: employment.vetting.as_ref().map(|vetting| vetting.assurance),
+            },
+            SubjectBody::Workload(_) if listed.is_empty() => Who::Workload(Operators::Unknown),
+            SubjectBody::Workload(_) => Who::Workload(Operators::Listed(&listed)),
+        },
+        license,
+        standing: standing(set, card, subject.id, SubjectLookup::Known(subject), now),
+        screening: screening(view, card, hops, screened),
+        chain: chain(view, hops, request.chain.end_user_identified, now),
+        ..nobody(None, CredentialFault::Stale, is_stopped, family, request)
+    };
+    judge(bundle, &case, now)
 }
 
 /// A certificate that was shown, and the model that was asked for.
@@ -151,13 +200,13 @@ impl<'a> Shown<'a> {
 fn standing(
     set: &EnforcementSet,
     card: &EntityCard,
-    facts: &AccessFacts,
+    id: SubjectId,
     subject: SubjectLookup<'_>,
     now: Now,
 ) -> Standing {
     Standing {
         provisioned: card.is_active && is_on_roster(subject),
-        suspended: set.is_suspended(card.id, facts.subject),
+        suspended: set.is_suspended(card.id, id),
         reverify_overdue: card.reverify_due.is_some_and(|due| now.narrowed_since(due)),
         safeguard_lapsed: card.safeguards_until.is_some_and(|until| now.narrowed_since(until)),
         quota_exhausted: false,

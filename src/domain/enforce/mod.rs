@@ -20,7 +20,7 @@ mod view;
 
 pub use barrier::{Barrier, BarrierReport, EnforcedBy, Participant, ParticipantId, bound_ms};
 pub use claim::{Claim, Contradiction, Start, judge, lost_history};
-pub use decide::{Chain, Request, decide};
+pub use decide::{Chain, Request, decide, decide_on_record};
 pub(crate) use decide::{operators_of, states, validity_fault};
 pub use event::EnforcementEvent;
 pub use lease::{CLOCK_OFFSET_MAX_MS, LEASE_DEFAULT_MS, LEASE_MAX_MS, Lease, PING_MS, PongFault, list_until};

@@ -11,7 +11,7 @@ use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
-use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId, Seq};
+use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId, Seq, SubjectId};
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
 use crate::domain::subject::SubjectBody;
@@ -72,7 +72,11 @@ pub(super) fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> R
     })
 }
 
-pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
+/// Could this command be carried out now, whoever signs it?
+///
+/// # Errors
+/// What does not hold.
+pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
@@ -109,10 +113,7 @@ pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<
         Command::Unsuspend(target) => found(state.enforcement.suspended.contains(target), "suspension"),
         Command::Hold { ordinal, .. } => found(is_taken(state, *ordinal), "certificate"),
         Command::ReleaseHold(ordinal) => found(state.enforcement.held.contains(*ordinal), "hold"),
-        Command::DecideSubject { subject, decision } => {
-            let subject = state.subjects.get(subject).ok_or(Reject::NotFound("subject"))?;
-            check_decision(subject.body.clone(), decision)
-        }
+        Command::DecideSubject { subject, decision } => check_subject(state, *subject, decision),
         Command::RecordScreening { entity: id, screening, reason } => {
             entity(state, *id)?;
             text("list_version", &screening.list_version, 1)?;
@@ -122,7 +123,9 @@ pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<
             }
             Ok(())
         }
-        Command::RecordSafeguards { entity: id, .. } => entity(state, *id).map(|_| ()),
+        Command::RecordSafeguards { entity: id, reverify_due, .. } => {
+            check_due(entity(state, *id)?.card.reverify_due, *reverify_due)
+        }
         Command::AcceptClock(at) => check_clock(*at, now),
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
@@ -184,7 +187,11 @@ fn check_model(state: &State, name: &ModelId) -> Result<(), Reject> {
 }
 
 fn check_policy(state: &State, parts: &BundleParts) -> Result<(), Reject> {
-    Bundle::new(parts.clone()).map_err(|e| Reject::Invalid { field: "policy", why: e.to_string() })?;
+    let invalid = |why: String| Reject::Invalid { field: "policy", why };
+    let bundle = Bundle::new(parts.clone()).map_err(|e| invalid(e.to_string()))?;
+    if let Some(inconsistency) = bundle.inconsistencies().first() {
+        return Err(invalid(inconsistency.to_string()));
+    }
     let is_registered = |id: &ModelId| parts.models.iter().any(|model| model.id == *id);
     let lost = state.enforcement.stops.iter().find_map(|scope| match scope {
         StopScope::Model(id) if !is_registered(id) => Some(id),
@@ -370,6 +377,26 @@ fn check_stop(state: &State, scope: &StopScope) -> Result<(), Reject> {
         StopScope::Subject(id) => found(state.subjects.contains_key(id), "subject"),
         StopScope::Issuer(id) => check_issuer(state, *id),
     }
+}
+
+/// A date on which something must be verified again is replaced by another, never taken away: without it nothing would
+/// ever be overdue.
+fn check_due(last: Option<Timestamp>, next: Option<Timestamp>) -> Result<(), Reject> {
+    match (last, next) {
+        (Some(last), None) => Err(Reject::Invalid {
+            field: "reverify_due",
+            why: format!("the last one was {last}: say when the next one is"),
+        }),
+        (_, Some(_)) | (None, None) => Ok(()),
+    }
+}
+
+fn check_subject(state: &State, id: SubjectId, decision: &SubjectDecision) -> Result<(), Reject> {
+    let subject = state.subjects.get(&id).ok_or(Reject::NotFound("subject"))?;
+    if let SubjectDecision::Approve { reverify_due, .. } = decision {
+        check_due(subject.reverify_due, *reverify_due)?;
+    }
+    check_decision(subject.body.clone(), decision)
 }
 
 fn check_decision(body: SubjectBody, decision: &SubjectDecision) -> Result<(), Reject> {

@@ -16,5 +16,5 @@ mod tests;
 
 pub use admit::{TOKEN_TTL_MAX_MS, admit};
 pub use issuance::{LimitKind, Limits, canary_limits, certifiable, check_key, check_unblocked};
-pub use mandate::{admit as admit_mandate, mandate_for};
+pub use mandate::{admit as admit_mandate, check as check_command, mandate_for};
 pub use reject::Reject;

@@ -50,7 +50,8 @@ impl State {
                 return self.change_entity(license.holder, seq, |entity| entity.card.has_licenses = true);
             }
             Command::AdoptPolicy(parts) => {
-                let bundle = Bundle::new(parts.as_ref().clone()).map_err(|e| e.to_string())?;
+                let parts = self.bundle().adopting(parts, time);
+                let bundle = Bundle::new(parts).map_err(|e| e.to_string())?;
                 return event(EnforcementEvent::PolicyAdopted(Arc::new(bundle)));
             }
             Command::Revoke { scope, .. } => return self.revoke(scope),

@@ -11,6 +11,7 @@ mod recovery;
 mod restored;
 mod roots;
 mod rotations;
+mod suppose;
 mod tables;
 #[cfg(test)]
 mod tests;

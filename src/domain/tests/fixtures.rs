@@ -101,6 +101,9 @@ fn imposition() -> Determination {
         amends: Vec::new(),
         legal_basis: vec!["50 USC 4817(b)(1)".to_owned(), "15 CFR 744.22".to_owned()],
         document: None,
+        ended_at: None,
+        superseded_by: None,
+        document_sha384: None,
     }
 }
 

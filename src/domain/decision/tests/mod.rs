@@ -4,3 +4,4 @@ mod rows;
 mod scenarios;
 mod table;
 mod time;
+mod widening;

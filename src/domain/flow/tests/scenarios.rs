@@ -357,13 +357,20 @@ fn scenario_39_a_lift_with_a_past_date_holds_from_its_second_approval() {
     let mut world = World::new();
     world.now = at("2026-06-28T09:00:00Z");
     let mut parts = sample_parts();
+    // The files claim an approval that nobody gave.
     parts.determinations[1].instants.stated_at = Some(at("2026-06-26T00:00:00Z"));
-    parts.determinations[1].instants.approved_at = Some(world.now);
+    parts.determinations[1].instants.approved_at = Some(at("2026-06-26T00:00:00Z"));
     world.go(Command::AdoptPolicy(Box::new(parts)));
     let family = [model("mythos-5")];
     let lifted = |at| world.state.bundle().regime(&family, Now::exactly(at)).lifted_by.is_some();
     assert!(!lifted(at(R2)), "what was denied then stays denied");
     assert!(!lifted(world.now.plus_ms(-1)) && lifted(world.now));
+    // One signature of two: a proposal, which lifts nothing however long it waits.
+    let half = world.mandate(Command::AdoptPolicy(Box::new(rescinded_parts())), &[alice()]);
+    world.propose(half).unwrap();
+    assert!(
+        world.state.bundle().regime(&family, Now::exactly(at("2026-12-01T00:00:00Z"))).imposed_by.is_some()
+    );
 }
 
 #[test]

@@ -2,14 +2,22 @@
 //!
 //! A bundle enters in genesis or as a proposal that two officers sign; a running server reads it from its state only.
 
+mod consistency;
+mod diff;
+#[cfg(test)]
+mod tests;
+
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
-use super::determination::{Determination, DeterminationKind, Limb};
+use super::determination::{Determination, DeterminationKind, DeterminationState, Instants, Limb};
 use super::id::{DeterminationId, Digest, ModelId};
 use super::model::{Model, Registry, RegistryFault};
 use super::policy::{DatedRule, Edge, PolicyRule, Posture};
 use super::time::{Now, Timestamp};
+
+pub use consistency::{Contradiction, Inconsistency, Named};
+pub use diff::{Change, Part, diff, in_words};
 
 /// The most models, determinations or rules a bundle may hold: far above any real one, small enough to scan.
 pub const BUNDLE_ITEMS_MAX: usize = 1_000;
@@ -129,7 +137,8 @@ impl Bundle {
             }
             let by = || determination.id.to_string();
             determination.models.iter().try_for_each(|model| self.check_model(model, by))?;
-            determination.amends.iter().try_for_each(|id| self.check_named(id, by))?;
+            let named = determination.amends.iter().chain(&determination.superseded_by);
+            named.into_iter().try_for_each(|id| self.check_named(id, by))?;
             let amends = matches!(
                 determination.kind,
                 DeterminationKind::LiftForBeneficiaries
@@ -168,6 +177,46 @@ impl Bundle {
         match self.determination(id) {
             Some(_) => Ok(()),
             None => Err(BundleFault::UnknownDetermination { by: by(), missing: id.clone() }),
+        }
+    }
+
+    /// These parts as they take effect when the last officer signs them: what widens counts from then at the earliest,
+    /// whatever approval the files claim. What is in force already keeps the instant of its own approval.
+    pub fn adopting(&self, parts: &BundleParts, signed_at: Timestamp) -> BundleParts {
+        let mut parts = parts.clone();
+        for new in &mut parts.determinations {
+            self.date_end(new, signed_at);
+            if new.restricts() || new.state == DeterminationState::Draft {
+                continue;
+            }
+            let claimed = new.instants.approved_at;
+            // How it ended, and what proves it, are no part of what was approved.
+            let known = self.determination(&new.id).filter(|old| {
+                let same = Determination {
+                    instants: Instants { approved_at: old.instants.approved_at, ..new.instants },
+                    state: old.state,
+                    ended_at: old.ended_at,
+                    superseded_by: old.superseded_by.clone(),
+                    document: old.document,
+                    document_sha384: old.document_sha384,
+                    ..new.clone()
+                };
+                old.state != DeterminationState::Draft && **old == same
+            });
+            let approved_at = known.map_or(Some(signed_at), |old| old.instants.approved_at);
+            new.instants.approved_at = approved_at.max(claimed);
+        }
+        parts
+    }
+
+    /// The end of a requirement counts from the signature at the earliest, the end of a lift from it at the latest. An end
+    /// that is on record stays what it is.
+    fn date_end(&self, new: &mut Determination, signed_at: Timestamp) {
+        let Some(claimed) = new.ended_at else { return };
+        let on_record = self.determination(&new.id).filter(|old| old.state == new.state);
+        if on_record.is_none_or(|old| old.ended_at != new.ended_at) {
+            let narrows = !new.restricts();
+            new.ended_at = Some(if narrows { claimed.min(signed_at) } else { claimed.max(signed_at) });
         }
     }
 
@@ -222,14 +271,15 @@ impl Bundle {
         regime
     }
 
-    /// Impositions on the model that have taken effect, rescinded ones included.
+    /// Impositions on the model that have taken effect and not ended; those that another one rescinds are included.
     fn impositions<'s, 'q>(
         &'s self,
         family: &'q [ModelId],
         now: Now,
     ) -> impl Iterator<Item = &'s Determination> + use<'s, 'q> {
         let determinations = self.parts.determinations.iter();
-        determinations.filter(move |d| imposes(d) && d.names(family) && d.has_taken_effect(now))
+        determinations
+            .filter(move |d| imposes(d) && d.names(family) && d.has_taken_effect(now) && !d.has_ended(now))
     }
 
     /// Does this lift amend every imposition in force?
@@ -251,6 +301,7 @@ impl Bundle {
                 && lift.amends.contains(imposition)
                 && lift.names(family)
                 && lift.has_taken_effect(now)
+                && !lift.has_ended(now)
                 // The end of a lift narrows.
                 && self.rescission_of(&lift.id, |at| now.narrowed_since(at)).is_none()
         })
@@ -291,19 +342,23 @@ impl Bundle {
         match edge {
             Edge::At(at) => Some(*at),
             Edge::Effective(id) => self.determination(id).and_then(Determination::effective_at),
-            Edge::RescissionOf(id) => self
-                .parts
-                .determinations
-                .iter()
-                .filter(|d| d.kind == DeterminationKind::Rescind && d.amends.contains(id))
-                .filter_map(Determination::effective_at)
-                .min(),
+            Edge::RescissionOf(id) => {
+                let rescinded =
+                    |d: &&Determination| d.kind == DeterminationKind::Rescind && d.amends.contains(id);
+                let by_another = self.parts.determinations.iter().filter(rescinded);
+                let itself = self.determination(id).filter(|d| d.state == DeterminationState::Rescinded);
+                by_another
+                    .filter_map(Determination::effective_at)
+                    .chain(itself.and_then(|d| d.ended_at))
+                    .min()
+            }
         }
     }
 
     /// The next instant after `at` when a determination or a rule begins or ends.
     pub fn next_instant_after(&self, at: Timestamp) -> Option<Timestamp> {
-        let determinations = self.parts.determinations.iter().filter_map(Determination::effective_at);
+        let determinations = self.parts.determinations.iter();
+        let determinations = determinations.flat_map(|d| [d.effective_at(), d.ended_at]).flatten();
         let edges = self.parts.rules.iter().flat_map(|rule| [&rule.from, &rule.until]).flatten();
         determinations
             .chain(edges.filter_map(|edge| self.edge_at(edge)))
