@@ -79,6 +79,23 @@ fn command(command: &Command) -> Vec<String> {
         }
         Command::ReleaseHold(ordinal) => vec![format!("Release the hold on certificate {ordinal}")],
         Command::DecideSubject { subject, decision } => decided(subject, decision),
+        Command::ImportScreeningList { list, shrinks } => {
+            let mut lines = vec![
+                format!("Screen every entity against the list {} of {}", list.version, list.date),
+                format!("  entries     {}", list.entries),
+                format!("  file        {}", list.file),
+            ];
+            if *shrinks {
+                lines.push("  It may have far fewer entries than the list before.".to_owned());
+            }
+            lines
+        }
+        Command::ResolveScreeningMatch { entity, entry, score, verdict, reason } => vec![
+            format!("Resolve a screening match of {entity}: {verdict}"),
+            format!("  entry       {entry}"),
+            format!("  score       {score} of 100"),
+            format!("  reason      {reason}"),
+        ],
         Command::RecordScreening { entity, screening, reason } => vec![
             format!("Record that {entity} was screened: {}", screening.result),
             format!("  list        {} of {}", screening.list_version, screening.list_date),

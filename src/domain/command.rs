@@ -18,6 +18,7 @@ use super::id::{
 use super::license::License;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use super::screening::{ALIKE_SCORE, MatchVerdict, ScreeningList};
 use super::subject::Vetting;
 use super::time::Timestamp;
 
@@ -273,6 +274,35 @@ pub enum Command {
     /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
     #[n(50)]
     Drill(#[n(0)] StopScope),
+    /// Make a version of the screening list the newest one. Every entity is compared with it. Its file is at the server.
+    #[n(60)]
+    ImportScreeningList {
+        /// The version.
+        #[n(0)]
+        list: ScreeningList,
+        /// It may have far fewer entries than the one before.
+        #[n(1)]
+        shrinks: bool,
+    },
+    /// Say what a match with an entry of the list is.
+    #[n(61)]
+    ResolveScreeningMatch {
+        /// Of whom.
+        #[n(0)]
+        entity: EntityId,
+        /// The entry.
+        #[n(1)]
+        entry: Digest,
+        /// The score of the match, which decides how many must sign.
+        #[n(2)]
+        score: u8,
+        /// What it is.
+        #[n(3)]
+        verdict: MatchVerdict,
+        /// Why; no personal data.
+        #[n(4)]
+        reason: String,
+    },
 }
 
 /// An object that commands read or write; each has a revision, the record that last changed it.
@@ -320,6 +350,12 @@ pub enum ObjectRef {
     /// The drills of a stop: one that is signed is carried out once.
     #[n(20)]
     Drills,
+    /// The newest screening list.
+    #[n(30)]
+    ScreeningList,
+    /// The matches of an entity with the screening list.
+    #[n(31)]
+    Screening(#[n(0)] EntityId),
 }
 
 impl fmt::Display for ObjectRef {
@@ -339,6 +375,8 @@ impl fmt::Display for ObjectRef {
             Self::Key(key) => write!(f, "block of key {key}"),
             Self::Authorities => f.write_str("list of authorities"),
             Self::Drills => f.write_str("drills"),
+            Self::ScreeningList => f.write_str("screening list"),
+            Self::Screening(id) => write!(f, "screening of {id}"),
         }
     }
 }
@@ -355,6 +393,8 @@ pub struct Signers {
 const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
 const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
 const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
+/// What a vetter decides and what would let somebody in whom a list nearly names.
+const VET_BY_TWO: Signers = Signers { count: 2, roles: &[Role::Vetter, Role::Approver] };
 
 impl Command {
     /// Who must sign it: restrict with one, loosen with two, a vetter for what vetters decide.
@@ -391,7 +431,18 @@ impl Command {
             | Self::TaintAuthority { .. }
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
-            Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
+            Self::ImportScreeningList { shrinks: true, .. }
+            | Self::ResolveScreeningMatch { verdict: MatchVerdict::Withdrawn, .. } => VET_BY_TWO,
+            Self::ResolveScreeningMatch { verdict: MatchVerdict::FalsePositive, score, .. }
+                if *score >= ALIKE_SCORE =>
+            {
+                VET_BY_TWO
+            }
+            Self::DecideSubject { .. }
+            | Self::RecordScreening { .. }
+            | Self::RecordSafeguards { .. }
+            | Self::ImportScreeningList { .. }
+            | Self::ResolveScreeningMatch { .. } => VET,
         }
     }
 
@@ -442,6 +493,8 @@ impl Command {
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
             Self::Drill(_) => vec![ObjectRef::Drills],
+            Self::ImportScreeningList { .. } => vec![ObjectRef::ScreeningList],
+            Self::ResolveScreeningMatch { entity, .. } => vec![ObjectRef::Screening(*entity)],
             Self::PrepareAuthority(_)
             | Self::ActivateAuthority(_)
             | Self::TaintAuthority { .. }
@@ -505,6 +558,8 @@ impl Command {
             | Self::ActivateAuthority(_)
             // They deny nobody anything.
             | Self::Drill(_)
+            | Self::ImportScreeningList { .. }
+            | Self::ResolveScreeningMatch { .. }
             | Self::TaintAuthority { .. }
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_) => None,
@@ -545,6 +600,8 @@ impl Command {
             Self::RetireAuthority(_) => "RETIRE_AUTHORITY",
             Self::RevokeAuthority { .. } => "REVOKE_AUTHORITY",
             Self::Drill(_) => "DRILL",
+            Self::ImportScreeningList { .. } => "IMPORT_SCREENING_LIST",
+            Self::ResolveScreeningMatch { .. } => "RESOLVE_SCREENING_MATCH",
         }
     }
 }

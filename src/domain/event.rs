@@ -19,6 +19,7 @@ use super::id::{
 use super::person::Relation;
 use super::policy::Country;
 use super::proposal::Lapse;
+use super::screening::ScreeningMatch;
 use super::subject::SubjectBody;
 use super::time::Timestamp;
 
@@ -361,6 +362,25 @@ pub enum Event {
         #[n(1)]
         why: Lapse,
     },
+    /// An entity's name was compared with the newest screening list.
+    #[n(40)]
+    EntityScreened {
+        /// Whose.
+        #[n(0)]
+        entity: EntityId,
+        /// SHA-256 of the list's file.
+        #[n(1)]
+        list: Digest,
+        /// SHA-256 of what was looked up.
+        #[n(2)]
+        query: Digest,
+        /// Entries that it came close to and that nobody knew of.
+        #[n(3)]
+        found: Vec<ScreeningMatch>,
+        /// How many more there are.
+        #[n(4)]
+        more: u32,
+    },
 }
 
 impl Event {
@@ -388,6 +408,7 @@ impl Event {
             Self::RestrictionsCollected { .. } => 18,
             Self::ProposalRejected { .. } => 24,
             Self::ProposalLapsed { .. } => 25,
+            Self::EntityScreened { .. } => 40,
         }
     }
 
@@ -415,6 +436,7 @@ impl Event {
             Self::RestrictionsCollected { .. } => "restrictions.collected",
             Self::ProposalRejected { .. } => "proposal.rejected",
             Self::ProposalLapsed { .. } => "proposal.lapsed",
+            Self::EntityScreened { .. } => "partner.screened",
         }
     }
 }

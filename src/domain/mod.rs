@@ -25,6 +25,7 @@ pub mod principal;
 pub mod proposal;
 pub mod restore;
 pub mod revocation;
+pub mod screening;
 pub mod state;
 pub mod subject;
 #[cfg(test)]

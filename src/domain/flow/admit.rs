@@ -3,6 +3,7 @@
 use super::issuance;
 use super::mandate;
 use super::reject::Reject;
+use super::screening;
 use crate::domain::approval::{Mandate, SignedMandate};
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::event::{Entry, Event, NewEntity};
@@ -96,6 +97,9 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
             true => Ok(()),
             false => Err(Reject::Conflict("this block is announced already".to_owned())),
         },
+        Event::EntityScreened { entity, list, query, found, .. } => {
+            screening::check_run(state, *entity, (*list, *query), found)
+        }
         Event::BlockOpened(ordinal) => {
             match *ordinal > state.opened && *ordinal <= state.enforcement.ceiling {
                 true => Ok(()),

@@ -3,6 +3,7 @@
 use super::authority;
 use super::issuance::check_unblocked;
 use super::reject::Reject;
+use super::screening;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
 use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
@@ -72,7 +73,11 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
-        Command::ActivateEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
+        Command::ActivateEntity(id) => {
+            let entity = entity(state, *id)?;
+            status(entity, EntityStatus::Applicant, "APPLICANT")?;
+            screening::check_activation(state, entity)
+        }
         Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
         Command::RemoveEntity { entity: id, .. } => {
             let entity = entity(state, *id)?;
@@ -125,6 +130,9 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
             Ok(())
         }
         Command::RecordSafeguards { entity: id, .. } => entity(state, *id).map(|_| ()),
+        Command::ImportScreeningList { .. } | Command::ResolveScreeningMatch { .. } => {
+            screening::check(state, command, now)
+        }
         Command::AcceptClock(at) => check_clock(*at, now),
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
@@ -180,7 +188,7 @@ fn check_policy(state: &State, parts: &BundleParts) -> Result<(), Reject> {
     }
 }
 
-fn found(is: bool, what: &'static str) -> Result<(), Reject> {
+pub(super) fn found(is: bool, what: &'static str) -> Result<(), Reject> {
     if is { Ok(()) } else { Err(Reject::NotFound(what)) }
 }
 

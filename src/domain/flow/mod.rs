@@ -6,6 +6,7 @@ mod authority;
 mod issuance;
 mod mandate;
 mod reject;
+mod screening;
 #[cfg(test)]
 mod tests;
 

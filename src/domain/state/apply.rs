@@ -131,6 +131,8 @@ impl State {
             restore: None,
             closed: OrdMap::new(),
             drills: Drills::default(),
+            screening_list: None,
+            screenings: OrdMap::new(),
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);
@@ -258,6 +260,9 @@ impl State {
                 return Ok(Applied::event(EnforcementEvent::CeilingRaised(*ordinal)));
             }
             Event::BlockOpened(ordinal) => self.opened = self.opened.max(*ordinal),
+            Event::EntityScreened { entity, query, found, more, .. } => {
+                return self.screen(seq, *entity, (*query, *more), found);
+            }
             Event::Restored => return self.begin_after_backup(seq, time),
             Event::RestrictionsCollected { gateway, upto, events } => {
                 return self.collect((gateway, *upto), (seq, time), events);

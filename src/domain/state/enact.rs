@@ -14,6 +14,7 @@ use crate::domain::entity::{Entity, EntityStatus, Membership};
 use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
+use crate::domain::screening::Resolution;
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::{Interval, Now, Timestamp};
 
@@ -67,8 +68,13 @@ impl State {
                 return self.decide_subject(seq, time, *subject, decision);
             }
             Command::RecordScreening { entity, screening, .. } => {
-                return self
-                    .change_entity(*entity, seq, |entity| entity.card.screening = Some(screening.clone()));
+                return self.record_screening(seq, *entity, screening);
+            }
+            Command::ImportScreeningList { list, .. } => self.screening_list = Some(list.clone()),
+            Command::ResolveScreeningMatch { entity, entry, verdict, reason, .. } => {
+                let (verdict, reason) = (*verdict, reason.clone());
+                let resolution = Resolution { verdict, reason, at: time, record: seq };
+                return self.resolve_match(seq, *entity, *entry, resolution);
             }
             Command::RecordSafeguards { entity, until, reverify_due } => {
                 return self.change_entity(*entity, seq, |entity| {

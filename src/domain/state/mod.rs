@@ -6,6 +6,7 @@ mod causes;
 mod enact;
 mod proposals;
 mod restored;
+mod screening;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use super::policy::Place;
 use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
 use super::restore::Restore;
+use super::screening::{EntityScreening, ScreeningList};
 use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
@@ -164,6 +166,13 @@ pub struct State {
     /// The last drills of a stop.
     #[n(39)]
     pub drills: Drills,
+    /// The newest screening list.
+    #[n(50)]
+    pub screening_list: Option<ScreeningList>,
+    /// What is known of the screening of entities.
+    #[n(51)]
+    #[cbor(with = "rows")]
+    pub screenings: OrdMap<EntityId, Arc<EntityScreening>>,
 }
 
 /// A clock that officers accepted.
