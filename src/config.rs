@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod listeners;
+mod passphrase;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,6 +17,7 @@ use serde::de::{Deserializer, Error as _};
 use thiserror::Error;
 
 pub use listeners::{ListenerFiles, Listeners};
+pub use passphrase::{PassphraseFault, PassphraseSource};
 
 /// The largest configuration file: a hundred times a real one.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -86,7 +88,7 @@ pub struct Config {
     pub listeners: Listeners,
 }
 
-/// `[keys]`: PKCS#8 PEM files of mode 0600. Default: `keys/NAME.pem` in the data folder.
+/// `[keys]`: PKCS#8 PEM files of mode 0600, encrypted or not. Default: `keys/NAME.pem` in the data folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFiles {
     /// `access`: signs certificates of people and workloads.
@@ -97,6 +99,8 @@ pub struct KeyFiles {
     pub log: PathBuf,
     /// `server`: the server's own key for TLS.
     pub server: PathBuf,
+    /// `passphrase`: where that of the encrypted ones is; new keys are encrypted with it. Default: none.
+    pub passphrase: Option<PassphraseSource>,
 }
 
 /// `[log]`: how the service logs, on standard error.
@@ -279,6 +283,7 @@ struct KeysSection {
     system: Option<PathBuf>,
     log: Option<PathBuf>,
     server: Option<PathBuf>,
+    passphrase: Option<PassphraseSource>,
 }
 
 impl KeyFiles {
@@ -290,6 +295,7 @@ impl KeyFiles {
             system: key("system.pem"),
             log: key("log.pem"),
             server: key("server.pem"),
+            passphrase: None,
         }
     }
 
@@ -332,6 +338,7 @@ impl Config {
                 system: key(file.keys.system, usual.system),
                 log: key(file.keys.log, usual.log),
                 server: key(file.keys.server, usual.server),
+                passphrase: file.keys.passphrase.map(|source| source.at(folder)),
             },
             data,
             log: file.log,
@@ -565,6 +572,7 @@ mod tests {
             ("[listeners.gw-1]\nchain = \"c\"\nkey = \"k\"\nca = \"a\"", "line 4", "ca"),
             ("[listeners.\"Gw 1\"]\nchain = \"c\"\nkey = \"k\"", "line 1", "Gw 1"),
             ("[keys]\nacess = \"a\"", "line 2", "acess"),
+            ("[keys]\npassphrase = \"hunter2\"", "line 2", "never the secret itself"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(line) && error.contains(word), "{text}: {error}");
@@ -578,5 +586,7 @@ mod tests {
         assert_eq!(config.keys.access, Path::new("/etc/countersign/d/keys/access.pem"));
         assert_eq!(config.keys.log, Path::new("/k/log.pem"));
         assert_eq!(config.keys.server, Path::new("/etc/countersign/s.pem"));
+        let config = parse("[keys]\npassphrase = \"file:p\"").unwrap();
+        assert_eq!(config.keys.passphrase.unwrap().to_string(), "file:/etc/countersign/p");
     }
 }

@@ -4,6 +4,7 @@
 mod admission;
 mod authorities;
 pub mod backup;
+mod calls;
 mod crl;
 mod engine;
 mod enroll;
@@ -18,6 +19,7 @@ mod reports;
 mod restored;
 mod restrict;
 mod rotation;
+mod screening;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 pub use admission::Admission;
+pub use calls::{Call, CallsFault, CallsVerified, Cursor as CallCursor, Recorded};
 pub use crl::PublishedCrl;
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
@@ -40,6 +43,7 @@ pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
+pub use screening::Receiving;
 pub use trust::{Term, TrustSet};
 pub use trusted_time::TrustedTime;
 pub use upkeep::Upkeep;
@@ -50,8 +54,10 @@ use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
 use self::rotation::Rotation;
+use self::screening::Lists;
 use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
+use crate::calls::CallLog;
 use crate::decisions::DecisionLog;
 use crate::domain::certificate::{BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
@@ -127,6 +133,8 @@ pub struct App {
     drilling: tokio::sync::Mutex<()>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
+    lists: Lists,
+    calls: CallLog,
     boot: BootId,
 }
 
@@ -219,6 +227,8 @@ impl App {
             verified: CertificateCache::default(),
             certificates: store.certificates,
             decisions: store.decisions,
+            lists: Lists::new(store.lists),
+            calls: store.calls,
             boot,
         }))
     }
@@ -248,7 +258,11 @@ impl App {
     }
 
     /// Commits what is waiting and ends the writer. The app answers nothing that changes state afterwards.
-    pub async fn stop(&self) {
+    pub async fn stop(self: &Arc<Self>) {
+        let app = Arc::clone(self);
+        if tokio::task::spawn_blocking(move || app.write_calls(true)).await.is_err() {
+            tracing::error!("writing the audit of calls ended in a panic");
+        }
         self.engine.stop().await;
     }
 

@@ -42,6 +42,7 @@ impl App {
             reserve: space.map_or(0, |space| space.reserve),
             certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),
             pushed_set: self.pushed_set(),
+            screening: self.screening_reading(&state),
             faults: self.faults(space.is_some()),
             listeners: Vec::new(),
         }

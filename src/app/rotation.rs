@@ -204,6 +204,7 @@ impl App {
             {
                 self.check_spent(&state, *id).await
             }
+            Command::ImportScreeningList { list, .. } => self.check_list(list),
             _ => Ok(()),
         }
     }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::error::Error;
+use super::screening::screenings;
 use super::view::Follower;
 use super::{App, Caller, store};
 use crate::domain::certificate::BLOCK_LEN;
@@ -35,8 +36,10 @@ impl Upkeep {
     pub fn start(app: &Arc<App>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let tasks = vec![
+            tokio::spawn(screenings(Arc::clone(app), stopped.clone())),
             tokio::spawn(ticks(Arc::clone(app), stopped.clone())),
-            tokio::spawn(blocks(Arc::clone(app), stopped)),
+            tokio::spawn(blocks(Arc::clone(app), stopped.clone())),
+            tokio::spawn(calls(Arc::clone(app), stopped)),
         ];
         let started = Follower::start(Arc::clone(&app.journal), Arc::clone(&app.certificates));
         let follower = started.map_err(|e| tracing::error!(%e, "no thread for the certificate index")).ok();
@@ -82,6 +85,20 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         if records >= SNAPSHOT_RECORDS || due {
             snapshot_at = (state.position.seq, now);
             app.take_snapshot().await;
+        }
+    }
+}
+
+/// Writes the audit of calls.
+async fn calls(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let writing = Arc::clone(&app);
+        if tokio::task::spawn_blocking(move || writing.write_calls(false)).await.is_err() {
+            tracing::error!("writing the audit of calls ended in a panic");
         }
     }
 }

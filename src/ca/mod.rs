@@ -7,8 +7,10 @@
 
 pub mod bootstrap;
 pub mod crl;
+pub mod key_file;
 pub mod keys;
 pub mod lifetime;
+pub mod root;
 pub mod signer;
 
 use std::fmt;
@@ -17,8 +19,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use crl::{ListFault, ListOrder, SignedList, backdated};
+pub use key_file::{KeyFileFault, read_key_file};
 pub use keys::{AuthorityKeys, KeyFolder};
-pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer, read_key_file};
+pub use signer::{FileSigner, SignFault, SignatureAlgorithm, Signer};
 
 use crate::domain::certificate::Facts;
 use crate::domain::certificate::Serial;

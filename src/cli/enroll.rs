@@ -10,6 +10,7 @@ use serde_json::json;
 use super::files::{self, Access};
 use super::identity::{CERTIFICATE, KEY, SYSTEM_BUNDLE, check_bundle, key_in, write_certificate};
 use super::remote::answer;
+use super::unlock::Unlock;
 use super::{Context, Failure, Outcome};
 use crate::pb;
 
@@ -56,7 +57,7 @@ pub(super) async fn enroll(arguments: &EnrollArguments, context: &Context<'_>) -
         token => token.to_owned(),
     };
     check_bundle(&arguments.system_bundle)?;
-    let csr = request(&arguments.out)?;
+    let csr = request(&arguments.out, &context.connection.unlock)?;
     let remote = context.connection.anonymous(&arguments.system_bundle).await?;
     let issued = answer(remote.attestation().enroll(pb::EnrollRequest { token, csr: csr.into() })).await?;
     keep(&arguments.out, &arguments.system_bundle, &issued.certificate, &issued.ignored, context)
@@ -70,7 +71,7 @@ pub(super) async fn renew(arguments: &RenewArguments, context: &Context<'_>) -> 
                 .to_owned(),
         ));
     }
-    let csr = request(&arguments.out)?;
+    let csr = request(&arguments.out, &context.connection.unlock)?;
     let remote = context.connection.remote().await?;
     let issued = answer(remote.attestation().renew(pb::RenewRequest { csr: csr.into() })).await?;
     let bundle = identity.path(SYSTEM_BUNDLE);
@@ -83,12 +84,12 @@ fn same_folder(one: &Path, other: &Path) -> bool {
 }
 
 /// The request for the folder's key, which is durable by now.
-fn request(out: &Path) -> Result<Vec<u8>, Failure> {
+fn request(out: &Path, unlock: &Unlock) -> Result<Vec<u8>, Failure> {
     let certificate = out.join(CERTIFICATE);
     if certificate.exists() {
         return Err(Failure(format!("{} exists already; name a new folder", certificate.display())));
     }
-    let (key, is_new) = key_in(out)?;
+    let (key, is_new) = key_in(out, unlock)?;
     if !is_new {
         eprintln!("countersign: using the key in {}", out.join(KEY).display());
     }

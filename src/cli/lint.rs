@@ -10,7 +10,7 @@ use super::certificate::ProfileArguments;
 use super::output::table;
 use super::{Failure, Outcome, Output, files};
 use crate::x509::lint::{Finding, RULES, Report, Rule, examine};
-use crate::x509::{Authority, Profile, TrustBundle};
+use crate::x509::{Authority, CaCertificate, Profile, Root};
 
 /// The most certificates and lists of one run: a file of 512 KiB has no more.
 const ITEMS_MAX: usize = 1_024;
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     /// Certificates and revocation lists, PEM or DER; - is standard input.
     #[arg(required_unless_present = "rules", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The authorities that may have issued them, PEM or DER, for the rules that need one.
+    /// The authorities and roots that may have issued them, PEM or DER, for the rules that need one.
     #[arg(long, value_name = "FILE", conflicts_with = "rules")]
     issuer: Option<PathBuf>,
     #[command(flatten)]
@@ -63,22 +63,25 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
     Ok(if found { Outcome::Failed } else { Outcome::Done })
 }
 
-/// Judged under the authority that the certificate names; when it names none of them, under the first.
-fn judge(der: &[u8], profile: &Profile, issuers: &[Authority]) -> Report {
-    let names = |issuer: &&Authority| der.windows(issuer.name().len()).any(|window| window == issuer.name());
-    let issuer = issuers.iter().find(names).or_else(|| issuers.first());
-    examine(der, profile, issuer)
+/// Judged under the authority or the root that the certificate names; when it names none of them, under the first.
+fn judge(der: &[u8], profile: &Profile, issuers: &[CaCertificate]) -> Report {
+    // What is issued by another has that one's name before its own.
+    let place = |issuer: &CaCertificate| {
+        let name = issuer.name();
+        der.windows(name.len()).position(|window| window == name)
+    };
+    let named = issuers.iter().filter_map(|issuer| Some((place(issuer)?, issuer)));
+    let issuer = named.min_by_key(|(place, _)| *place).map(|(_, issuer)| issuer);
+    examine(der, profile, issuer.or_else(|| issuers.first()))
 }
 
-fn read_issuers(path: &Path) -> Result<Vec<Authority>, Failure> {
+fn read_issuers(path: &Path) -> Result<Vec<CaCertificate>, Failure> {
     let named = |fault: String| Failure(format!("{}: {fault}", path.display()));
-    let bytes = files::read(path)?;
-    if let [0x30, ..] = bytes.as_slice() {
-        return Ok(vec![Authority::from_der(&bytes).map_err(|fault| named(fault.to_string()))?]);
-    }
-    let text = String::from_utf8(bytes).map_err(|_| named("it is not a text".to_owned()))?;
-    let bundle = TrustBundle::from_pem(&text).map_err(|fault| named(fault.to_string()))?;
-    Ok(bundle.authorities().to_vec())
+    let read = |der: &[u8]| match Root::from_der(der) {
+        Ok(root) => Ok(root.certificate().clone()),
+        Err(_) => Authority::from_der(der).map(|authority| authority.certificate().clone()),
+    };
+    read_items(path)?.iter().map(|der| read(der).map_err(|fault| named(fault.to_string()))).collect()
 }
 
 /// The certificates and lists of a file: all of a PEM, or one DER.

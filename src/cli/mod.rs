@@ -8,6 +8,7 @@ mod approvals;
 mod audit;
 mod authority;
 mod backup;
+mod calls;
 mod certificate;
 mod dev;
 mod drill;
@@ -31,8 +32,10 @@ mod records;
 mod remote;
 mod restore;
 mod restrict;
+mod root;
 mod serve;
 mod subject;
+mod unlock;
 mod words;
 
 use std::future::Future;
@@ -114,7 +117,7 @@ enum Verb {
     /// Revoke, for good: one record, however many certificates.
     #[command(subcommand)]
     Revoke(restrict::RevokeVerb),
-    /// Public keys that nothing may be certified for.
+    /// Keys: public ones that nothing may be certified for, and the passphrases of private ones.
     #[command(subcommand)]
     Key(key::Verb),
     /// Emergency stops.
@@ -135,6 +138,9 @@ enum Verb {
     /// Certification authorities: rotate, roll back, revoke.
     #[command(subcommand)]
     Authority(authority::Verb),
+    /// Roots, on a machine that is on no network: certify authorities, sign their revocation lists.
+    #[command(subcommand)]
+    Root(root::Verb),
     /// The record, from the server.
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -201,14 +207,17 @@ pub fn run() -> ExitCode {
 /// Carries out a parsed command.
 fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
     let context = Context { output, connection: &arguments.connection };
+    let unlock = &arguments.connection.unlock;
     match arguments.verb {
-        Verb::Init(arguments) => init::run(&arguments, output),
-        Verb::Serve(arguments) => serve::run(&arguments),
-        Verb::Agent(arguments) => agent::run(&arguments, output),
+        Verb::Init(arguments) => init::run(&arguments, unlock, output),
+        Verb::Serve(arguments) => serve::run(&arguments, unlock),
+        Verb::Agent(arguments) => agent::run(&arguments, unlock, output),
         Verb::Dev(arguments) => dev::run(&arguments, output),
-        Verb::Officer(verb) => officer::run(&verb, output),
+        Verb::Officer(verb) => officer::run(&verb, unlock, output),
+        Verb::Root(verb) => root::run(&verb, output),
         Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
         Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, output),
+        Verb::Key(key::Verb::Encrypt(arguments)) => key::encrypt(&arguments, unlock, output),
         Verb::Journal(verb) => audit::journal(&verb, output),
         Verb::Restore(restore::Verb::Begin(arguments)) => restore::begin(&arguments, output),
         Verb::Completions { shell } => {
@@ -236,7 +245,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Cert(certificate::Verb::Remote(verb)) => certificate::remote(verb, context).await,
         Verb::Evaluate(arguments) => evaluate::run(arguments, context).await,
         Verb::Revoke(verb) => restrict::revoke(verb, context).await,
-        Verb::Key(verb) => key::run(verb, context).await,
+        Verb::Key(key::Verb::Remote(verb)) => key::run(verb, context).await,
         Verb::Stop(verb) => restrict::stop(verb, context).await,
         Verb::Policy(policy::Verb::Remote(verb)) => policy::remote(&verb, context).await,
         Verb::Approvals(verb) => approvals::run(verb, context).await,
@@ -252,8 +261,10 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         | Verb::Agent(_)
         | Verb::Dev(_)
         | Verb::Officer(_)
+        | Verb::Root(_)
         | Verb::Policy(policy::Verb::Local(_))
         | Verb::Cert(certificate::Verb::Local(_))
+        | Verb::Key(key::Verb::Encrypt(_))
         | Verb::Journal(_)
         | Verb::Completions { .. } => Err(Failure("this verb needs no server".to_owned())),
     }

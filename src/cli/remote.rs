@@ -16,6 +16,7 @@ use tonic_types::StatusExt as _;
 use super::files::Access;
 use super::head::Memory;
 use super::identity::{CERTIFICATE, Identity, KEY, SYSTEM_BUNDLE};
+use super::unlock::Unlock;
 use super::{Failure, files, words};
 use crate::client::{self, ConnectCause, Stamp, Stamped, Target, TransportFault};
 use crate::domain::certificate::AuthorityKind;
@@ -63,6 +64,8 @@ pub(super) struct Connection {
         help_heading = "Connection"
     )]
     identity: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
 }
 
 impl Connection {
@@ -75,7 +78,7 @@ impl Connection {
                     .to_owned(),
             )
         })?;
-        Ok(Identity::at(folder))
+        Ok(Identity::at(folder, &self.unlock))
     }
 
     /// Connects as the caller.

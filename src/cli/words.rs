@@ -84,6 +84,7 @@ fn command(command: &Command) -> Vec<String> {
                 format!("Screen every entity against the list {} of {}", list.version, list.date),
                 format!("  entries     {}", list.entries),
                 format!("  file        {}", list.file),
+                format!("  matches     from a score of {} of 100", list.score_min),
             ];
             if *shrinks {
                 lines.push("  It may have far fewer entries than the list before.".to_owned());

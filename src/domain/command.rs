@@ -18,7 +18,7 @@ use super::id::{
 use super::license::License;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
-use super::screening::{ALIKE_SCORE, MatchVerdict, ScreeningList};
+use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
 use super::subject::Vetting;
 use super::time::Timestamp;
 
@@ -431,8 +431,8 @@ impl Command {
             | Self::TaintAuthority { .. }
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
-            Self::ImportScreeningList { shrinks: true, .. }
-            | Self::ResolveScreeningMatch { verdict: MatchVerdict::Withdrawn, .. } => VET_BY_TWO,
+            Self::ImportScreeningList { list, shrinks } if *shrinks || list.score_min > SCORE_MIN => VET_BY_TWO,
+            Self::ResolveScreeningMatch { verdict: MatchVerdict::Withdrawn, .. } => VET_BY_TWO,
             Self::ResolveScreeningMatch { verdict: MatchVerdict::FalsePositive, score, .. }
                 if *score >= ALIKE_SCORE =>
             {

@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 use super::approval::{Approval, SignedMandate};
 use super::authority::Authority;
 use super::bundle::BundleParts;
+use super::call::SealedCalls;
 use super::certificate::{AuthorityKind, Facts, Serial};
 use super::command::NewPrincipal;
 use super::drill::DrillTimes;
@@ -362,6 +363,9 @@ pub enum Event {
         #[n(1)]
         why: Lapse,
     },
+    /// A segment of the audit of calls is complete.
+    #[n(28)]
+    CallsSealed(#[n(0)] Box<SealedCalls>),
     /// An entity's name was compared with the newest screening list.
     #[n(40)]
     EntityScreened {
@@ -408,6 +412,7 @@ impl Event {
             Self::RestrictionsCollected { .. } => 18,
             Self::ProposalRejected { .. } => 24,
             Self::ProposalLapsed { .. } => 25,
+            Self::CallsSealed(_) => 28,
             Self::EntityScreened { .. } => 40,
         }
     }
@@ -436,6 +441,7 @@ impl Event {
             Self::RestrictionsCollected { .. } => "restrictions.collected",
             Self::ProposalRejected { .. } => "proposal.rejected",
             Self::ProposalLapsed { .. } => "proposal.lapsed",
+            Self::CallsSealed(_) => "calls.sealed",
             Self::EntityScreened { .. } => "partner.screened",
         }
     }

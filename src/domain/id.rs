@@ -123,6 +123,10 @@ opaque_id!(
     AuthorityId, "aut_"
 );
 opaque_id!(
+    /// A root: one key on a machine of its own, which certifies authorities at ceremonies.
+    RootId, "root_"
+);
+opaque_id!(
     /// A change that waits for its second signature.
     ProposalId, "prp_"
 );

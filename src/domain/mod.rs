@@ -4,6 +4,7 @@
 pub mod approval;
 pub mod authority;
 pub mod bundle;
+pub mod call;
 pub mod certificate;
 pub mod codec;
 pub mod command;

@@ -15,6 +15,8 @@ use super::word::words;
 pub const FOUND_MAX: usize = 64;
 /// The most matches that are kept of an entity. One with more has a name of ordinary words only, and is screened by hand.
 pub const MATCHES_MAX: usize = 1_024;
+/// The least score that is a match unless officers say otherwise (docs/screening.md); for a higher one two sign.
+pub const SCORE_MIN: u8 = 82;
 /// From this score on, two officers say that a match is somebody else: nearly every word is the same.
 pub const ALIKE_SCORE: u8 = 95;
 
@@ -45,6 +47,9 @@ pub struct ScreeningList {
     /// How many entries it has.
     #[n(3)]
     pub entries: u32,
+    /// The least score that is a match, from 0 to 100.
+    #[n(4)]
+    pub score_min: u8,
 }
 
 /// An entry that a name came close to.
@@ -163,8 +168,7 @@ impl EntityScreening {
     pub fn is_due(&self, list: &ScreeningList, query: Digest) -> bool {
         self.run.as_ref().is_none_or(|run| {
             let has_open = self.matches.iter().any(|held| held.resolution.is_none());
-            run.list.file != list.file
-                || run.list.version != list.version
+            run.list != *list
                 || run.query != query
                 || (run.more > 0 && !has_open && self.matches.len() < MATCHES_MAX)
         })

@@ -33,13 +33,19 @@ impl std::fmt::Display for Who {
 /// Decides whether the peer may call.
 pub(super) fn admit(app: &App, peer: Option<&[u8]>, access: Access) -> Result<Who, Error> {
     let who = identify(app, peer)?;
-    match (access, &who) {
-        (Access::Anyone, _) | (Access::Subject, Who::Subject(_)) => Ok(who),
+    permit(app, &who, access)?;
+    Ok(who)
+}
+
+/// Decides whether this caller may call.
+pub(super) fn permit(app: &App, who: &Who, access: Access) -> Result<(), Error> {
+    match (access, who) {
+        (Access::Anyone, _) | (Access::Subject, Who::Subject(_)) => Ok(()),
         (Access::Roles(roles), Who::Principal(id)) => {
             let state = app.state();
             let principal = state.principal(id).ok_or_else(unregistered)?;
             match roles.iter().any(|role| principal.has(*role)) {
-                true => Ok(who),
+                true => Ok(()),
                 false => Err(Error::Denied("none of your roles may call this method".to_owned())),
             }
         }
@@ -54,7 +60,8 @@ fn unregistered() -> Error {
     Error::Unauthenticated("this certificate belongs to no registered principal".to_owned())
 }
 
-fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
+/// Who the peer is.
+pub(super) fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
     let Some(der) = peer else { return Ok(Who::Anonymous) };
     let refuse =
         |why: &dyn std::fmt::Display| Error::Unauthenticated(format!("your certificate is refused: {why}"));

@@ -168,6 +168,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AuditService/GetHead", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/GetRestore", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/ListRecords", Access::Roles(RECORD_READERS)),
+    row("/countersign.v1.AuditService/ListCalls", Access::Roles(RECORD_READERS)),
     row("/envoy.service.auth.v3.Authorization/Check", Access::Roles(&[Role::Gateway])),
     row("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", SUBSCRIBERS),
     row("/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", SUBSCRIBERS),

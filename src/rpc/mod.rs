@@ -5,6 +5,7 @@ mod audit;
 mod authority;
 mod buckets;
 mod caller;
+mod calls;
 mod enforcement;
 mod fleet;
 mod frames;

@@ -8,12 +8,12 @@ use thiserror::Error;
 use super::reload::Source;
 use crate::app::{App, Error as AppError, Keys, SERVER_NAME};
 use crate::ca::{FileSigner, KeyFileFault, KeyFolder, Signer};
-use crate::config::KeyFiles;
+use crate::config::{KeyFiles, PassphraseFault};
 use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::{Facts, PrincipalKind};
 use crate::domain::id::PrincipalId;
 use crate::x509::bundle::certificate_pem;
-use crate::x509::{ClientKey, ServerName, parse};
+use crate::x509::{ClientKey, Passphrase, SealFault, ServerName, parse};
 
 /// The file of the server's own certificate in the data directory.
 const CERTIFICATE_FILE: &str = "server-certificate.pem";
@@ -37,6 +37,12 @@ pub enum KeyError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The passphrase cannot be read.
+    #[error("[keys] {0}")]
+    Passphrase(#[from] PassphraseFault),
+    /// The passphrase is none.
+    #[error("[keys] passphrase: {0}")]
+    NoPassphrase(#[from] SealFault),
     /// The server's own key is not usable.
     #[error("{}: it is not a PKCS#8 key of a curve that this service uses", .0.display())]
     ServerKey(PathBuf),
@@ -53,17 +59,30 @@ pub(super) struct Credential {
     pub(super) key: Vec<u8>,
 }
 
+/// The passphrase of the configuration, if it names one. Some sources can be read once.
+///
+/// # Errors
+/// It cannot be read.
+pub fn passphrase(files: &KeyFiles) -> Result<Option<Arc<Passphrase>>, KeyError> {
+    let Some(source) = &files.passphrase else { return Ok(None) };
+    Ok(Some(Arc::new(Passphrase::new(source.read()?)?)))
+}
+
 /// Loads the authorities' keys and the log key.
-pub(super) fn load(files: &KeyFiles) -> Result<Keys, KeyError> {
+///
+/// # Errors
+/// One of them cannot be used; which, and what is wrong with it.
+pub fn load(files: &KeyFiles, passphrase: Option<&Arc<Passphrase>>) -> Result<Keys, KeyError> {
     let signer = |path: &Path| -> Result<Arc<dyn Signer>, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
-        Ok(Arc::new(FileSigner::load(path).map_err(failed)?))
+        let own = FileSigner::load_with(path, passphrase.map(AsRef::as_ref));
+        Ok(Arc::new(own.map_err(failed)?))
     };
     Ok(Keys {
         access: signer(&files.access)?,
         system: signer(&files.system)?,
         log: signer(&files.log)?,
-        authorities: Arc::new(KeyFolder::new(files.authorities())),
+        authorities: Arc::new(KeyFolder::new(files.authorities()).sealed_with(passphrase.cloned())),
     })
 }
 
@@ -71,18 +90,16 @@ pub(super) fn load(files: &KeyFiles) -> Result<Keys, KeyError> {
 /// if one can be issued.
 pub(super) async fn server_credential(
     app: &App,
-    (data, key_path): (&Path, &Path),
-    names: &[ServerName],
+    source: &Source,
     may_issue: bool,
 ) -> Result<Credential, KeyError> {
-    let key_path = key_path.to_owned();
+    let (names, key_path) = (source.names.as_slice(), source.key.path().to_owned());
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| KeyError::Io { path, source }
     };
-    let pem = std::fs::read_to_string(&key_path).map_err(io(&key_path))?;
-    let key = ClientKey::from_pem(&pem).map_err(|_| KeyError::ServerKey(key_path.clone()))?;
-    let path = data.join(CERTIFICATE_FILE);
+    let key = source.key.read()?;
+    let path = source.data.join(CERTIFICATE_FILE);
     let stored = std::fs::read_to_string(&path).ok().and_then(|pem| pem::parse(pem).ok());
     if let Some(stored) = &stored
         && (is_current(app, stored.contents(), &key, names) || !may_issue)
@@ -104,7 +121,7 @@ pub(super) async fn server_credential(
 
 /// Is it time for another certificate? Not while the key cannot be read: then none can be had either.
 pub(super) fn is_due(app: &App, source: &Source) -> bool {
-    let key = std::fs::read_to_string(&source.key).ok().and_then(|pem| ClientKey::from_pem(&pem).ok());
+    let key = source.key.read().ok();
     let stored = std::fs::read_to_string(source.data.join(CERTIFICATE_FILE)).ok();
     let stored = stored.and_then(|pem| pem::parse(pem).ok());
     let (Some(key), Some(stored)) = (key, stored) else { return false };

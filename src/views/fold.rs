@@ -67,7 +67,8 @@ pub(super) fn fold(
             | Event::InstantPassed(_)
             | Event::SnapshotTaken { .. }
             | Event::Restored
-            | Event::RestrictionsCollected { .. } => {}
+            | Event::RestrictionsCollected { .. }
+            | Event::CallsSealed(_) => {}
         }
     }
     Ok(changes)

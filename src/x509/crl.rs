@@ -38,6 +38,28 @@ impl CrlNumber {
         Some(Self(octets))
     }
 
+    /// The number of a list that is counted at ceremonies.
+    pub fn counted(count: u64) -> Self {
+        let mut octets = [0; NUMBER_LEN];
+        octets.iter_mut().rev().zip(count.to_be_bytes().into_iter().rev()).for_each(|(to, from)| *to = from);
+        Self(octets)
+    }
+
+    /// The number of a list that was read: an integer that is not negative, big-endian.
+    pub fn from_octets(read: &[u8]) -> Option<Self> {
+        let digits = read.iter().position(|octet| *octet != 0).and_then(|at| read.get(at..)).unwrap_or(&[]);
+        let mut octets = [0; NUMBER_LEN];
+        let at = NUMBER_LEN.checked_sub(digits.len())?;
+        octets.get_mut(at..)?.copy_from_slice(digits);
+        Some(Self(octets))
+    }
+
+    /// The count of a list that was counted; none: it is another number, or would overflow.
+    pub fn count(&self) -> Option<u64> {
+        let (high, low) = self.0.split_last_chunk::<8>()?;
+        high.iter().all(|octet| *octet == 0).then(|| u64::from_be_bytes(*low))
+    }
+
     /// The integer, big-endian, with leading zeros.
     pub const fn as_bytes(&self) -> &[u8; NUMBER_LEN] {
         &self.0
@@ -89,6 +111,20 @@ impl ReasonCode {
             Self::CertificateHold => Some(rcgen::RevocationReason::CertificateHold),
             Self::PrivilegeWithdrawn => Some(rcgen::RevocationReason::PrivilegeWithdrawn),
         }
+    }
+
+    /// The reason with this number; none: this service has no such reason.
+    pub(super) const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::KeyCompromise,
+            2 => Self::CaCompromise,
+            3 => Self::AffiliationChanged,
+            4 => Self::Superseded,
+            5 => Self::CessationOfOperation,
+            6 => Self::CertificateHold,
+            9 => Self::PrivilegeWithdrawn,
+            _ => return None,
+        })
     }
 
     /// The number in the extension.
@@ -167,25 +203,33 @@ impl Template {
         &self,
         content: &CrlContent,
     ) -> Result<CertificateRevocationListParams, TemplateFault> {
-        check_validity(content.this_update, content.next_update)?;
-        let entry = |entry: &CrlEntry| RevokedCertParams {
-            serial_number: SerialNumber::from_slice(entry.serial.as_bytes()),
-            revocation_time: entry.at.to_offset(),
-            reason_code: entry.reason.rcgen(),
-            invalidity_date: None,
-        };
-        Ok(CertificateRevocationListParams {
-            this_update: content.this_update.to_offset(),
-            next_update: content.next_update.to_offset(),
-            crl_number: SerialNumber::from_slice(content.number.as_bytes()),
-            issuing_distribution_point: content.address.as_ref().map(|address| CrlIssuingDistributionPoint {
-                distribution_point: CrlDistributionPoint { uris: vec![address.clone()] },
-                scope: Some(CrlScope::UserCertsOnly),
-            }),
-            revoked_certs: content.entries.iter().map(entry).collect(),
-            key_identifier_method: KeyIdMethod::PreSpecified(self.authority().key_id().to_vec()),
-        })
+        params(content, self.authority().key_id())
     }
+}
+
+/// A list of whoever has this key identifier.
+pub(super) fn params(
+    content: &CrlContent,
+    key_id: &[u8; 20],
+) -> Result<CertificateRevocationListParams, TemplateFault> {
+    check_validity(content.this_update, content.next_update)?;
+    let entry = |entry: &CrlEntry| RevokedCertParams {
+        serial_number: SerialNumber::from_slice(entry.serial.as_bytes()),
+        revocation_time: entry.at.to_offset(),
+        reason_code: entry.reason.rcgen(),
+        invalidity_date: None,
+    };
+    Ok(CertificateRevocationListParams {
+        this_update: content.this_update.to_offset(),
+        next_update: content.next_update.to_offset(),
+        crl_number: SerialNumber::from_slice(content.number.as_bytes()),
+        issuing_distribution_point: content.address.as_ref().map(|address| CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint { uris: vec![address.clone()] },
+            scope: Some(CrlScope::UserCertsOnly),
+        }),
+        revoked_certs: content.entries.iter().map(entry).collect(),
+        key_identifier_method: KeyIdMethod::PreSpecified(key_id.to_vec()),
+    })
 }
 
 /// The part that is signed and the signature.

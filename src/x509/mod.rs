@@ -5,7 +5,9 @@
 //! Nothing here holds a private key of an authority, reads a clock or does I/O. Callers: ca, client, app.
 
 pub mod authority;
+pub mod authority_request;
 pub mod bundle;
+pub mod ca_certificate;
 pub mod cert;
 pub mod chain;
 pub mod client_key;
@@ -22,10 +24,16 @@ mod oid;
 mod outline;
 pub mod pair;
 pub mod profile;
+pub mod root;
+pub mod root_list;
+pub mod root_template;
+pub mod sealed;
 pub mod template;
 
-pub use authority::{Authority, AuthorityFault};
+pub use authority::{Authority, AuthorityFault, Parent};
+pub use authority_request::AuthorityRequest;
 pub use bundle::{BundleFault, TrustBundle};
+pub use ca_certificate::CaCertificate;
 pub use cert::{Unverified, parse};
 pub use chain::check_validity;
 pub use client_key::{ClientKey, ClientKeyFault};
@@ -36,6 +44,9 @@ pub use fault::CertificateFault;
 pub use key::{Curve, KeyFault, PublicKey};
 pub use pair::{PairFault, TlsPair};
 pub use profile::{CrlBase, Profile, TrustDomain};
+pub use root::{CrossCertificate, Root, RootFault};
+pub use root_list::{RootList, RootListFault};
+pub use sealed::{Passphrase, SealFault};
 pub use template::{Content, ServerName, TemplateFault};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::der::{
 use super::fault::CertificateFault;
 use super::key::Curve;
 use crate::domain::certificate::{AuthorityKind, Serial};
-use crate::domain::id::AuthorityId;
+use crate::domain::id::{AuthorityId, RootId};
 use crate::domain::time::Timestamp;
 
 /// The longest certificate that is read: leaf v1 has about 1.2 KiB, with 32 long model names below 4 KiB.
@@ -18,9 +18,12 @@ pub(super) const CERTIFICATE_LEN_MAX: usize = 4096;
 const EXTENSIONS_MAX: usize = 24;
 
 /// id-at-organizationalUnitName (RFC 5280 appendix A.1).
-const OU: &[u8] = &[0x55, 0x04, 0x0b];
+pub(super) const OU: &[u8] = &[0x55, 0x04, 0x0b];
 /// id-at-commonName.
-const CN: &[u8] = &[0x55, 0x04, 0x03];
+pub(super) const CN: &[u8] = &[0x55, 0x04, 0x03];
+
+/// The organizational unit of a root.
+pub(super) const ROOT_UNIT: &str = "ROOT";
 
 /// One extension.
 #[derive(Debug, Clone, Copy)]
@@ -183,6 +186,15 @@ pub(super) fn authority_name(name: &[u8]) -> Option<(AuthorityKind, AuthorityId)
     let id = read_name_part(&mut parts, CN)?.parse().ok()?;
     parts.end().ok()?;
     Some((kind, id))
+}
+
+/// The name of a root: `OU=ROOT, CN=<root id>`.
+pub(super) fn root_name(name: &[u8]) -> Option<RootId> {
+    let mut parts = der::only(name, SEQUENCE).ok()?.inside();
+    let unit = read_name_part(&mut parts, OU)?;
+    let id = read_name_part(&mut parts, CN)?.parse().ok()?;
+    parts.end().ok().filter(|()| unit == ROOT_UNIT)?;
+    Some(id)
 }
 
 fn read_name_part<'a>(parts: &mut Reader<'a>, kind: &[u8]) -> Option<&'a str> {

@@ -14,7 +14,7 @@ use rcgen::{
 };
 use thiserror::Error;
 
-use super::authority::Authority;
+use super::authority::{AUTHORITY_PATH_LEN, Authority};
 use super::der::{self, BIT_STRING, SEQUENCE};
 use super::extension::{self, MODELS_MAX};
 use super::key::{Curve, PublicKey};
@@ -130,7 +130,7 @@ impl Draft {
         self.tbs
     }
 
-    fn from_der(der: Vec<u8>) -> Result<Self, TemplateFault> {
+    pub(super) fn from_der(der: Vec<u8>) -> Result<Self, TemplateFault> {
         let certificate = der::only(&der, SEQUENCE).map_err(|_| TemplateFault::Encoding)?;
         let tbs = certificate.inside().expect(SEQUENCE).map_err(|_| TemplateFault::Encoding)?.raw.to_vec();
         Ok(Self { der, tbs })
@@ -147,10 +147,8 @@ pub struct Template {
 impl Template {
     /// The template of an authority.
     pub fn new(authority: Authority, profile: Profile) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = authority_name(authority.kind(), authority.id());
-        params.key_identifier_method = KeyIdMethod::PreSpecified(authority.key_id().to_vec());
-        let issuer = rcgen::Issuer::new(params, Worthless(authority.key().clone()));
+        let name = authority_name(authority.kind(), authority.id());
+        let issuer = writer(name, authority.key(), *authority.key_id());
         Self { authority, profile, issuer }
     }
 
@@ -266,19 +264,58 @@ impl fmt::Debug for Template {
     }
 }
 
-/// Writes an authority's own certificate.
+/// Writes the self-signed certificate of an authority.
 pub fn authority_draft(key: &PublicKey, content: &AuthorityContent) -> Result<Draft, TemplateFault> {
-    check_validity(content.not_before, content.not_after)?;
-    let mut params = CertificateParams::default();
-    params.not_before = content.not_before.to_offset();
-    params.not_after = content.not_after.to_offset();
-    params.serial_number = Some(SerialNumber::from_slice(content.serial.as_bytes()));
-    params.distinguished_name = authority_name(content.kind, content.id);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.key_identifier_method = KeyIdMethod::PreSpecified(key.identifier().to_vec());
+    let form = CaForm { name: authority_name(content.kind, content.id), path_len: AUTHORITY_PATH_LEN };
+    let dates = (content.not_before, content.not_after);
+    self_signed(key, &form, content.serial, dates)
+}
+
+/// Who a certification authority is, and how far it reaches.
+pub(super) struct CaForm {
+    pub(super) name: DistinguishedName,
+    pub(super) path_len: u8,
+}
+
+pub(super) fn self_signed(
+    key: &PublicKey,
+    form: &CaForm,
+    serial: Serial,
+    dates: (Timestamp, Timestamp),
+) -> Result<Draft, TemplateFault> {
+    let params = ca_params(key, form, serial, dates)?;
     let certificate = params.self_signed(&Worthless(key.clone())).map_err(|_| TemplateFault::Encoding)?;
     Draft::from_der(certificate.der().to_vec())
+}
+
+pub(super) fn ca_params(
+    key: &PublicKey,
+    form: &CaForm,
+    serial: Serial,
+    (not_before, not_after): (Timestamp, Timestamp),
+) -> Result<CertificateParams, TemplateFault> {
+    check_validity(not_before, not_after)?;
+    let mut params = CertificateParams::default();
+    params.not_before = not_before.to_offset();
+    params.not_after = not_after.to_offset();
+    params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
+    params.distinguished_name = form.name.clone();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(form.path_len));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_identifier_method = KeyIdMethod::PreSpecified(key.identifier().to_vec());
+    Ok(params)
+}
+
+/// The issuer with this name and key, as the writer knows it.
+pub(super) fn writer(
+    name: DistinguishedName,
+    key: &PublicKey,
+    key_id: [u8; 20],
+) -> rcgen::Issuer<'static, Worthless> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name;
+    params.key_identifier_method = KeyIdMethod::PreSpecified(key_id.to_vec());
+    rcgen::Issuer::new(params, Worthless(key.clone()))
 }
 
 /// A certificate from its two stored halves (RFC 5280 section 4.1), or a list (section 5.1). The curve is that of the authority's key.
@@ -296,7 +333,7 @@ const fn usage_of(kind: PrincipalKind) -> ExtendedKeyUsagePurpose {
     }
 }
 
-fn authority_name(kind: AuthorityKind, id: AuthorityId) -> DistinguishedName {
+pub(super) fn authority_name(kind: AuthorityKind, id: AuthorityId) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationalUnitName, kind.as_str());
     name.push(DnType::CommonName, id.to_string());
@@ -313,7 +350,7 @@ pub(super) fn check_validity(not_before: Timestamp, not_after: Timestamp) -> Res
 }
 
 /// Signs with a number that verifies under no key: ECDSA-Sig-Value r = 1, s = 1 (RFC 3279 section 2.2.3).
-struct Worthless(PublicKey);
+pub(super) struct Worthless(PublicKey);
 
 impl rcgen::PublicKeyData for Worthless {
     fn der_bytes(&self) -> &[u8] {

@@ -48,7 +48,11 @@ fn serve(desk: &Desk) -> (Child, String, Arc<Mutex<Vec<Value>>>) {
 
 impl Served {
     pub(crate) fn start() -> Self {
-        let desk = Desk::made();
+        Self::of(Desk::made())
+    }
+
+    /// Serves what was made on a desk.
+    pub(crate) fn of(desk: Desk) -> Self {
         let config = desk.path("data/countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, format!("{text}[log]\nformat = \"json\"\n")).unwrap();

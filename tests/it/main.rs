@@ -13,9 +13,13 @@ mod authz;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod call_log;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod canary;
+#[cfg(test)]
+mod ceremony;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
@@ -63,6 +67,8 @@ mod gateway_rust;
 mod health;
 #[cfg(test)]
 mod key_block;
+#[cfg(test)]
+mod keys;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]

@@ -10,8 +10,9 @@ use crate::ca::bootstrap::{NewAuthority, authority};
 use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
 use crate::cli::files::{self, Access, Named};
 use crate::cli::identity::requested_key;
+use crate::cli::unlock::{Source, Unlock};
 use crate::cli::{Failure, Outcome, Output};
-use crate::config::Config;
+use crate::config::{Config, KeyFiles, PassphraseSource};
 use crate::domain::authority::{self, Authority};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
@@ -22,12 +23,12 @@ use crate::domain::event::{Genesis, NewEntity};
 use crate::domain::id::{AuthorityId, Digest, EntityId, PrincipalId};
 use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use crate::policy;
-use crate::x509::{CrlBase, Curve};
+use crate::x509::{CrlBase, Curve, Passphrase};
 
 /// A year of an authority: 365 days.
 const YEAR_MS: i64 = 365 * 86_400_000;
 
-pub(super) fn make(data: &Path, new: &New, output: &Output) -> Result<Outcome, Failure> {
+pub(super) fn make(data: &Path, new: &New, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
     let path = data.join(GENESIS);
     if path.exists() {
         return Err(Failure(format!(
@@ -47,13 +48,17 @@ pub(super) fn make(data: &Path, new: &New, output: &Output) -> Result<Outcome, F
         let path = request_path(data, name);
         files::write(&path, files::request_pem(request).as_bytes(), Access::Private)?;
     }
-    write_config(data, new)?;
+    write_config(data, new, unlock)?;
     let config = Config::load(&data.join(CONFIG))?;
-    let genesis = genesis(new, officers, bundle.parts().clone(), &config)?;
-    key(&config.keys.server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+    let passphrase = unlock.for_new(&data.join(KEYS))?;
+    let keys = OwnKeys { files: &config.keys, passphrase: passphrase.as_deref() };
+    let genesis = genesis(new, officers, bundle.parts().clone(), &keys)?;
+    keys.at(&config.keys.server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
     let bytes = to_bytes(&genesis);
     files::write(&path, &bytes, Access::Public)?;
     let (value, mut text) = describe(&bytes)?;
+    let sealed = if passphrase.is_some() { "encrypted" } else { "NOT encrypted (--passphrase does it)" };
+    writeln!(text, "\nThe private keys in {} are {sealed}.", data.join(KEYS).display())?;
     writeln!(
         text,
         "\nEach officer checks this, on their own machine and against what they know, and signs it:"
@@ -69,7 +74,10 @@ pub(super) fn make(data: &Path, new: &New, output: &Output) -> Result<Outcome, F
     let signatures: String =
         genesis.officers.iter().map(|officer| format!(" --signature {0}={0}.sig", officer.id)).collect();
     writeln!(text, "\nThen complete it here:\n  countersign init --data {}{signatures}", data.display())?;
-    output.print(&json!({ "genesis": path.display().to_string(), "content": value }), &text);
+    let value = json!({
+        "genesis": path.display().to_string(), "content": value, "keys_encrypted": passphrase.is_some(),
+    });
+    output.print(&value, &text);
     Ok(Outcome::Done)
 }
 
@@ -121,11 +129,11 @@ fn genesis(
     new: &New,
     officers: Vec<NewPrincipal>,
     bundle: crate::domain::bundle::BundleParts,
-    config: &Config,
+    keys: &OwnKeys<'_>,
 ) -> Result<Genesis, Failure> {
     let now = SystemClock.now();
     let make = |kind, path: &Path| -> Result<Authority, Failure> {
-        let signer = key(path, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+        let signer = keys.at(path, SignatureAlgorithm::Ecdsa(Curve::P256))?;
         let new = NewAuthority {
             id: AuthorityId::from_parts(now, SystemEntropy.bytes16()),
             kind,
@@ -140,9 +148,9 @@ fn genesis(
             not_after: made.not_after(),
         }))
     };
-    let access = make(AuthorityKind::Access, &config.keys.access)?;
-    let system = make(AuthorityKind::System, &config.keys.system)?;
-    let log = key(&config.keys.log, SignatureAlgorithm::Ed25519)?;
+    let access = make(AuthorityKind::Access, &keys.files.access)?;
+    let system = make(AuthorityKind::System, &keys.files.system)?;
+    let log = keys.at(&keys.files.log, SignatureAlgorithm::Ed25519)?;
     let log_key = log.public_key().last_chunk::<32>().map(|key| key.to_vec());
     let trust_domain = new.trust_domain.as_ref().ok_or_else(|| missing("--trust-domain"))?;
     Ok(Genesis {
@@ -164,13 +172,45 @@ fn genesis(
     })
 }
 
-/// The key in a file: an interrupted run left it, or it is made now.
-fn key(path: &Path, algorithm: SignatureAlgorithm) -> Result<FileSigner, Failure> {
-    let made = if path.exists() { FileSigner::load(path) } else { FileSigner::create(path, algorithm) };
-    made.map_err(|e| Failure(format!("{}: {e}", path.display())))
+/// The service's own keys.
+struct OwnKeys<'a> {
+    files: &'a KeyFiles,
+    passphrase: Option<&'a Passphrase>,
 }
 
-fn write_config(data: &Path, new: &New) -> Result<(), Failure> {
+impl OwnKeys<'_> {
+    /// The key in a file: an interrupted run left it, or it is made now.
+    fn at(&self, path: &Path, algorithm: SignatureAlgorithm) -> Result<FileSigner, Failure> {
+        let made = if path.exists() {
+            FileSigner::load_with(path, self.passphrase)
+        } else {
+            FileSigner::create_with(path, algorithm, self.passphrase)
+        };
+        made.map_err(|e| Failure(format!("{}: {e}", path.display())))
+    }
+}
+
+/// `[keys]` of a configuration whose service finds the passphrase where `init` did.
+fn keys_section(unlock: &Unlock) -> Result<String, Failure> {
+    let text = match unlock.source() {
+        None => "\n# Private keys are not encrypted; `countersign key encrypt` does it.\n".to_owned(),
+        Some(Source::Ask | Source::From(PassphraseSource::Descriptor(_))) => {
+            "\n# Private keys are encrypted: `serve` needs --passphrase, or a source here.\n\
+             #[keys]\n#passphrase = \"credential:countersign-keys\"\n"
+                .to_owned()
+        }
+        Some(Source::From(source)) => {
+            let source = source.at(&std::env::current_dir()?).to_string();
+            format!(
+                "\n# Private keys are encrypted; this is where their passphrase is.\n[keys]\npassphrase = {source:?}\n"
+            )
+        }
+    };
+    Ok(text)
+}
+
+fn write_config(data: &Path, new: &New, unlock: &Unlock) -> Result<(), Failure> {
+    let keys = keys_section(unlock)?;
     let names: Vec<String> = new.names.iter().map(|name| format!("{:?}", name.to_string())).collect();
     let names = if names.is_empty() { "\"localhost\", \"127.0.0.1\"".to_owned() } else { names.join(", ") };
     let crl = new
@@ -184,7 +224,7 @@ fn write_config(data: &Path, new: &New) -> Result<(), Failure> {
          data = \".\"\n\
          names = [{names}]\n\
          # Where CRLs are found. `[crl] listen` serves them; then this is its address, or that of a cache in front of it.\n\
-         crl_base_url = \"{crl}\"\n",
+         crl_base_url = \"{crl}\"\n{keys}",
         new.listen
     );
     files::write(&data.join(CONFIG), text.as_bytes(), Access::Private)

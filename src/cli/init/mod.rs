@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::files::Named;
+use super::unlock::Unlock;
 use super::{Failure, Outcome, Output};
 use crate::config::HostName;
 use crate::domain::id::PrincipalId;
@@ -102,7 +103,7 @@ struct New {
     authority_years: u8,
 }
 
-pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Failure> {
+pub(super) fn run(arguments: &Arguments, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
     let data = &arguments.data;
     if complete::is_complete(data) {
         return Err(Failure(format!(
@@ -113,9 +114,9 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
     }
     check_ours(data)?;
     if arguments.signature.is_empty() {
-        genesis::make(data, &arguments.new, output)
+        genesis::make(data, &arguments.new, unlock, output)
     } else {
-        complete::complete(data, &arguments.signature, output)
+        complete::complete(data, &arguments.signature, unlock, output)
     }
 }
 

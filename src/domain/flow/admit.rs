@@ -54,7 +54,8 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
         Event::ServerStarted { .. }
         | Event::BarrierFinished { .. }
         | Event::InstantPassed(_)
-        | Event::SnapshotTaken { .. } => Ok(()),
+        | Event::SnapshotTaken { .. }
+        | Event::CallsSealed(_) => Ok(()),
         // Only offline, before anything is served.
         Event::Restored => {
             Err(Reject::Denied("a record is restored by `countersign restore begin`".to_owned()))

@@ -38,6 +38,10 @@ fn check_import(state: &State, list: &ScreeningList, shrinks: bool, now: Timesta
     if list.date > now {
         return Err(Reject::Invalid { field: "date", why: "it lies in the future".to_owned() });
     }
+    if list.score_min > 100 || list.entries == 0 {
+        let why = "a list has entries, and a score is 0 to 100".to_owned();
+        return Err(Reject::Invalid { field: "list", why });
+    }
     let Some(last) = &state.screening_list else { return Ok(()) };
     if last.version == list.version {
         return Err(Reject::Exists("list version"));

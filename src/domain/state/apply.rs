@@ -268,7 +268,10 @@ impl State {
                 return self.collect((gateway, *upto), (seq, time), events);
             }
             Event::BarrierFinished { at, outcome } => self.drills.end(*at, seq, outcome),
-            Event::ServerStarted { .. } | Event::InstantPassed(_) | Event::SnapshotTaken { .. } => {}
+            Event::ServerStarted { .. }
+            | Event::InstantPassed(_)
+            | Event::SnapshotTaken { .. }
+            | Event::CallsSealed(_) => {}
         }
         Ok(Applied::default())
     }

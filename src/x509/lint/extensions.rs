@@ -2,7 +2,7 @@
 
 use x509_parser::prelude::{DistributionPointName, GeneralName, ParsedExtension, X509Extension};
 
-use super::super::authority::Authority;
+use super::super::ca_certificate::CaCertificate;
 use super::super::extension::Attribute;
 use super::super::key::PublicKey;
 use super::super::profile::CrlBase;
@@ -14,11 +14,23 @@ use crate::domain::certificate::BLOCK_LEN;
 const LEAF: &[u8] = &[35, 17, 15, 37, 31];
 /// Those of an authority: keyUsage, SKI, basicConstraints.
 const AUTHORITY: &[u8] = &[15, 14, 19];
+/// Those of an authority or a root that a root certified: AKI before them.
+const CERTIFIED: &[u8] = &[35, 15, 14, 19];
 /// Those that are critical: keyUsage and basicConstraints.
 const CRITICAL: &[u8] = &[15, 19];
 
 fn standard(subject: &Subject<'_>) -> &'static [u8] {
-    if subject.kind == Kind::Authority { AUTHORITY } else { LEAF }
+    match subject.kind {
+        Kind::Authority | Kind::Root => AUTHORITY,
+        Kind::Subordinate | Kind::Cross => CERTIFIED,
+        Kind::Person
+        | Kind::Workload
+        | Kind::Canary
+        | Kind::System
+        | Kind::Server
+        | Kind::List
+        | Kind::RootList => LEAF,
+    }
 }
 
 pub(super) fn extension_set(subject: &Subject<'_>) -> Verdict {
@@ -30,7 +42,7 @@ pub(super) fn extension_set(subject: &Subject<'_>) -> Verdict {
         Some(number) => standard.contains(&number),
         None => {
             let number = subject.attribute_number(extension).and_then(|number| u8::try_from(number).ok());
-            subject.kind != Kind::Authority && number.and_then(Attribute::from_number).is_some()
+            !subject.kind.is_authority() && number.and_then(Attribute::from_number).is_some()
         }
     };
     match subject.certificate.extensions().iter().find(|extension| !is_known(extension)) {
@@ -74,7 +86,7 @@ pub(super) fn extension_critical(subject: &Subject<'_>) -> Verdict {
 
 pub(super) fn key_usage(subject: &Subject<'_>) -> Verdict {
     let Some(extension) = subject.extension(15) else { return Ok(()) };
-    let (bits, what): (&[u8], _) = if subject.kind == Kind::Authority {
+    let (bits, what): (&[u8], _) = if subject.kind.is_authority() {
         (&[0x03, 0x02, 0x01, 0x06], "the key usage is not exactly keyCertSign and cRLSign")
     } else {
         (&[0x03, 0x02, 0x07, 0x80], "the key usage is not exactly digitalSignature")
@@ -121,7 +133,7 @@ pub(super) fn issuer_key_id_form(subject: &Subject<'_>) -> Verdict {
     )
 }
 
-pub(super) fn issuer_key_id(subject: &Subject<'_>, issuer: &Authority) -> Verdict {
+pub(super) fn issuer_key_id(subject: &Subject<'_>, issuer: &CaCertificate) -> Verdict {
     let holds = authority_key_id(subject).is_none_or(|id| id == issuer.key_id());
     must(holds, "the authority key identifier is not the subject key identifier of the authority")
 }
@@ -173,13 +185,26 @@ pub(super) fn crl_address_shard(subject: &Subject<'_>) -> Verdict {
 
 pub(super) fn authority_constraints(subject: &Subject<'_>) -> Verdict {
     let Some(extension) = subject.extension(19) else { return Ok(()) };
-    let fits = match extension.parsed_extension() {
+    must(is_constrained(extension, 0), "the basic constraints are not cA TRUE with path length 0")
+}
+
+pub(super) fn root_constraints(subject: &Subject<'_>) -> Verdict {
+    let Some(extension) = subject.extension(19) else { return Ok(()) };
+    must(is_constrained(extension, 2), "the basic constraints are not cA TRUE with path length 2")
+}
+
+pub(super) fn cross_constraints(subject: &Subject<'_>) -> Verdict {
+    let Some(extension) = subject.extension(19) else { return Ok(()) };
+    must(is_constrained(extension, 1), "the basic constraints are not cA TRUE with path length 1")
+}
+
+fn is_constrained(extension: &X509Extension<'_>, path_len: u32) -> bool {
+    match extension.parsed_extension() {
         ParsedExtension::BasicConstraints(constraints) => {
-            constraints.ca && constraints.path_len_constraint == Some(0)
+            constraints.ca && constraints.path_len_constraint == Some(path_len)
         }
         _ => false,
-    };
-    must(fits, "the basic constraints are not cA TRUE with path length 0")
+    }
 }
 
 pub(super) fn authority_key_identifier(subject: &Subject<'_>) -> Verdict {

@@ -4,10 +4,12 @@ use x509_parser::oid_registry::Oid;
 use x509_parser::prelude::{AlgorithmIdentifier, X509Version};
 use x509_parser::public_key;
 
-use super::super::authority::{AUTHORITY_LIFE_MAX_S, Authority};
+use super::super::authority::AUTHORITY_LIFE_MAX_S;
+use super::super::ca_certificate::CaCertificate;
 use super::super::der::{GENERALIZED_TIME, UTC_TIME};
 use super::super::key::{Curve, PublicKey};
 use super::super::outline::CERTIFICATE_LEN_MAX;
+use super::super::root::ROOT_LIFE_MAX_S;
 use super::super::template::SYSTEM_TTL_MAX_S;
 use super::item::{Kind, Subject};
 use super::{Verdict, must};
@@ -94,7 +96,8 @@ pub(super) fn validity_ceiling(subject: &Subject<'_>) -> Verdict {
     let life_max_s = match subject.kind {
         Kind::Person | Kind::Workload | Kind::Canary => u64::from(TTL_MAX_S),
         Kind::System | Kind::Server => u64::from(SYSTEM_TTL_MAX_S),
-        Kind::Authority | Kind::List => AUTHORITY_LIFE_MAX_S,
+        Kind::Authority | Kind::Subordinate | Kind::List | Kind::RootList => AUTHORITY_LIFE_MAX_S,
+        Kind::Root | Kind::Cross => ROOT_LIFE_MAX_S,
     } + u64::from(BACKDATE_S);
     if u64::try_from(life_s).is_ok_and(|life_s| life_s > life_max_s) {
         return Err(format!("it is valid for {life_s} s, and {life_max_s} s is the most"));
@@ -161,14 +164,14 @@ pub(super) fn key_weak(subject: &Subject<'_>) -> Verdict {
     }
 }
 
-pub(super) fn issuer_other_key(subject: &Subject<'_>, issuer: &Authority) -> Verdict {
+pub(super) fn issuer_other_key(subject: &Subject<'_>, issuer: &CaCertificate) -> Verdict {
     must(
         subject.certificate.public_key().raw != issuer.key().spki(),
         "it certifies the key of its own authority",
     )
 }
 
-pub(super) fn issuer_signature_algorithm(subject: &Subject<'_>, issuer: &Authority) -> Verdict {
+pub(super) fn issuer_signature_algorithm(subject: &Subject<'_>, issuer: &CaCertificate) -> Verdict {
     let curve = issuer.key().curve();
     if curve_of(&subject.certificate.signature) == Some(curve) {
         return Ok(());
@@ -176,14 +179,14 @@ pub(super) fn issuer_signature_algorithm(subject: &Subject<'_>, issuer: &Authori
     Err(format!("the authority's key is on {}, and the signature algorithm is of another", curve.as_str()))
 }
 
-pub(super) fn issuer_validity(subject: &Subject<'_>, issuer: &Authority) -> Verdict {
+pub(super) fn issuer_validity(subject: &Subject<'_>, issuer: &CaCertificate) -> Verdict {
     let validity = subject.certificate.validity();
     let within = validity.not_before.timestamp() >= issuer.not_before().seconds()
         && validity.not_after.timestamp() <= issuer.not_after().seconds();
     must(within, "it is valid when its authority is not")
 }
 
-pub(super) fn issuer_signature(subject: &Subject<'_>, issuer: &Authority) -> Verdict {
+pub(super) fn issuer_signature(subject: &Subject<'_>, issuer: &CaCertificate) -> Verdict {
     must(is_signed_by(subject, issuer), "the signature is not the authority's")
 }
 
@@ -199,7 +202,7 @@ pub(super) fn authority_signature(subject: &Subject<'_>) -> Verdict {
     must(!subject.is_signed || verifies(), "the signature is not by its own key")
 }
 
-fn is_signed_by(subject: &Subject<'_>, authority: &Authority) -> bool {
+fn is_signed_by(subject: &Subject<'_>, authority: &CaCertificate) -> bool {
     let certificate = &subject.certificate;
     curve_of(&certificate.signature_algorithm).is_some_and(|curve| {
         authority.verifies(curve, certificate.tbs_certificate.as_ref(), &certificate.signature_value.data)

@@ -7,6 +7,7 @@ use x509_parser::prelude::{
 use super::super::der::{Element, INTEGER, Reader, SEQUENCE};
 use super::super::extension::Attribute;
 use super::super::profile::Profile;
+use super::names;
 use crate::domain::certificate::{Facts, PrincipalKind};
 
 /// What is judged: a rule names the kinds that it is for.
@@ -22,16 +23,35 @@ pub enum Kind {
     System,
     /// The service's own leaf, by the system authority.
     Server,
-    /// The certificate of an issuing authority.
+    /// The self-signed certificate of an issuing authority.
     Authority,
-    /// A certificate revocation list.
+    /// The certificate of an issuing authority that a root signed.
+    Subordinate,
+    /// The certificate of a root.
+    Root,
+    /// The certificate that another root gave a root.
+    Cross,
+    /// A certificate revocation list of an issuing authority.
     List,
+    /// That of a root.
+    RootList,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Person, Self::Workload, Self::Canary, Self::System, Self::Server, Self::Authority, Self::List];
+    pub const ALL: [Self; 11] = [
+        Self::Person,
+        Self::Workload,
+        Self::Canary,
+        Self::System,
+        Self::Server,
+        Self::Authority,
+        Self::Subordinate,
+        Self::Root,
+        Self::Cross,
+        Self::List,
+        Self::RootList,
+    ];
 
     /// The word.
     pub const fn as_str(self) -> &'static str {
@@ -42,7 +62,11 @@ impl Kind {
             Self::System => "system",
             Self::Server => "server",
             Self::Authority => "authority",
+            Self::Subordinate => "subordinate",
+            Self::Root => "root",
+            Self::Cross => "cross",
             Self::List => "crl",
+            Self::RootList => "root-crl",
         }
     }
 
@@ -61,8 +85,11 @@ impl Kind {
     /// What these bytes most look like. Whatever cannot be told is judged as the leaf of a person, the strictest.
     pub(super) fn guess(der: &[u8], profile: &Profile) -> Self {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else {
-            let is_list = CertificateRevocationList::from_der(der).is_ok();
-            return if is_list { Self::List } else { Self::Person };
+            return match CertificateRevocationList::from_der(der) {
+                Ok((_, list)) if names::is_root(&list.tbs_cert_list.issuer) => Self::RootList,
+                Ok(_) => Self::List,
+                Err(_) => Self::Person,
+            };
         };
         let subject = Subject::new(der, certificate, Self::Person, (Some(profile), true));
         let name = subject.spiffe_id().unwrap_or_default();
@@ -75,10 +102,39 @@ impl Kind {
             Self::Canary
         } else if is_in("/workload/") {
             Self::Workload
-        } else if name.is_empty() && subject.certificate.is_ca() {
-            Self::Authority
+        } else if name.is_empty() {
+            Self::of_authority(der).unwrap_or(Self::Person)
         } else {
             Self::Person
+        }
+    }
+
+    /// What these bytes most look like, when they are the certificate of a certification authority.
+    pub(super) fn of_authority(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        if !certificate.is_ca() {
+            return None;
+        }
+        let is_self_issued = certificate.subject().as_raw() == certificate.issuer().as_raw();
+        Some(match names::is_root(certificate.subject()) {
+            true if is_self_issued => Self::Root,
+            true => Self::Cross,
+            false if names::is_root(certificate.issuer()) => Self::Subordinate,
+            false => Self::Authority,
+        })
+    }
+
+    /// Is it the certificate of a certification authority?
+    pub(super) const fn is_authority(self) -> bool {
+        match self {
+            Self::Authority | Self::Subordinate | Self::Root | Self::Cross => true,
+            Self::Person
+            | Self::Workload
+            | Self::Canary
+            | Self::System
+            | Self::Server
+            | Self::List
+            | Self::RootList => false,
         }
     }
 }
@@ -223,7 +279,7 @@ impl<'a> Item<'a> {
         der: &'a [u8],
         about: (Option<&'a Profile>, bool),
     ) -> Result<Self, String> {
-        let (rest, item) = if kind == Kind::List {
+        let (rest, item) = if matches!(kind, Kind::List | Kind::RootList) {
             let (rest, list) =
                 CertificateRevocationList::from_der(der).map_err(|_| "it is not a DER CertificateList")?;
             (rest, Self::List(Box::new(List { der, list })))

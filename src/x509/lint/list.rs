@@ -7,11 +7,14 @@ use x509_parser::prelude::{
     X509Version,
 };
 
-use super::super::authority::Authority;
+use super::super::ca_certificate::CaCertificate;
 use super::super::crl::CrlContent;
+use super::super::der::{INTEGER, Reader, SEQUENCE};
+use super::super::root::ROOT_LIST_LIFE_MAX_S;
 use super::fields::{curve_of, is_serial};
 use super::item::{List, id_ce};
 use super::{Verdict, must, names};
+use crate::domain::certificate::BACKDATE_S;
 
 /// AKI, CRL number, issuing distribution point (RFC 5280 sections 5.2.1, 5.2.3 and 5.2.5).
 const AUTHORITY_KEY_ID: u8 = 35;
@@ -29,11 +32,21 @@ pub(super) fn version(list: &List<'_>) -> Verdict {
 }
 
 pub(super) fn signature_algorithm(list: &List<'_>) -> Verdict {
-    let (outer, signed) = (&list.list.signature_algorithm, &list.list.tbs_cert_list.signature);
+    let is_same = algorithms(list).is_some_and(|[signed, outer]| signed == outer);
     must(
-        outer == signed && curve_of(signed).is_some(),
+        is_same && curve_of(&list.list.tbs_cert_list.signature).is_some(),
         "the signature algorithms differ, or are not ECDSA with SHA-256 or SHA-384 without parameters",
     )
+}
+
+/// The signed signature algorithm and the outer one, as they are encoded: x509-parser reads an OID under other tags, too.
+fn algorithms<'a>(list: &List<'a>) -> Option<[&'a [u8]; 2]> {
+    let mut parts = Reader::new(list.der).expect(SEQUENCE).ok()?.inside();
+    let mut fields = parts.expect(SEQUENCE).ok()?.inside();
+    if fields.next_is(INTEGER) {
+        fields.any().ok()?;
+    }
+    Some([fields.expect(SEQUENCE).ok()?.raw, parts.expect(SEQUENCE).ok()?.raw])
 }
 
 pub(super) fn issuer_form(list: &List<'_>) -> Verdict {
@@ -60,6 +73,25 @@ pub(super) fn extensions(list: &List<'_>) -> Verdict {
     must(
         fits,
         "the extensions are not authority key identifier, CRL number and perhaps a critical issuing distribution point",
+    )
+}
+
+/// A list of a root covers everything that it certified: a consumer that sees another scope would not believe it for this.
+pub(super) fn root_extensions(list: &List<'_>) -> Verdict {
+    let mut found: Vec<_> =
+        list.list.extensions().iter().map(|extension| (id_ce(extension), extension.critical)).collect();
+    found.sort_unstable();
+    must(
+        found == [(Some(NUMBER), false), (Some(AUTHORITY_KEY_ID), false)],
+        "the extensions are not authority key identifier and CRL number",
+    )
+}
+
+pub(super) fn root_life(list: &List<'_>) -> Verdict {
+    let life_s = list.list.next_update().map(|next| next.timestamp() - list.list.last_update().timestamp());
+    must(
+        life_s.is_none_or(|life_s| life_s <= ROOT_LIST_LIFE_MAX_S + i64::from(BACKDATE_S)),
+        "it is valid for more than two years",
     )
 }
 
@@ -143,7 +175,7 @@ pub(super) fn reason(list: &List<'_>) -> Verdict {
     )
 }
 
-pub(super) fn issuer(list: &List<'_>, authority: &Authority) -> Verdict {
+pub(super) fn issuer(list: &List<'_>, authority: &CaCertificate) -> Verdict {
     must(list.list.issuer().as_raw() == authority.name(), "the issuer is not the authority")?;
     must(
         curve_of(&list.list.signature_algorithm) == Some(authority.key().curve()),
@@ -158,7 +190,7 @@ pub(super) fn issuer(list: &List<'_>, authority: &Authority) -> Verdict {
     must(fits, "the authority key identifier is not the subject key identifier of the authority")
 }
 
-pub(super) fn signature(list: &List<'_>, authority: &Authority) -> Verdict {
+pub(super) fn signature(list: &List<'_>, authority: &CaCertificate) -> Verdict {
     let verifies = curve_of(&list.list.signature_algorithm).is_some_and(|curve| {
         authority.verifies(curve, list.list.tbs_cert_list.as_ref(), &list.list.signature_value.data)
     });

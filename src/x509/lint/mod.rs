@@ -24,9 +24,11 @@ pub use self::rules::RULES;
 
 use self::item::{Item, List, Subject};
 use super::authority::Authority;
+use super::ca_certificate::CaCertificate;
 use super::crl::CrlContent;
 use super::key::PublicKey;
 use super::profile::Profile;
+use super::root::Root;
 use super::template::Content;
 use crate::domain::time::Timestamp;
 
@@ -60,17 +62,17 @@ enum Check {
     /// The certificate alone.
     Certificate(fn(&Subject<'_>) -> Verdict),
     /// The certificate, and who is said to issue it.
-    Issued(fn(&Subject<'_>, &Authority) -> Verdict),
+    Issued(fn(&Subject<'_>, &CaCertificate) -> Verdict),
     /// The same, when it carries a signature that counts.
-    Signed(fn(&Subject<'_>, &Authority) -> Verdict),
+    Signed(fn(&Subject<'_>, &CaCertificate) -> Verdict),
     /// The certificate, and what it is meant to be.
     Intended(fn(&Subject<'_>, &Intent<'_>) -> Verdict),
     /// The list alone.
     List(fn(&List<'_>) -> Verdict),
     /// The list, and who is said to issue it.
-    ListIssued(fn(&List<'_>, &Authority) -> Verdict),
+    ListIssued(fn(&List<'_>, &CaCertificate) -> Verdict),
     /// The same, when it carries a signature that counts.
-    ListSigned(fn(&List<'_>, &Authority) -> Verdict),
+    ListSigned(fn(&List<'_>, &CaCertificate) -> Verdict),
     /// The list, and what it is meant to be.
     ListIntended(fn(&List<'_>, &CrlContent) -> Verdict),
 }
@@ -183,7 +185,7 @@ enum Meant<'a> {
 #[derive(Clone, Copy, Default)]
 struct Given<'a> {
     profile: Option<&'a Profile>,
-    issuer: Option<&'a Authority>,
+    issuer: Option<&'a CaCertificate>,
     is_signed: bool,
     meant: Option<Meant<'a>>,
 }
@@ -205,8 +207,8 @@ pub struct Report {
 /// Every rule that it breaks.
 pub fn lint(der: &[u8], intent: &Intent<'_>) -> Result<(), LintFault> {
     let meant = Some(Meant::Certificate(intent));
-    let given =
-        Given { profile: Some(intent.profile), issuer: Some(intent.authority), is_signed: false, meant };
+    let issuer = intent.authority.certificate();
+    let given = Given { profile: Some(intent.profile), issuer: Some(issuer), is_signed: false, meant };
     accept(judge(Kind::of_facts(&intent.content.facts), der, &given))
 }
 
@@ -224,13 +226,58 @@ pub fn lint_authority(der: &[u8]) -> Result<(), LintFault> {
 /// Every rule that it breaks.
 pub fn lint_list(der: &[u8], authority: &Authority, content: &CrlContent) -> Result<(), LintFault> {
     let meant = Some(Meant::List(content));
-    accept(judge(Kind::List, der, &Given { issuer: Some(authority), meant, ..Given::default() }))
+    let issuer = Some(authority.certificate());
+    accept(judge(Kind::List, der, &Given { issuer, meant, ..Given::default() }))
+}
+
+/// Judges the draft of a root's own certificate, signature apart.
+///
+/// # Errors
+/// Every rule that it breaks.
+pub fn lint_root(der: &[u8]) -> Result<(), LintFault> {
+    accept(judge(Kind::Root, der, &Given::default()))
+}
+
+/// Judges the draft of what a root is to certify, an authority or another root, signature apart.
+///
+/// # Errors
+/// Every rule that it breaks, and that it is neither.
+pub fn lint_certified(der: &[u8], root: &Root) -> Result<(), LintFault> {
+    let kind = match Kind::of_authority(der) {
+        Some(Kind::Cross) => Kind::Cross,
+        Some(_) | None => Kind::Subordinate,
+    };
+    accept(judge(kind, der, &Given { issuer: Some(root.certificate()), ..Given::default() }))
+}
+
+/// Judges the draft of a root's revocation list against what it is meant to be, signature apart.
+///
+/// # Errors
+/// Every rule that it breaks.
+pub fn lint_root_list(der: &[u8], root: &Root, content: &CrlContent) -> Result<(), LintFault> {
+    let (issuer, meant) = (Some(root.certificate()), Some(Meant::List(content)));
+    accept(judge(Kind::RootList, der, &Given { issuer, meant, ..Given::default() }))
+}
+
+/// Judges a root's revocation list that was received, its signature too.
+///
+/// # Errors
+/// Every rule that it breaks.
+pub fn check_root_list(der: &[u8], root: &Root) -> Result<(), LintFault> {
+    let issuer = Some(root.certificate());
+    accept(judge(Kind::RootList, der, &Given { issuer, is_signed: true, ..Given::default() }))
 }
 
 /// Judges a signed certificate or revocation list of which no record is at hand. What it is, it says itself.
-pub fn examine(der: &[u8], profile: &Profile, issuer: Option<&Authority>) -> Report {
+pub fn examine(der: &[u8], profile: &Profile, issuer: Option<&CaCertificate>) -> Report {
     let given = Given { profile: Some(profile), issuer, is_signed: true, meant: None };
     judge(Kind::guess(der, profile), der, &given)
+}
+
+/// Judges it as what it may not look like.
+#[cfg(test)]
+pub(super) fn examine_as(kind: Kind, der: &[u8]) -> Report {
+    judge(kind, der, &Given { is_signed: true, ..Given::default() })
 }
 
 fn accept(report: Report) -> Result<(), LintFault> {

@@ -8,13 +8,14 @@ use std::str::FromStr;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::prelude::{GeneralName, X509Name};
 
-use super::super::authority::Authority;
+use super::super::ca_certificate::CaCertificate;
 use super::super::extension::Attribute;
+use super::super::outline::ROOT_UNIT;
 use super::super::template::{SERVER_NAMES_MAX, ServerName};
-use super::item::{Kind, Subject};
+use super::item::{Kind, List, Subject};
 use super::{Verdict, must};
 use crate::domain::certificate::{AuthorityKind, CanarySide, PrincipalKind};
-use crate::domain::id::{AuthorityId, EntityId, PrincipalId, SubjectId};
+use crate::domain::id::{AuthorityId, EntityId, PrincipalId, RootId, SubjectId};
 
 /// id-at-commonName and id-at-organizationalUnitName (RFC 5280 appendix A.1).
 const CN: u8 = 0x03;
@@ -51,10 +52,59 @@ pub(super) fn authority(name: &X509Name<'_>) -> Option<(AuthorityKind, String)> 
     }
 }
 
+/// The id of the root with this name.
+fn root(name: &X509Name<'_>) -> Option<String> {
+    match parts(name)?.as_slice() {
+        [(OU, unit), (CN, id)] if *unit == ROOT_UNIT && spells::<RootId>(id) => Some((*id).to_owned()),
+        _ => None,
+    }
+}
+
+/// Does it say that it is the name of a root, whether or not it is?
+pub(super) fn is_root(name: &X509Name<'_>) -> bool {
+    let says = |(kind, text): &(u8, &str)| *kind == OU && *text == ROOT_UNIT;
+    parts(name).is_some_and(|parts| parts.iter().any(says))
+}
+
+pub(super) fn root_name(subject: &Subject<'_>) -> Verdict {
+    must(
+        root(subject.certificate.subject()).is_some(),
+        "the subject is not OU=ROOT with a root id as common name",
+    )
+}
+
+pub(super) fn root_self_issued(subject: &Subject<'_>) -> Verdict {
+    must(
+        subject.certificate.issuer().as_raw() == subject.certificate.subject().as_raw(),
+        "the issuer is not the subject",
+    )
+}
+
+pub(super) fn root_issuer(subject: &Subject<'_>) -> Verdict {
+    let issuer = subject.certificate.issuer();
+    must(root(issuer).is_some(), "the issuer is not OU=ROOT with a root id as common name")?;
+    must(issuer.as_raw() != subject.certificate.subject().as_raw(), "the issuer is the subject")
+}
+
+pub(super) fn root_list_issuer_form(list: &List<'_>) -> Verdict {
+    must(
+        root(&list.list.tbs_cert_list.issuer).is_some(),
+        "the issuer is not named like a root of this service",
+    )
+}
+
 pub(super) fn issuer_name_form(subject: &Subject<'_>) -> Verdict {
     let expected = match subject.kind {
         Kind::System | Kind::Server => AuthorityKind::System,
-        Kind::Person | Kind::Workload | Kind::Canary | Kind::Authority | Kind::List => AuthorityKind::Access,
+        Kind::Person
+        | Kind::Workload
+        | Kind::Canary
+        | Kind::Authority
+        | Kind::Subordinate
+        | Kind::Root
+        | Kind::Cross
+        | Kind::List
+        | Kind::RootList => AuthorityKind::Access,
     };
     match authority(subject.certificate.issuer()) {
         Some((kind, _)) if kind == expected => Ok(()),
@@ -67,7 +117,7 @@ pub(super) fn issuer_name_form(subject: &Subject<'_>) -> Verdict {
     }
 }
 
-pub(super) fn issuer_name(subject: &Subject<'_>, issuer: &Authority) -> Verdict {
+pub(super) fn issuer_name(subject: &Subject<'_>, issuer: &CaCertificate) -> Verdict {
     must(
         subject.certificate.issuer().as_raw() == issuer.name(),
         "the issuer is not, byte for byte, the name of the authority",
@@ -85,9 +135,15 @@ fn common_name<'a>(subject: &'a Subject<'_>) -> Option<&'a str> {
 pub(super) fn subject_form(subject: &Subject<'_>) -> Verdict {
     let fits = common_name(subject).is_some_and(|text| match subject.kind {
         Kind::Person | Kind::Workload => spells::<SubjectId>(text),
-        Kind::Canary | Kind::System | Kind::Server | Kind::Authority | Kind::List => {
-            spells::<PrincipalId>(text)
-        }
+        Kind::Canary
+        | Kind::System
+        | Kind::Server
+        | Kind::Authority
+        | Kind::Subordinate
+        | Kind::Root
+        | Kind::Cross
+        | Kind::List
+        | Kind::RootList => spells::<PrincipalId>(text),
     });
     must(fits, "the subject is not one common name with an id of its kind")
 }

@@ -4,12 +4,33 @@ use super::Check::{Certificate, Intended, Issued, Signed};
 use super::Severity::{Error, Warning};
 use super::{Check, Kind, Rule, Severity, attributes, canonical, extensions, fields, intent, list, names};
 
-const CERTIFICATES: &[Kind] =
-    &[Kind::Person, Kind::Workload, Kind::Canary, Kind::System, Kind::Server, Kind::Authority];
+const CERTIFICATES: &[Kind] = &[
+    Kind::Person,
+    Kind::Workload,
+    Kind::Canary,
+    Kind::System,
+    Kind::Server,
+    Kind::Authority,
+    Kind::Subordinate,
+    Kind::Root,
+    Kind::Cross,
+];
+/// What another issues.
+const ISSUED: &[Kind] =
+    &[Kind::Person, Kind::Workload, Kind::Canary, Kind::System, Kind::Server, Kind::Subordinate, Kind::Cross];
 const LEAVES: &[Kind] = &[Kind::Person, Kind::Workload, Kind::Canary, Kind::System, Kind::Server];
 const ACCESS: &[Kind] = &[Kind::Person, Kind::Workload];
 const AUTHORITY: &[Kind] = &[Kind::Authority];
+const ISSUING: &[Kind] = &[Kind::Authority, Kind::Subordinate];
+const CERTIFIED: &[Kind] = &[Kind::Subordinate, Kind::Cross];
+const ROOT: &[Kind] = &[Kind::Root];
+const CROSS: &[Kind] = &[Kind::Cross];
+const ROOTS: &[Kind] = &[Kind::Root, Kind::Cross];
+const SELF_SIGNED: &[Kind] = &[Kind::Authority, Kind::Root];
+const AUTHORITIES: &[Kind] = &[Kind::Authority, Kind::Subordinate, Kind::Root, Kind::Cross];
 const LIST: &[Kind] = &[Kind::List];
+const ROOT_LIST: &[Kind] = &[Kind::RootList];
+const LISTS: &[Kind] = &[Kind::List, Kind::RootList];
 
 /// Name, clause and source of a rule.
 type Named = (&'static str, &'static str, &'static str);
@@ -46,7 +67,7 @@ pub static RULES: &[Rule] = &[
     rule(Error, ("validity_order", "1.9", "RFC 5280 section 4.1.2.5"), CERTIFICATES,
         "notAfter after notBefore", Certificate(fields::validity_order)),
     rule(Error, ("validity_ceiling", "1.10", "profile"), CERTIFICATES,
-        "no longer life than 7 days (access), 90 days (system), ten years (authority), and a minute", Certificate(fields::validity_ceiling)),
+        "no longer life than 7 days (access), 90 days (system), ten years (authority), twenty (root), and a minute", Certificate(fields::validity_ceiling)),
     rule(Error, ("unique_ids", "1.11", "RFC 5280 section 4.1.2.8"), CERTIFICATES,
         "no unique identifiers", Certificate(fields::unique_ids)),
     rule(Error, ("key_algorithm", "1.12", "RFC 5480 section 2.1.1"), CERTIFICATES,
@@ -71,19 +92,19 @@ pub static RULES: &[Rule] = &[
         "a leaf: digitalSignature; an authority: keyCertSign and cRLSign", Certificate(extensions::key_usage)),
     rule(Error, ("issuer_name_form", "2.1", "RFC 5280 section 4.1.2.4, profile"), LEAVES,
         "an issuer OU=ACCESS or OU=SYSTEM, as its kind demands, and CN an authority id", Certificate(names::issuer_name_form)),
-    rule(Error, ("issuer_name", "2.2", "RFC 5280 section 6.1.3"), LEAVES,
+    rule(Error, ("issuer_name", "2.2", "RFC 5280 section 6.1.3"), ISSUED,
         "the name of its authority, byte for byte", Issued(names::issuer_name)),
-    rule(Error, ("issuer_signature_algorithm", "2.3", "RFC 5480 section 4, profile"), LEAVES,
+    rule(Error, ("issuer_signature_algorithm", "2.3", "RFC 5480 section 4, profile"), ISSUED,
         "the signature algorithm of its authority's key", Issued(fields::issuer_signature_algorithm)),
-    rule(Error, ("issuer_signature", "2.4", "RFC 5280 section 4.1.1.3"), LEAVES,
+    rule(Error, ("issuer_signature", "2.4", "RFC 5280 section 4.1.1.3"), ISSUED,
         "the signature of its authority", Signed(fields::issuer_signature)),
-    rule(Error, ("issuer_validity", "2.5", "profile"), LEAVES,
+    rule(Error, ("issuer_validity", "2.5", "profile"), ISSUED,
         "a validity within that of its authority", Issued(fields::issuer_validity)),
-    rule(Error, ("issuer_other_key", "2.6", "profile"), LEAVES,
+    rule(Error, ("issuer_other_key", "2.6", "profile"), ISSUED,
         "another key than its authority's", Issued(fields::issuer_other_key)),
-    rule(Error, ("issuer_key_id_form", "2.7", "RFC 5280 section 4.2.1.1"), LEAVES,
+    rule(Error, ("issuer_key_id_form", "2.7", "RFC 5280 section 4.2.1.1"), ISSUED,
         "an authority key identifier of 20 octets, and nothing else in it", Certificate(extensions::issuer_key_id_form)),
-    rule(Error, ("issuer_key_id", "2.8", "RFC 5280 section 4.2.1.1"), LEAVES,
+    rule(Error, ("issuer_key_id", "2.8", "RFC 5280 section 4.2.1.1"), ISSUED,
         "the subject key identifier of its authority", Issued(extensions::issuer_key_id)),
     rule(Error, ("subject_form", "2.9", "RFC 5280 section 4.1.2.6, profile"), LEAVES,
         "a subject of one common name, UTF8String, an id of its kind", Certificate(names::subject_form)),
@@ -115,42 +136,58 @@ pub static RULES: &[Rule] = &[
         "the same entity in SPIFFE ID and attribute .1.2", Certificate(names::name_entity)),
     rule(Error, ("name_kind", "3.2", "profile"), ACCESS,
         "the same kind of subject in SPIFFE ID and attribute .1.6", Certificate(names::name_kind)),
-    rule(Error, ("authority_name", "5.1", "RFC 5280 section 4.1.2.6, profile"), AUTHORITY,
+    rule(Error, ("authority_name", "5.1", "RFC 5280 section 4.1.2.6, profile"), ISSUING,
         "a subject OU=ACCESS or OU=SYSTEM, CN an authority id", Certificate(names::authority_name)),
     rule(Error, ("authority_self_issued", "5.2", "RFC 5280 section 3.2, profile"), AUTHORITY,
         "issuer and subject the same", Certificate(names::authority_self_issued)),
-    rule(Error, ("authority_constraints", "5.3", "RFC 5280 section 4.2.1.9"), AUTHORITY,
+    rule(Error, ("authority_constraints", "5.3", "RFC 5280 section 4.2.1.9"), ISSUING,
         "cA TRUE and path length 0", Certificate(extensions::authority_constraints)),
-    rule(Error, ("authority_key_identifier", "5.4", "RFC 7093 section 2"), AUTHORITY,
+    rule(Error, ("authority_key_identifier", "5.4", "RFC 7093 section 2"), AUTHORITIES,
         "the first 160 bits of SHA-256 of its point as subject key identifier", Certificate(extensions::authority_key_identifier)),
-    rule(Error, ("authority_signature", "5.5", "RFC 5280 section 4.1.1.3"), AUTHORITY,
+    rule(Error, ("authority_signature", "5.5", "RFC 5280 section 4.1.1.3"), SELF_SIGNED,
         "a signature by its own key", Certificate(fields::authority_signature)),
-    rule(Error, ("list_encoding", "6.1", "RFC 5280 section 5.1"), LIST,
+    rule(Error, ("root_issuer", "5.6", "RFC 5280 section 4.1.2.4, profile"), CERTIFIED,
+        "an issuer OU=ROOT, CN a root id, that is another than the subject", Certificate(names::root_issuer)),
+    rule(Error, ("root_name", "5.7", "RFC 5280 section 4.1.2.6, profile"), ROOTS,
+        "a subject OU=ROOT, CN a root id", Certificate(names::root_name)),
+    rule(Error, ("root_self_issued", "5.8", "RFC 5280 section 3.2, profile"), ROOT,
+        "issuer and subject the same", Certificate(names::root_self_issued)),
+    rule(Error, ("root_constraints", "5.9", "RFC 5280 section 4.2.1.9"), ROOT,
+        "cA TRUE and path length 2", Certificate(extensions::root_constraints)),
+    rule(Error, ("cross_constraints", "5.10", "RFC 5280 section 4.2.1.9"), CROSS,
+        "cA TRUE and path length 1", Certificate(extensions::cross_constraints)),
+    rule(Error, ("list_encoding", "6.1", "RFC 5280 section 5.1"), LISTS,
         "one DER CertificateList, and nothing after it", Check::Read),
-    rule(Error, ("list_canonical", "6.2", "X.690 sections 10 and 11"), LIST,
+    rule(Error, ("list_canonical", "6.2", "X.690 sections 10 and 11"), LISTS,
         "the one encoding that DER allows", Check::List(canonical::list)),
-    rule(Error, ("list_version", "6.3", "RFC 5280 section 5.1.2.1"), LIST,
+    rule(Error, ("list_version", "6.3", "RFC 5280 section 5.1.2.1"), LISTS,
         "version 2", Check::List(list::version)),
-    rule(Error, ("list_signature_algorithm", "6.4", "RFC 5280 section 5.1.1.2"), LIST,
+    rule(Error, ("list_signature_algorithm", "6.4", "RFC 5280 section 5.1.1.2"), LISTS,
         "ECDSA with SHA-256 or SHA-384, the same inside and outside", Check::List(list::signature_algorithm)),
     rule(Error, ("list_issuer_form", "6.5", "RFC 5280 section 5.1.2.3, profile"), LIST,
         "an issuer named like an authority of this service", Check::List(list::issuer_form)),
-    rule(Error, ("list_validity", "6.6", "RFC 5280 section 5.1.2.5"), LIST,
+    rule(Error, ("list_validity", "6.6", "RFC 5280 section 5.1.2.5"), LISTS,
         "a nextUpdate after thisUpdate", Check::List(list::validity)),
     rule(Error, ("list_extensions", "6.7", "RFC 5280 section 5.2"), LIST,
         "authority key identifier, CRL number, perhaps a critical issuing distribution point, and nothing else", Check::List(list::extensions)),
-    rule(Error, ("list_number", "6.8", "RFC 5280 section 5.2.3"), LIST,
+    rule(Error, ("list_number", "6.8", "RFC 5280 section 5.2.3"), LISTS,
         "a CRL number of at most 20 octets that is not negative", Check::List(list::number_form)),
     rule(Error, ("list_distribution_point", "6.9", "RFC 5280 section 5.2.5"), LIST,
         "an issuing distribution point of one address, for user certificates and all reasons", Check::List(list::distribution_point)),
-    rule(Error, ("list_entries", "6.10", "RFC 5280 section 5.3"), LIST,
+    rule(Error, ("list_entries", "6.10", "RFC 5280 section 5.3"), LISTS,
         "serials of this service, each once, with no extension but a reason", Check::List(list::entries)),
-    rule(Warning, ("list_reason", "6.11", "RFC 5280 section 5.3.1"), LIST,
+    rule(Warning, ("list_reason", "6.11", "RFC 5280 section 5.3.1"), LISTS,
         "no reason rather than unspecified", Check::List(list::reason)),
-    rule(Error, ("list_issuer", "6.12", "RFC 5280 section 6.3.3"), LIST,
+    rule(Error, ("list_issuer", "6.12", "RFC 5280 section 6.3.3"), LISTS,
         "name, key identifier and signature algorithm of its authority", Check::ListIssued(list::issuer)),
-    rule(Error, ("list_signature", "6.13", "RFC 5280 section 6.3.3"), LIST,
+    rule(Error, ("list_signature", "6.13", "RFC 5280 section 6.3.3"), LISTS,
         "the signature of its authority", Check::ListSigned(list::signature)),
+    rule(Error, ("root_list_issuer_form", "6.14", "RFC 5280 section 5.1.2.3, profile"), ROOT_LIST,
+        "an issuer named like a root of this service", Check::List(names::root_list_issuer_form)),
+    rule(Error, ("root_list_extensions", "6.15", "RFC 5280 section 5.2, profile"), ROOT_LIST,
+        "authority key identifier and CRL number, and nothing else", Check::List(list::root_extensions)),
+    rule(Error, ("root_list_life", "6.16", "profile"), ROOT_LIST,
+        "a nextUpdate at most two years after thisUpdate", Check::List(list::root_life)),
     rule(Error, ("record_serial", "7.1", "profile"), LEAVES,
         "the serial of the record", Intended(intent::record_serial)),
     rule(Error, ("record_validity", "7.2", "profile"), LEAVES,
@@ -167,6 +204,6 @@ pub static RULES: &[Rule] = &[
         "the CRL address of the record's ordinal", Intended(intent::record_crl_address)),
     rule(Error, ("record_attributes", "7.8", "profile"), LEAVES,
         "the attributes of the record, and no others", Intended(intent::record_attributes)),
-    rule(Error, ("record_list", "7.9", "profile"), LIST,
+    rule(Error, ("record_list", "7.9", "profile"), LISTS,
         "number, dates, address and entries as they were meant", Check::ListIntended(list::record)),
 ];

@@ -25,7 +25,7 @@ fn machine() -> Content {
 }
 
 fn judged(der: &[u8], shop: &Workshop) -> Broken {
-    broken(&examine(der, &profile(), Some(&shop.authority)))
+    broken(&examine(der, &profile(), Some(shop.authority.certificate())))
 }
 
 /// What the leaf of a person breaks that was bent before it was written.
@@ -248,7 +248,7 @@ const RECORD: &[Failing] = &[
 
 #[test]
 fn every_rule_has_a_certificate_that_breaks_it() {
-    let failing: Vec<_> = [FORM, LEAF, AUTHORITY, RECORD, lists::FAILING].concat();
+    let failing: Vec<_> = [FORM, LEAF, AUTHORITY, RECORD, lists::FAILING, roots::FAILING].concat();
     let named: BTreeSet<_> = failing.iter().map(|(rule, _)| *rule).collect();
     assert_eq!(named.len(), failing.len(), "one example for each rule");
     assert_eq!(named, RULES.iter().map(|rule| rule.id).collect::<BTreeSet<_>>());
@@ -266,7 +266,7 @@ fn every_rule_has_a_certificate_that_passes_it() {
         let access = Workshop::new(AuthorityKind::Access, curve, 1);
         let system_authority = Workshop::new(AuthorityKind::System, curve, 2);
         let mut passed = BTreeSet::new();
-        let mut pass = |kind: Kind, der: &[u8], issuer: &Authority| {
+        let mut pass = |kind: Kind, der: &[u8], issuer: &CaCertificate| {
             let report = examine(der, &profile(), Some(issuer));
             assert_eq!((report.kind, broken(&report)), (kind, Vec::new()));
             let skipped: Vec<_> = report.skipped.iter().map(|rule| rule.id).collect();
@@ -280,12 +280,17 @@ fn every_rule_has_a_certificate_that_passes_it() {
             let key = key();
             let meant = intent(shop, &content, &key, NOW);
             assert_eq!(lint(&der, &meant), Ok(()));
-            pass(examine(&der, &profile(), None).kind, &der, &shop.authority);
+            pass(examine(&der, &profile(), None).kind, &der, shop.authority.certificate());
         }
         for shop in [&access, &system_authority] {
-            pass(Kind::Authority, shop.authority.der(), &shop.authority);
+            pass(Kind::Authority, shop.authority.der(), shop.authority.certificate());
             assert_eq!(lint_authority(shop.authority.der()), Ok(()));
-            lists::good(shop).into_iter().for_each(|der| pass(Kind::List, &der, &shop.authority));
+            lists::good(shop)
+                .into_iter()
+                .for_each(|der| pass(Kind::List, &der, shop.authority.certificate()));
+        }
+        for (kind, der, issuer) in roots::every_one(curve) {
+            pass(kind, &der, &issuer);
         }
         for rule in RULES.iter().filter(|rule| !rule.id.starts_with("record_")) {
             for kind in rule.kinds {
@@ -307,7 +312,10 @@ fn every_rule_is_named_once_and_says_what_it_is() {
         assert!(rule.severity == Severity::Error || rule.demand.contains("rather"), "{}", rule.id);
     }
     let shown: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-    assert_eq!(shown.join(" "), "person workload canary system server authority crl");
+    assert_eq!(
+        shown.join(" "),
+        "person workload canary system server authority subordinate root cross crl root-crl"
+    );
 }
 
 #[test]
@@ -337,7 +345,7 @@ fn files_that_are_nothing_break_the_first_rule_and_never_panic() {
     for bit in (0..signed).step_by(31).chain(signed..der.len() * 8) {
         let mut bent = der.clone();
         bent[bit / 8] ^= 1 << (bit % 8);
-        let report = examine(&bent, &profile(), Some(&shop.authority));
+        let report = examine(&bent, &profile(), Some(shop.authority.certificate()));
         assert!(!report.findings.is_empty(), "bit {bit}");
     }
 }

@@ -39,7 +39,7 @@ fn rebuilt_list(rebuild: impl FnOnce(&mut Vec<Vec<u8>>)) -> Broken {
     let shop = Workshop::access();
     let tbs = shop.template.list(&list_content(true)).unwrap().into_tbs();
     let der = shop.sign(&rebuilt(&tbs, rebuild));
-    broken(&examine(&der, &profile(), Some(&shop.authority)))
+    broken(&examine(&der, &profile(), Some(shop.authority.certificate())))
 }
 
 fn rebuilt_extensions(rebuild: impl FnOnce(&mut Vec<Vec<u8>>)) -> Broken {
@@ -54,7 +54,7 @@ fn bent_list(bend: impl FnOnce(&mut rcgen::CertificateRevocationListParams)) -> 
     let mut params = shop.template.list_params(&list_content(true)).unwrap();
     bend(&mut params);
     let der = shop.sign(shop.template.list_of(&params).unwrap().tbs());
-    broken(&examine(&der, &profile(), Some(&shop.authority)))
+    broken(&examine(&der, &profile(), Some(shop.authority.certificate())))
 }
 
 fn entry() -> RevokedCertParams {
@@ -67,7 +67,7 @@ fn entry() -> RevokedCertParams {
 }
 
 fn judged(der: &[u8], authority: &Authority) -> Broken {
-    broken(&examine(der, &profile(), Some(authority)))
+    broken(&examine(der, &profile(), Some(authority.certificate())))
 }
 
 #[rustfmt::skip]

@@ -6,6 +6,7 @@ mod csr;
 mod lint;
 mod lists;
 mod oids;
+mod roots;
 mod tools;
 
 use aws_lc_rs::rand::SystemRandom;

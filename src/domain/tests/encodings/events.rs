@@ -1,5 +1,6 @@
 use super::{assert_lines, spelled};
 use crate::domain::approval::{Approval, Basis, Mandate, SignedMandate};
+use crate::domain::call::{Origin, SealedCalls};
 use crate::domain::certificate::{
     AccessFacts, AuthorityKind, CanaryFacts, CanarySide, EntityFacts, Facts, LineageStep, PersonFacts,
     PrincipalKind, Serial, SystemFacts,
@@ -143,6 +144,13 @@ fn others() -> Vec<Event> {
         Event::ProposalLapsed { id: PROPOSAL, why: Lapse::Changed(ObjectRef::Policy) },
         Event::ProposalLapsed { id: PROPOSAL, why: Lapse::TooOld },
         Event::ProposalLapsed { id: PROPOSAL, why: Lapse::SignerGone("gw".parse().unwrap()) },
+        Event::CallsSealed(Box::new(SealedCalls {
+            number: 7,
+            origin: Origin::Strangers,
+            len: 100,
+            batches: 2,
+            parts: vec![Digest([7; 32])],
+        })),
     ]
 }
 
@@ -182,6 +190,7 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         25 proposal.lapsed 821819825004040404040404040404040404040404820081820580
         25 proposal.lapsed 821819825004040404040404040404040404040404820180
         25 proposal.lapsed 821819825004040404040404040404040404040404820281626777
+        28 calls.sealed 82181c818507011864028158200707070707070707070707070707070707070707070707070707070707070707
         ");
 }
 
@@ -191,7 +200,7 @@ fn an_events_number_is_the_one_in_its_encoding() {
     let mut numbers: Vec<_> = events.iter().map(Event::number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers, (0..19).chain(24..26).collect::<Vec<_>>(), "one of each");
+    assert_eq!(numbers, (0..19).chain(24..26).chain([28]).collect::<Vec<_>>(), "one of each");
     for event in &events {
         let bytes = to_bytes(event);
         // From 24 on a number takes a byte of its own.

@@ -1,0 +1,188 @@
+//! A root's ceremonies, as commands on a machine without a network, and what openssl says of what they signed.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::calls::openssl;
+use crate::cli::{Desk, Ended};
+
+/// The request of an authority, made with openssl.
+pub(crate) fn request(desk: &Desk, name: &str, kind: &str, id: &str, extra: &[&str]) {
+    let at = |name: String| desk.path(&name).to_str().unwrap().to_owned();
+    let (key, csr) = (at(format!("{name}.key")), at(format!("{name}.csr")));
+    let subject = format!("/OU={kind}/CN={id}");
+    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-sha256", "-nodes", "-utf8"];
+    let files = ["-keyout", &key, "-out", &csr, "-subj", &subject];
+    let (done, _, said) = openssl(&[&["req", "-new"][..], &curve, &files, extra].concat(), b"");
+    assert!(done, "{said}");
+}
+
+impl Desk {
+    pub(crate) fn root(&self, folder: &str) {
+        self.run(&["root", "new", "--out", folder, "--yes"]).done();
+    }
+
+    pub(crate) fn certify(&self, folder: &str, csr: &str, kind: &str, out: &str) -> Ended {
+        let what = ["root", "sign", "--root", folder, "--csr", csr, "--kind", kind];
+        self.run(&[&what[..], &["--life-days", "700", "--out", out, "--yes"]].concat())
+    }
+
+    pub(crate) fn root_crl(&self, folder: &str, out: &str, revoke: &[&str]) -> Ended {
+        let mut what = vec!["root", "crl", "--root", folder, "--days", "400", "--out", out, "--yes"];
+        revoke.iter().for_each(|file| what.extend(["--revoke", file]));
+        self.run(&what)
+    }
+
+    pub(crate) fn cross_sign(&self, folder: &str, certificate: &str, out: &str, more: &[&str]) -> Ended {
+        let what =
+            ["root", "cross-sign", "--root", folder, "--certificate", certificate, "--out", out, "--yes"];
+        self.run(&[&what[..], more].concat())
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// What `openssl verify` says of a certificate.
+    pub(crate) fn verify(&self, arguments: &[&str], certificate: &str) -> Result<(), String> {
+        let at = |name: &str| self.path(name).to_str().unwrap().to_owned();
+        let mut all = vec!["verify".to_owned()];
+        all.extend(arguments.iter().map(|a| if a.starts_with('-') { (*a).to_owned() } else { at(a) }));
+        all.push(at(certificate));
+        let (done, _, said) = openssl(&all.iter().map(String::as_str).collect::<Vec<_>>(), b"");
+        if done { Ok(()) } else { Err(said) }
+    }
+}
+
+const ACCESS: &str = "aut_01JZZZZZZZ0000000000000001";
+const SYSTEM: &str = "aut_01JZZZZZZZ0000000000000002";
+
+#[test]
+fn a_root_certifies_authorities_and_openssl_follows_the_chain() {
+    let desk = Desk::new();
+    desk.root("root");
+    let key = std::fs::metadata(desk.path("root/root.key.pem")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    let (_, text, _) =
+        openssl(&["x509", "-noout", "-text", "-in", desk.path("root/root.pem").to_str().unwrap()], b"");
+    let text = String::from_utf8(text).unwrap();
+    for said in ["secp384r1", "pathlen:2", "Certificate Sign, CRL Sign", "ecdsa-with-SHA384"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    request(&desk, "access", "ACCESS", ACCESS, &[]);
+    desk.certify("root", "access.csr", "ACCESS", "access.pem").done();
+    assert_eq!(desk.root_crl("root", "root.crl", &[]).done().code, 0);
+    let strict = ["-x509_strict", "-crl_check_all", "-CAfile", "root/root.pem", "-CRLfile", "root.crl"];
+    assert_eq!(desk.verify(&strict, "access.pem"), Ok(()));
+    for file in ["root/root.pem", "root.crl", "access.pem"] {
+        let linted = desk.run(&["cert", "lint", file, "--issuer", "root/root.pem"]).done();
+        assert!(linted.out.contains("0 found") && !linted.out.contains("need --issuer"), "{}", linted.out);
+    }
+    // The record of the ceremonies: one line each, with what left the folder.
+    let log = desk.read("root/ceremony.log");
+    let steps: Vec<_> = log.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(steps, ["new-root", "certify-authority", "crl"]);
+    assert!(log.lines().all(|line| line.contains(" serial=") && line.contains(" sha256=")), "{log}");
+    // Revoked, it stays so: the next list says it too, under a higher number.
+    let second = desk.run(&[
+        "--json",
+        "root",
+        "crl",
+        "--root",
+        "root",
+        "--days",
+        "400",
+        "--out",
+        "root.crl",
+        "--yes",
+        "--revoke",
+        "access.pem",
+    ]);
+    assert_eq!((second.json()["number"].as_u64(), second.json()["revoked"].as_u64()), (Some(2), Some(1)));
+    assert!(desk.verify(&strict, "access.pem").unwrap_err().contains("certificate revoked"));
+    let third =
+        desk.run(&["--json", "root", "crl", "--root", "root", "--days", "400", "--out", "root.crl", "--yes"]);
+    assert_eq!((third.json()["number"].as_u64(), third.json()["revoked"].as_u64()), (Some(3), Some(1)));
+    assert!(desk.verify(&strict, "access.pem").unwrap_err().contains("certificate revoked"));
+}
+
+#[test]
+fn a_root_takes_nothing_from_a_request_but_key_kind_and_id() {
+    let desk = Desk::new();
+    desk.root("root");
+    let asks = |extra: &[&str], kind: &str, id: &str| {
+        request(&desk, "asks", kind, id, extra);
+        desk.certify("root", "asks.csr", "ACCESS", "asks.pem")
+    };
+    asks(&["-addext", "basicConstraints=critical,CA:TRUE,pathlen:5"], "ACCESS", ACCESS)
+        .fails(&["asks for basicConstraints"]);
+    asks(&["-addext", "subjectAltName=DNS:a.example"], "ACCESS", ACCESS).fails(&["asks for subjectAltName"]);
+    asks(&["-addext", "keyUsage=critical,keyCertSign"], "ACCESS", ACCESS).fails(&["asks for keyUsage"]);
+    asks(&[], "ROOT", ACCESS).fails(&["subject of the request is not"]);
+    asks(&[], "ACCESS", "Example CA").fails(&["subject of the request is not"]);
+    asks(&[], "SYSTEM", SYSTEM).fails(&["of kind SYSTEM, not ACCESS"]);
+    assert!(!desk.path("asks.pem").exists() && !desk.path("root/issued").exists());
+    // Beyond the root's own life.
+    request(&desk, "access", "ACCESS", ACCESS, &[]);
+    let what = ["root", "new", "--out", "short", "--life-years", "1", "--yes"];
+    desk.run(&what).done();
+    desk.certify("short", "access.csr", "ACCESS", "asks.pem").fails(&["name fewer days"]);
+    // Nobody answers the question.
+    let what =
+        ["root", "sign", "--root", "root", "--csr", "access.csr", "--kind", "ACCESS", "--life-days", "9"];
+    desk.run(&[&what[..], &["--out", "asks.pem"]].concat()).fails(&["To be certified by root", "--yes"]);
+    assert_eq!(desk.read("root/ceremony.log").lines().count(), 1);
+}
+
+#[test]
+fn a_root_refuses_an_open_key_a_lost_list_and_what_is_not_its_own() {
+    let desk = Desk::new();
+    desk.root("root");
+    desk.root("other");
+    desk.run(&["root", "new", "--out", "root", "--yes"]).fails(&["holds a root already"]);
+    request(&desk, "access", "ACCESS", ACCESS, &[]);
+    desk.certify("root", "access.csr", "ACCESS", "access.pem").done();
+    desk.root_crl("other", "other.crl", &["access.pem"]).fails(&["of another root", "nothing was signed"]);
+    desk.root_crl("root", "root.crl", &["access.pem"]).done();
+    std::fs::rename(desk.path("root/root.crl"), desk.path("lost.crl")).unwrap();
+    desk.root_crl("root", "root.crl", &[]).fails(&["is missing", "put the newest one back"]);
+    std::fs::copy(desk.path("other/root.pem"), desk.path("root/root.pem")).unwrap();
+    desk.certify("root", "access.csr", "ACCESS", "access.pem").fails(&["does not hold the key of the root"]);
+    let key = desk.path("other/root.key.pem");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    desk.certify("other", "access.csr", "ACCESS", "x.pem").fails(&["mode 0640", "0600"]);
+}
+
+#[test]
+fn who_pins_the_old_root_follows_a_cross_certificate() {
+    let desk = Desk::new();
+    desk.root("old");
+    desk.root("new");
+    request(&desk, "access", "ACCESS", ACCESS, &[]);
+    desk.certify("new", "access.csr", "ACCESS", "access.pem").done();
+    desk.root_crl("old", "old.crl", &[]).done();
+    desk.root_crl("new", "new.crl", &[]).done();
+    let lists = desk.read("old.crl") + &desk.read("new.crl");
+    std::fs::write(desk.path("all.crl"), lists).unwrap();
+    let pinned = ["-x509_strict", "-crl_check_all", "-CAfile", "old/root.pem", "-CRLfile", "all.crl"];
+    assert!(desk.verify(&pinned, "access.pem").is_err());
+    // Of the new root: whatever is beneath it is followed.
+    desk.cross_sign("old", "new/root.pem", "cross.pem", &[]).done();
+    let through = [&pinned[..], &["-untrusted", "cross.pem"]].concat();
+    assert_eq!(desk.verify(&through, "access.pem"), Ok(()));
+    // Of the authority itself.
+    desk.cross_sign("old", "access.pem", "direct.pem", &[]).fails(&["--issuer root.pem"]);
+    desk.cross_sign("old", "access.pem", "direct.pem", &["--issuer", "old/root.pem"])
+        .fails(&["another root"]);
+    desk.cross_sign("old", "access.pem", "direct.pem", &["--issuer", "new/root.pem"]).done();
+    assert_eq!(desk.verify(&pinned, "direct.pem"), Ok(()));
+    for file in ["cross.pem", "direct.pem"] {
+        desk.run(&["cert", "lint", file, "--issuer", "old/root.pem"]).done();
+    }
+    desk.run(&["cert", "lint", "cross.pem", "--issuer", "new/root.pem"]).fails(&["issuer_name"]);
+    // The old root takes it back.
+    desk.root_crl("old", "old.crl", &["cross.pem"]).done();
+    let lists = desk.read("old.crl") + &desk.read("new.crl");
+    std::fs::write(desk.path("all.crl"), lists).unwrap();
+    assert!(desk.verify(&through, "access.pem").unwrap_err().contains("revoked"));
+    desk.cross_sign("old", "old/root.pem", "self.pem", &[]).fails(&[]);
+}
