@@ -4,8 +4,16 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const SERVICES: [&str; 7] =
-    ["attestation", "audit", "authority", "enforcement", "mandate", "provisioning", "revocation"];
+const SERVICES: [&str; 8] = [
+    "attestation",
+    "audit",
+    "authority",
+    "enforcement",
+    "mandate",
+    "provisioning",
+    "revocation",
+    "screening",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

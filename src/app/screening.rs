@@ -148,7 +148,7 @@ impl App {
     }
 
     /// How screening stands, for the metrics.
-    pub(super) fn screening_reading(&self, state: &State) -> ScreeningReading {
+    pub fn screening_reading(&self, state: &State) -> ScreeningReading {
         let list = state.screening_list.as_ref();
         let waiting = list.map_or(0, |list| due(state, list).count());
         let open = |row: &Arc<EntityScreening>| row.matches.iter().filter(|m| m.resolution.is_none()).count();
@@ -168,7 +168,7 @@ impl App {
             return Ok(false);
         }
         let rows: Vec<_> = due(&state, &list).take(BATCH).map(Arc::clone).collect();
-        if rows.is_empty() {
+        if rows.is_empty() && self.lists.get(list.file).is_some() {
             *seen = state.position.seq;
             return Ok(false);
         }

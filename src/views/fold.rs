@@ -68,7 +68,8 @@ pub(super) fn fold(
             | Event::SnapshotTaken { .. }
             | Event::Restored
             | Event::RestrictionsCollected { .. }
-            | Event::CallsSealed(_) => {}
+            | Event::CallsSealed(_)
+            | Event::EntityScreened { .. } => {}
         }
     }
     Ok(changes)

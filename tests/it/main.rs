@@ -96,6 +96,10 @@ mod restore;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod screening;
+#[cfg(test)]
+mod screening_cli;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;

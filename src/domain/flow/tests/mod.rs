@@ -4,3 +4,4 @@ mod issuance;
 mod keys;
 mod nomination;
 mod scenarios;
+mod screening;

@@ -10,6 +10,7 @@ use crate::domain::license::License;
 use crate::domain::model::AccessForm;
 use crate::domain::person::{Assurance, EvidenceKind, PersonStatus};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use crate::domain::screening::{MatchVerdict, SCORE_MIN, ScreeningList};
 use crate::domain::subject::Vetting;
 use crate::domain::tests::fixtures::*;
 use crate::domain::time::{Interval, Timestamp};
@@ -108,6 +109,31 @@ fn vetting() -> Vec<Command> {
     ]
 }
 
+fn screening() -> Vec<Command> {
+    let list = ScreeningList {
+        version: "csl-1".to_owned(),
+        date: AT,
+        file: KEY,
+        entries: 12_000,
+        score_min: SCORE_MIN,
+    };
+    let resolve = |score, verdict| Command::ResolveScreeningMatch {
+        entity: ENTITY,
+        entry: KEY,
+        score,
+        verdict,
+        reason: "same name".to_owned(),
+    };
+    vec![
+        Command::ImportScreeningList { list: list.clone(), shrinks: false },
+        Command::ImportScreeningList { list, shrinks: true },
+        resolve(84, MatchVerdict::FalsePositive),
+        resolve(95, MatchVerdict::FalsePositive),
+        resolve(95, MatchVerdict::Confirmed),
+        resolve(84, MatchVerdict::Withdrawn),
+    ]
+}
+
 fn rotating() -> Vec<Command> {
     let authority = AuthorityId::from_bytes([5; 16]);
     vec![
@@ -122,7 +148,7 @@ fn rotating() -> Vec<Command> {
 
 #[test]
 fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
-    let commands = [loosening(), restricting(), vetting(), rotating()].concat();
+    let commands = [loosening(), restricting(), vetting(), rotating(), screening()].concat();
     let line =
         |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
     let lines: Vec<_> = commands.iter().map(line).collect();
@@ -166,11 +192,17 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         ROLLBACK_AUTHORITY 2 82181b815005050505050505050505050505050505
         RETIRE_AUTHORITY 2 82181c815005050505050505050505050505050505
         REVOKE_AUTHORITY 2 82181d8250050505050505050505050505050505050d
+        IMPORT_SCREENING_LIST 1 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f4
+        IMPORT_SCREENING_LIST 2 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f5
+        RESOLVE_SCREENING_MATCH 1 82183d855001010101010101010101010101010101582008080808080808080808080808080808080808080808080808080808080808081854006973616d65206e616d65
+        RESOLVE_SCREENING_MATCH 2 82183d85500101010101010101010101010101010158200808080808080808080808080808080808080808080808080808080808080808185f006973616d65206e616d65
+        RESOLVE_SCREENING_MATCH 1 82183d85500101010101010101010101010101010158200808080808080808080808080808080808080808080808080808080808080808185f016973616d65206e616d65
+        RESOLVE_SCREENING_MATCH 2 82183d855001010101010101010101010101010101582008080808080808080808080808080808080808080808080808080808080808081854026973616d65206e616d65
         ");
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 31, "one of each");
+    assert_eq!(names.len(), 33, "one of each");
 }
 
 #[test]
@@ -189,6 +221,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Key(KEY),
         ObjectRef::Authorities,
         ObjectRef::Drills,
+        ObjectRef::ScreeningList,
+        ObjectRef::Screening(ENTITY),
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -207,6 +241,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         820a8158200808080808080808080808080808080808080808080808080808080808080808 block of key 0808080808080808080808080808080808080808080808080808080808080808
         820c80 list of authorities
         821480 drills
+        82181e80 screening list
+        82181f815001010101010101010101010101010101 screening of ent_01040G2081040G2081040G2081
         ",
     );
 }

@@ -18,6 +18,7 @@ use crate::domain::id::{
 use crate::domain::person::{Assurance, PersonStatus, Relation};
 use crate::domain::proposal::Lapse;
 use crate::domain::revocation::StopScope;
+use crate::domain::screening::ScreeningMatch;
 use crate::domain::subject::{Employment, SubjectBody, Workload};
 use crate::domain::tests::fixtures::*;
 use crate::domain::time::Timestamp;
@@ -151,6 +152,19 @@ fn others() -> Vec<Event> {
             batches: 2,
             parts: vec![Digest([7; 32])],
         })),
+        Event::EntityScreened {
+            entity: ENTITY,
+            list: Digest([7; 32]),
+            query: Digest([7; 32]),
+            found: vec![ScreeningMatch {
+                entry: Digest([7; 32]),
+                entry_id: "a1".to_owned(),
+                source: "EL".to_owned(),
+                score: 90,
+                explanation: "its name".to_owned(),
+            }],
+            more: 3,
+        },
     ]
 }
 
@@ -191,6 +205,7 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         25 proposal.lapsed 821819825004040404040404040404040404040404820180
         25 proposal.lapsed 821819825004040404040404040404040404040404820281626777
         28 calls.sealed 82181c818507011864028158200707070707070707070707070707070707070707070707070707070707070707
+        40 partner.screened sha256 81e52013b6361242add07ed9f9919cc60ef5b8900df88b8f41305457a4604ae6
         ");
 }
 
@@ -200,7 +215,7 @@ fn an_events_number_is_the_one_in_its_encoding() {
     let mut numbers: Vec<_> = events.iter().map(Event::number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers, (0..19).chain(24..26).chain([28]).collect::<Vec<_>>(), "one of each");
+    assert_eq!(numbers, (0..19).chain(24..26).chain([28, 40]).collect::<Vec<_>>(), "one of each");
     for event in &events {
         let bytes = to_bytes(event);
         // From 24 on a number takes a byte of its own.
