@@ -3,6 +3,7 @@
 
 mod admission;
 mod authorities;
+mod automation;
 pub mod backup;
 mod calls;
 mod crl;
@@ -11,10 +12,12 @@ mod enroll;
 mod error;
 mod evaluate;
 mod group;
+pub mod inspect;
 mod issue;
 mod mandates;
 mod provision;
 mod readings;
+mod renewals;
 mod reports;
 mod restored;
 mod restrict;
@@ -33,6 +36,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 pub use admission::Admission;
+pub use automation::RotationOutlook;
 pub use calls::{Call, CallsFault, CallsVerified, Cursor as CallCursor, Recorded};
 pub use crl::PublishedCrl;
 pub use engine::Committed;
@@ -41,6 +45,7 @@ pub use error::Error;
 pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
+pub use renewals::{Campaign, CampaignCause, RenewalWindow};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
 pub use screening::Receiving;
@@ -53,6 +58,7 @@ use self::crl::Crls;
 use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
+use self::renewals::Renewals;
 use self::rotation::Rotation;
 use self::screening::Lists;
 use self::trust::TrustSets;
@@ -129,6 +135,7 @@ pub struct App {
     verified: CertificateCache,
     crls: Crls,
     trust: TrustSets,
+    renewals: Renewals,
     /// Held by the drill that is measured.
     drilling: tokio::sync::Mutex<()>,
     certificates: Arc<dyn CertificateIndex>,
@@ -210,6 +217,7 @@ impl App {
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
             trust: TrustSets::default(),
+            renewals: Renewals::default(),
             drilling: tokio::sync::Mutex::new(()),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{App, SERVER_NAME};
+use super::{App, RotationOutlook, SERVER_NAME};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::decision::StateFault;
 use crate::domain::id::PrincipalId;
 use crate::domain::state::State;
 use crate::feed::SessionStatus;
 use crate::journal::Condition;
-use crate::metrics::{Fault, GatewayReading, Readings};
+use crate::metrics::{Fault, GatewayReading, Readings, RotationReading};
 
 impl App {
     /// How everything stands now. Asks the disk: not for an async task.
@@ -44,8 +44,19 @@ impl App {
             pushed_set: self.pushed_set(),
             screening: self.screening_reading(&state),
             faults: self.faults(space.is_some()),
+            rotations: self.rotation_readings(),
             listeners: Vec::new(),
         }
+    }
+
+    fn rotation_readings(&self) -> Vec<RotationReading> {
+        let reading = |outlook: RotationOutlook| RotationReading {
+            kind: outlook.kind.as_str(),
+            ends_s: outlook.ends.map_or(0, |at| at.seconds()),
+            is_overdue: outlook.is_overdue,
+            has_failed: outlook.has_failed,
+        };
+        self.rotation_outlook().into_iter().map(reading).collect()
     }
 
     fn faults(&self, is_open: bool) -> Vec<Fault> {

@@ -6,14 +6,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::automation::Automation;
 use super::error::Error;
 use super::screening::screenings;
 use super::view::Follower;
 use super::{App, Caller, store};
+use crate::domain::announcement::ANNOUNCED_MAX;
 use crate::domain::certificate::BLOCK_LEN;
 use crate::domain::enforce::ParticipantId;
 use crate::domain::event::Event;
 use crate::domain::id::{Ordinal, Seq};
+use crate::domain::state::State;
+use crate::domain::time::Timestamp;
 
 /// How often it looks.
 const TICK: Duration = Duration::from_secs(1);
@@ -21,6 +25,8 @@ const TICK: Duration = Duration::from_secs(1);
 const SNAPSHOT_RECORDS: u64 = 1_000_000;
 /// And one a day when anything was recorded.
 const SNAPSHOT_MS: i64 = 86_400_000;
+/// Markers in one tick: as many as there can be announcements.
+const MARKERS_MAX: usize = ANNOUNCED_MAX;
 /// The most blocks that are prepared at once: a day's worth of the fastest issuance is far less.
 const BLOCKS_AHEAD_MAX: u64 = 1_000;
 
@@ -38,6 +44,7 @@ impl Upkeep {
         let tasks = vec![
             tokio::spawn(screenings(Arc::clone(app), stopped.clone())),
             tokio::spawn(ticks(Arc::clone(app), stopped.clone())),
+            tokio::spawn(rotations(Arc::clone(app), stopped.clone())),
             tokio::spawn(blocks(Arc::clone(app), stopped.clone())),
             tokio::spawn(calls(Arc::clone(app), stopped)),
         ];
@@ -80,12 +87,25 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             instant_seen = at;
             app.note(Event::InstantPassed(at));
         }
+        app.note_passed(&state, now).await;
         let records = state.position.seq.0 - snapshot_at.0.0;
         let due = records > 0 && now.millis() - snapshot_at.1.millis() > SNAPSHOT_MS;
         if records >= SNAPSHOT_RECORDS || due {
             snapshot_at = (state.position.seq, now);
             app.take_snapshot().await;
         }
+    }
+}
+
+/// Rotates by itself what officers permitted.
+async fn rotations(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut automation = Automation::default();
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        app.rotate(&mut automation).await;
     }
 }
 
@@ -125,10 +145,22 @@ impl App {
         self.engine.note(Caller::default().entry(event));
     }
 
-    async fn prepare_blocks(
-        &self,
-        minute: &mut (crate::domain::time::Timestamp, Ordinal),
-    ) -> Result<(), Error> {
+    /// Records that instants of announced revocations passed. What cannot be recorded now is tried again: nothing waits for it.
+    async fn note_passed(&self, state: &State, now: Timestamp) {
+        for id in state.unnoted(now).take(MARKERS_MAX) {
+            match self.record(Caller::default().entry(Event::AnnouncementPassed(id))).await {
+                Ok(_) => {
+                    tracing::info!(announcement.id = %id, "the instant of an announced revocation passed")
+                }
+                Err(error) => {
+                    tracing::debug!(announcement.id = %id, %error, "its instant passed, which is not on record yet");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn prepare_blocks(&self, minute: &mut (Timestamp, Ordinal)) -> Result<(), Error> {
         let state = self.state();
         if !self.shared.is_writable() {
             return Ok(());

@@ -47,6 +47,11 @@ impl Identity {
             .map_err(|fault| Failure(format!("{}: {fault}", self.folder.display())))
     }
 
+    /// The last second of its certificate.
+    pub(super) fn not_after(&self) -> Result<Timestamp, Failure> {
+        Ok(self.explained()?.not_after)
+    }
+
     /// The private key, opened if it is encrypted: PKCS#8 PEM.
     pub(super) fn key_pem(&self) -> Result<Zeroizing<String>, Failure> {
         Ok(Zeroizing::new(load_key(&self.path(KEY), &self.unlock)?.to_pem()))

@@ -1,9 +1,10 @@
 //! The command line. Verbs mirror RPC verbs; tables are for people, `--json` for programs.
 //!
-//! Exit codes: 0 done, 1 failed, 2 denied, 64 wrong usage. Only `init`, `restore` and offline verification touch files
-//! of a server; everything else is a client of its API.
+//! Exit codes: 0 done, 1 failed, 2 denied, 3 only warnings, 64 wrong usage. Only `init`, `restore`, `doctor` and offline
+//! verification touch files of a server; everything else is a client of its API.
 
 mod agent;
+mod announce;
 mod approvals;
 mod audit;
 mod authority;
@@ -11,6 +12,7 @@ mod backup;
 mod calls;
 mod certificate;
 mod dev;
+mod doctor;
 mod drill;
 mod enroll;
 mod entity;
@@ -19,6 +21,7 @@ mod files;
 mod follow;
 mod gateway;
 mod head;
+mod health;
 mod identity;
 mod init;
 mod key;
@@ -59,7 +62,7 @@ const USAGE: u8 = 64;
     name = "countersign",
     version,
     about = "Decides, proves and enforces who may use an export-controlled AI model",
-    after_help = "Exit codes: 0 done, 1 failed, 2 denied, 64 wrong usage.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 denied, 3 only warnings (doctor), 64 wrong usage.\n\
                   What widens or destroys is only checked until --commit is given.\n\
                   Examples:\n  countersign init --help\n  countersign entity list --identity alice"
 )]
@@ -146,6 +149,8 @@ enum Verb {
     #[command(subcommand)]
     Audit(audit::Verb),
     Backup(backup::Arguments),
+    Doctor(doctor::Arguments),
+    Health(health::Arguments),
     /// Go on from a backup.
     #[command(subcommand)]
     Restore(restore::Verb),
@@ -256,6 +261,8 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Audit(verb) => audit::run(&verb, context).await,
         Verb::Restore(verb) => restore::run(verb, context).await,
         Verb::Backup(arguments) => backup::run(&arguments, context).await,
+        Verb::Doctor(arguments) => doctor::run(&arguments, context).await,
+        Verb::Health(arguments) => health::run(&arguments, context).await,
         Verb::Clock(verb) => records::clock(verb, context).await,
         Verb::Init(_)
         | Verb::Serve(_)
@@ -337,10 +344,22 @@ mod tests {
             "authority rollback",
             "authority retire",
             "authority revoke",
+            "authority automate",
+            "revoke announce",
+            "revoke hasten",
+            "revoke postpone",
+            "revoke withdraw",
         ] {
             assert!(commit.contains(&format!("countersign {verb}")), "{verb}");
         }
-        for verb in ["stop engage", "entity suspend", "person suspend", "cert hold", "authority taint"] {
+        for verb in [
+            "stop engage",
+            "entity suspend",
+            "person suspend",
+            "cert hold",
+            "authority taint",
+            "authority by-hand",
+        ] {
             assert!(dry_run.contains(&format!("countersign {verb}")), "{verb}");
         }
         assert!(commit.iter().all(|verb| !dry_run.contains(verb)));

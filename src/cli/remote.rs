@@ -4,6 +4,7 @@
 //! machine.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,9 @@ use std::time::Duration;
 use clap::Args;
 use tonic::transport::Uri;
 use tonic::{Code, Response, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 use super::files::Access;
@@ -82,6 +86,11 @@ impl Connection {
         Ok(Identity::at(folder, &self.unlock))
     }
 
+    /// Was an identity named?
+    pub(super) const fn has_identity(&self) -> bool {
+        self.identity.is_some()
+    }
+
     /// Connects as the caller.
     pub(super) async fn remote(&self) -> Result<Remote, Failure> {
         let identity = self.identity()?;
@@ -123,6 +132,14 @@ impl Remote {
             server_name: None,
             system_bundle_pem: files::read_text(system_bundle)?,
         };
+        Self::reach((target, server), system_bundle, identity).await
+    }
+
+    async fn reach(
+        (target, server): (Target, &Uri),
+        system_bundle: &Path,
+        identity: Option<&client::Identity>,
+    ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         match client::channel(&target, identity, &clock).await {
             Ok(channel) => Ok(Self { channel: Stamped::new(channel, Stamp::new(clock)) }),
@@ -159,6 +176,13 @@ impl Remote {
         Ok(())
     }
 
+    /// Does it serve, as its health says?
+    pub(super) async fn is_serving(&self) -> Result<bool, Failure> {
+        let mut health = HealthClient::new(self.channel.clone());
+        let check = answer(health.check(HealthCheckRequest::default())).await?;
+        Ok(check.status() == ServingStatus::Serving)
+    }
+
     pub(super) fn attestation(&self) -> AttestationServiceClient<Stamped> {
         AttestationServiceClient::new(self.channel.clone())
     }
@@ -190,6 +214,15 @@ impl Remote {
     pub(super) fn revocation(&self) -> RevocationServiceClient<Stamped> {
         RevocationServiceClient::new(self.channel.clone())
     }
+}
+
+/// The service on this machine, without a certificate, under a name that its own has.
+pub(super) async fn local(address: SocketAddr, name: &str, system_bundle: &Path) -> Result<Remote, Failure> {
+    let server: Uri = format!("https://{address}").parse()?;
+    let system_bundle_pem = files::read_text(system_bundle)?;
+    let target =
+        Target { address: address.to_string(), server_name: Some(name.to_owned()), system_bundle_pem };
+    Remote::reach((target, &server), system_bundle, None).await
 }
 
 fn advice_to_connect(cause: ConnectCause, system_bundle: &Path) -> String {

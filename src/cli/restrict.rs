@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::announce::{self, AnnounceVerb};
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::remote::answer;
 use super::{Context, Failure, Outcome, drill};
@@ -77,6 +78,8 @@ pub(super) enum RevokeVerb {
         #[command(flatten)]
         how: How,
     },
+    #[command(flatten)]
+    Announced(AnnounceVerb),
     /// One certificate.
     #[command(
         after_help = "Example:\n  countersign revoke certificate 40812 --reason KEY_COMPROMISE --wait --commit"
@@ -104,6 +107,7 @@ pub(super) struct How {
 
 pub(super) async fn revoke(verb: RevokeVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
     let (scope, how) = match verb {
+        RevokeVerb::Announced(verb) => return announce::run(verb, context).await,
         RevokeVerb::Entity { entity, how } => (RevocationScope::Entity(entity), how),
         RevokeVerb::Person { person, how } => (RevocationScope::Person(person), how),
         RevokeVerb::Subject { subject, how } => (RevocationScope::Subject(subject), how),

@@ -143,6 +143,35 @@ fn rotated(command: &Command) -> Vec<String> {
                 "Revoke the authority {id} with all that it issued ({reason}); this cannot be undone"
             )]
         }
+        Command::PermitRotation { kind, until, rotations } => vec![
+            format!("Let the server rotate the {kind} authorities by itself, {rotations} time(s)"),
+            format!("  until       {until}"),
+            "  when        it prepares the next at half of the life of the one that issues, and activates it at one sixth"
+                .to_owned(),
+        ],
+        Command::WithdrawRotation(kind) => {
+            vec![format!("Let the server rotate the {kind} authorities by itself no more")]
+        }
+        of_announcement => announced(of_announcement),
+    }
+}
+
+/// Announced revocations.
+fn announced(command: &Command) -> Vec<String> {
+    match command {
+        Command::AnnounceRevocation { id, scope, cut_at, reason } => vec![
+            format!("Announce {id}: {scope} is to be renewed now ({reason})"),
+            format!("  cut at      {cut_at}; what was issued until this command is revoked then, for good"),
+        ],
+        Command::HastenRevocation { announcement, cut_at } => {
+            vec![format!("Cut what {announcement} announced earlier, at {cut_at}")]
+        }
+        Command::PostponeRevocation { announcement, cut_at: Some(cut_at) } => {
+            vec![format!("Cut what {announcement} announced later, at {cut_at}")]
+        }
+        Command::PostponeRevocation { announcement, cut_at: None } => {
+            vec![format!("Withdraw {announcement}: nothing of it is revoked")]
+        }
         // Every other command has its words above.
         other => vec![other.name().to_owned()],
     }

@@ -9,17 +9,18 @@ use minicbor::{Decode, Encode};
 
 use super::authority::NewAuthority;
 use super::bundle::BundleParts;
-use super::certificate::PrincipalKind;
+use super::certificate::{AuthorityKind, PrincipalKind};
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
-    AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId,
+    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId,
+    Seq, SubjectId,
 };
 use super::license::License;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
-use super::subject::Vetting;
+pub use super::subject::SubjectDecision;
 use super::time::Timestamp;
 
 /// A principal to register.
@@ -44,24 +45,6 @@ pub struct NewPrincipal {
     /// A gateway whose machine can be paused.
     #[n(5)]
     pub is_pausable: bool,
-}
-
-/// A vetter's decision on a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum SubjectDecision {
-    /// Approved; a person with what was established, a workload without.
-    #[n(0)]
-    Approve {
-        /// What was established about a person.
-        #[n(0)]
-        vetting: Option<Vetting>,
-        /// When it must be looked at again.
-        #[n(1)]
-        reverify_due: Option<Timestamp>,
-    },
-    /// Refused or removed.
-    #[n(1)]
-    Refuse,
 }
 
 /// A command of officers.
@@ -271,6 +254,58 @@ pub enum Command {
         #[n(1)]
         reason: RevocationReason,
     },
+    /// Let the server rotate the authorities of a kind by itself.
+    #[n(35)]
+    PermitRotation {
+        /// Which.
+        #[n(0)]
+        kind: AuthorityKind,
+        /// Until when.
+        #[n(1)]
+        until: Timestamp,
+        /// How many authorities it may prepare.
+        #[n(2)]
+        rotations: u32,
+    },
+    /// Announce a revocation: renew now, cut at an instant.
+    #[n(36)]
+    AnnounceRevocation {
+        /// Its name.
+        #[n(0)]
+        id: AnnouncementId,
+        /// What.
+        #[n(1)]
+        scope: RevocationScope,
+        /// When.
+        #[n(2)]
+        cut_at: Timestamp,
+        /// Why.
+        #[n(3)]
+        reason: RevocationReason,
+    },
+    /// Cut what was announced earlier than was announced.
+    #[n(37)]
+    HastenRevocation {
+        /// Which announcement.
+        #[n(0)]
+        announcement: AnnouncementId,
+        /// When.
+        #[n(1)]
+        cut_at: Timestamp,
+    },
+    /// Cut what was announced later than was announced, or not at all.
+    #[n(38)]
+    PostponeRevocation {
+        /// Which announcement.
+        #[n(0)]
+        announcement: AnnouncementId,
+        /// When; none: not at all.
+        #[n(1)]
+        cut_at: Option<Timestamp>,
+    },
+    /// Rotate the authorities of a kind by hand again.
+    #[n(39)]
+    WithdrawRotation(#[n(0)] AuthorityKind),
     /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
     #[n(50)]
     Drill(#[n(0)] StopScope),
@@ -347,6 +382,12 @@ pub enum ObjectRef {
     /// The list of authorities: a step of a rotation reads all of it.
     #[n(12)]
     Authorities,
+    /// The standing approval of rotations of a kind.
+    #[n(15)]
+    Rotation(#[n(0)] AuthorityKind),
+    /// An announced revocation.
+    #[n(16)]
+    Announcement(#[n(0)] AnnouncementId),
     /// The drills of a stop: one that is signed is carried out once.
     #[n(20)]
     Drills,
@@ -374,6 +415,8 @@ impl fmt::Display for ObjectRef {
             Self::Restore => f.write_str("restore"),
             Self::Key(key) => write!(f, "block of key {key}"),
             Self::Authorities => f.write_str("list of authorities"),
+            Self::Rotation(kind) => write!(f, "standing approval of {kind} rotations"),
+            Self::Announcement(id) => write!(f, "announcement {id}"),
             Self::Drills => f.write_str("drills"),
             Self::ScreeningList => f.write_str("screening list"),
             Self::Screening(id) => write!(f, "screening of {id}"),
@@ -416,6 +459,8 @@ impl Command {
             | Self::ActivateAuthority(_)
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
+            | Self::PermitRotation { .. }
+            | Self::PostponeRevocation { .. }
             // What cannot be undone is never one person's: one alone stops the authority.
             | Self::RevokeAuthority { .. } => LOOSEN,
             Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
@@ -429,6 +474,9 @@ impl Command {
             | Self::Hold { .. }
             | Self::BlockKey { .. }
             | Self::TaintAuthority { .. }
+            | Self::AnnounceRevocation { .. }
+            | Self::HastenRevocation { .. }
+            | Self::WithdrawRotation(_)
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
             Self::ImportScreeningList { list, shrinks } if *shrinks || list.score_min > SCORE_MIN => VET_BY_TWO,
@@ -501,6 +549,12 @@ impl Command {
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
             | Self::RevokeAuthority { .. } => vec![ObjectRef::Authorities],
+            Self::PermitRotation { kind, .. } | Self::WithdrawRotation(kind) => {
+                vec![ObjectRef::Rotation(*kind)]
+            }
+            Self::AnnounceRevocation { id, .. }
+            | Self::HastenRevocation { announcement: id, .. }
+            | Self::PostponeRevocation { announcement: id, .. } => vec![ObjectRef::Announcement(*id)],
         }
     }
 
@@ -508,29 +562,10 @@ impl Command {
     pub const fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
         match self {
             Self::RemoveEntity { reason, .. } => Some(("ENTITY", *reason)),
-            Self::Revoke { scope, reason } => {
-                let scope = match scope {
-                    RevocationScope::Certificate(_) => "CERTIFICATE",
-                    RevocationScope::Lineage(_) => "LINEAGE",
-                    RevocationScope::Subject(_) => "SUBJECT",
-                    RevocationScope::Person(_) => "PERSON",
-                    RevocationScope::Entity(_) => "ENTITY",
-                    RevocationScope::Issuer(_) => "ISSUER",
-                    RevocationScope::Determination(_) => "DETERMINATION",
-                    RevocationScope::AnnexRevision(..) => "ANNEX_REVISION",
-                };
-                Some((scope, *reason))
+            Self::Revoke { scope, reason } | Self::AnnounceRevocation { scope, reason, .. } => {
+                Some((scope.word(), *reason))
             }
-            Self::Stop { scope, reason } => {
-                let scope = match scope {
-                    StopScope::All => "ALL",
-                    StopScope::Model(_) => "MODEL",
-                    StopScope::Entity(_) => "ENTITY",
-                    StopScope::Subject(_) => "SUBJECT",
-                    StopScope::Issuer(_) => "ISSUER",
-                };
-                Some((scope, *reason))
-            }
+            Self::Stop { scope, reason } => Some((scope.word(), *reason)),
             Self::Suspend { target: SuspensionTarget::Entity(_), reason } => Some(("ENTITY", *reason)),
             Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
@@ -562,7 +597,11 @@ impl Command {
             | Self::ResolveScreeningMatch { .. }
             | Self::TaintAuthority { .. }
             | Self::RollbackAuthority(_)
-            | Self::RetireAuthority(_) => None,
+            | Self::RetireAuthority(_)
+            | Self::PermitRotation { .. }
+            | Self::HastenRevocation { .. }
+            | Self::PostponeRevocation { .. }
+            | Self::WithdrawRotation(_) => None,
         }
     }
 
@@ -599,6 +638,11 @@ impl Command {
             Self::RollbackAuthority(_) => "ROLLBACK_AUTHORITY",
             Self::RetireAuthority(_) => "RETIRE_AUTHORITY",
             Self::RevokeAuthority { .. } => "REVOKE_AUTHORITY",
+            Self::PermitRotation { .. } => "PERMIT_ROTATION",
+            Self::AnnounceRevocation { .. } => "ANNOUNCE_REVOCATION",
+            Self::HastenRevocation { .. } => "HASTEN_REVOCATION",
+            Self::PostponeRevocation { .. } => "POSTPONE_REVOCATION",
+            Self::WithdrawRotation(_) => "WITHDRAW_ROTATION",
             Self::Drill(_) => "DRILL",
             Self::ImportScreeningList { .. } => "IMPORT_SCREENING_LIST",
             Self::ResolveScreeningMatch { .. } => "RESOLVE_SCREENING_MATCH",

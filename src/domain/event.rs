@@ -14,12 +14,13 @@ use super::drill::DrillTimes;
 use super::enforce::{EnforcementEvent, Position};
 use super::entity::{EntityKind, Organisation};
 use super::id::{
-    AuthorityId, BootId, Digest, EntityId, LineageId, Ordinal, PrincipalId, ProposalId, RequestId, Seq,
-    SubjectId, TokenId,
+    AnnouncementId, AuthorityId, BootId, Digest, EntityId, LineageId, Ordinal, PrincipalId, ProposalId,
+    RequestId, Seq, SubjectId, TokenId,
 };
 use super::person::Relation;
 use super::policy::Country;
 use super::proposal::Lapse;
+use super::rotation::RotationStep;
 use super::screening::ScreeningMatch;
 use super::subject::SubjectBody;
 use super::time::Timestamp;
@@ -343,6 +344,35 @@ pub enum Event {
         #[n(2)]
         events: Vec<EnforcementEvent>,
     },
+    /// The server took a step of a rotation by itself.
+    #[n(21)]
+    RotationStepped {
+        /// Of the authorities of this kind.
+        #[n(0)]
+        kind: AuthorityKind,
+        /// The record of the standing approval.
+        #[n(1)]
+        approval: Seq,
+        /// What it did.
+        #[n(2)]
+        step: RotationStep,
+    },
+    /// It could not, and rotates by itself no more until officers permit it anew.
+    #[n(22)]
+    RotationFailed {
+        /// Of the authorities of this kind.
+        #[n(0)]
+        kind: AuthorityKind,
+        /// The record of the standing approval.
+        #[n(1)]
+        approval: Seq,
+        /// What went wrong.
+        #[n(2)]
+        why: String,
+    },
+    /// The instant of an announced revocation passed. A marker for auditors; no decision reads it.
+    #[n(23)]
+    AnnouncementPassed(#[n(0)] AnnouncementId),
     /// An officer rejected what waits for others.
     #[n(24)]
     ProposalRejected {
@@ -410,6 +440,9 @@ impl Event {
             Self::SnapshotTaken { .. } => SNAPSHOT_TAKEN,
             Self::Restored => 17,
             Self::RestrictionsCollected { .. } => 18,
+            Self::RotationStepped { .. } => 21,
+            Self::RotationFailed { .. } => 22,
+            Self::AnnouncementPassed(_) => 23,
             Self::ProposalRejected { .. } => 24,
             Self::ProposalLapsed { .. } => 25,
             Self::CallsSealed(_) => 28,
@@ -439,6 +472,9 @@ impl Event {
             Self::SnapshotTaken { .. } => "snapshot.taken",
             Self::Restored => "record.restored",
             Self::RestrictionsCollected { .. } => "restrictions.collected",
+            Self::RotationStepped { .. } => "rotation.stepped",
+            Self::RotationFailed { .. } => "rotation.failed",
+            Self::AnnouncementPassed(_) => "announcement.passed",
             Self::ProposalRejected { .. } => "proposal.rejected",
             Self::ProposalLapsed { .. } => "proposal.lapsed",
             Self::CallsSealed(_) => "calls.sealed",

@@ -1,6 +1,7 @@
 //! Words, decisions and workflows. No input or output, no clock, no randomness, no transport: only values and
 //! pure functions over them, so that every outcome can be computed again from the record.
 
+pub mod announcement;
 pub mod approval;
 pub mod authority;
 pub mod bundle;
@@ -26,6 +27,7 @@ pub mod principal;
 pub mod proposal;
 pub mod restore;
 pub mod revocation;
+pub mod rotation;
 pub mod screening;
 pub mod state;
 pub mod subject;

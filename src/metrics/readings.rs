@@ -101,8 +101,23 @@ pub struct Readings {
     pub screening: ScreeningReading,
     /// Every kind of fault.
     pub faults: Vec<Fault>,
+    /// How the authorities of each kind are rotated.
+    pub rotations: Vec<RotationReading>,
     /// Every gateway that is pushed its listener's certificate: at most a thousand can be configured.
     pub listeners: Vec<ListenerReading>,
+}
+
+/// How the authorities of a kind are rotated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationReading {
+    /// Which kind.
+    pub kind: &'static str,
+    /// When the one ends that issues, in seconds since 1970; 0: none does.
+    pub ends_s: i64,
+    /// A successor is due, and there is none.
+    pub is_overdue: bool,
+    /// A step that the server took by itself failed.
+    pub has_failed: bool,
 }
 
 type Labelled = Family<[(&'static str, String); 1], Gauge<u64, AtomicU64>>;
@@ -168,12 +183,38 @@ impl Readings {
             faults.get_or_create(&[("fault", fault.kind.to_owned())]).set(u64::from(fault.is_so));
         }
         registry.register("fault", "1 while it keeps the service from permitting or recording", faults);
+        self.register_rotations(&mut registry);
         let build = Labelled::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
         registry.register("build_info", "Always 1; the version is a label", build);
         self.register_gateways(&mut registry);
         self.register_listeners(&mut registry);
         registry
+    }
+
+    fn register_rotations(&self, registry: &mut Registry) {
+        let (ends, overdue, failed) = (Timestamps::default(), Labelled::default(), Labelled::default());
+        for rotation in &self.rotations {
+            let label = [("kind", rotation.kind.to_owned())];
+            ends.get_or_create(&label).set(rotation.ends_s);
+            overdue.get_or_create(&label).set(u64::from(rotation.is_overdue));
+            failed.get_or_create(&label).set(u64::from(rotation.has_failed));
+        }
+        registry.register(
+            "authority_expiry_timestamp_seconds",
+            "When the authority ends that issues; 0 when none does",
+            ends,
+        );
+        registry.register(
+            "authority_rotation_overdue",
+            "1 while a successor is to be prepared or activated and is not",
+            overdue,
+        );
+        registry.register(
+            "authority_rotation_failed",
+            "1 since a step that the server took by itself failed, until officers permit it anew",
+            failed,
+        );
     }
 
     fn register_listeners(&self, registry: &mut Registry) {

@@ -7,6 +7,7 @@ use super::methods::Access;
 use crate::app::{App, Error};
 use crate::domain::certificate::{Certificate, Facts, PrincipalKind};
 use crate::domain::id::PrincipalId;
+use crate::domain::time::Now;
 use crate::x509::check_validity;
 
 /// Who calls, as the services see it.
@@ -69,10 +70,12 @@ pub(super) fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
     check_validity(&certificate, app.now()).map_err(|fault| refuse(&fault))?;
     let state = app.state();
     match &certificate.facts {
-        Facts::Access(facts) => match state.enforcement.credential_fault(&certificate, facts) {
-            Some(fault) => Err(refuse(&fault)),
-            None => Ok(Who::Subject(certificate)),
-        },
+        Facts::Access(facts) => {
+            match state.enforcement.credential_fault(&certificate, facts, Now::with_margin(app.now())) {
+                Some(fault) => Err(refuse(&fault)),
+                None => Ok(Who::Subject(certificate)),
+            }
+        }
         Facts::Canary(_) => Err(unregistered()),
         Facts::System(facts) => {
             match facts.kind != PrincipalKind::Server && state.is_current(&certificate, facts) {

@@ -113,6 +113,9 @@ pub(super) const GATEWAY_WATCHERS: Access = Access::Roles(OFFICERS);
 /// Who may watch a rotation: likewise.
 pub(super) const AUTHORITY_WATCHERS: Access = Access::Roles(OFFICERS);
 
+/// Who may watch what is to be renewed: likewise. A partner sees its own.
+pub(super) const RENEWAL_WATCHERS: Access = Access::Roles(READERS);
+
 /// Who may watch what waits for officers: likewise.
 pub(super) const APPROVAL_WATCHERS: Access = Access::Roles(OFFICERS);
 
@@ -127,6 +130,7 @@ const fn row(path: &'static str, access: Access) -> Method {
 pub static METHODS: &[Method] = &[
     row("/countersign.v1.AttestationService/Enroll", Access::Anyone),
     row("/countersign.v1.AttestationService/Renew", Access::Subject),
+    row("/countersign.v1.AttestationService/GetRenewal", Access::Subject),
     row("/countersign.v1.AttestationService/IssuePrincipalCertificate", Access::Roles(OFFICERS)),
     row("/countersign.v1.AttestationService/RenewPrincipalCertificate", Access::Roles(ALL)),
     row("/countersign.v1.AttestationService/IssueCanaries", SUBSCRIBERS),
@@ -146,6 +150,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.RevocationService/Drill", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/ListDrills", Access::Roles(OFFICERS)),
     row("/countersign.v1.RevocationService/WatchEnforcement", RESTRICTION_WATCHERS),
+    row("/countersign.v1.RevocationService/WatchRenewals", RENEWAL_WATCHERS),
     row("/countersign.v1.RevocationService/ListRestrictions", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(SIGNERS)),

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::methods::RESTRICTION_WATCHERS;
+use super::methods::{RENEWAL_WATCHERS, RESTRICTION_WATCHERS};
 use super::parse::{caller, mandate, mode, required, wait};
+use super::provisioning::confined;
 use super::watch::{self, Look, Watches};
-use super::{show, status::status};
+use super::{renewals, show, status::status};
 use crate::app::App;
 use crate::domain::enforce::{DeterminationCutoffs, LEASE_MAX_MS, Position};
 use crate::domain::id::RequestId;
@@ -138,6 +139,18 @@ impl pb::revocation_service_server::RevocationService for Revocation {
         let (watch, stream) = self.watches.begin(&self.app, &request, RESTRICTION_WATCHERS)?;
         let mut watched = Watched { request: id, seen: None, last: None };
         watch.run((ENFORCEMENT_INTERVAL, ENFORCEMENT_LIFE), move |app| watched.look(app));
+        Ok(Response::new(stream))
+    }
+
+    type WatchRenewalsStream = watch::Stream<pb::WatchRenewalsResponse>;
+
+    async fn watch_renewals(
+        &self,
+        request: Request<pb::WatchRenewalsRequest>,
+    ) -> Result<Response<Self::WatchRenewalsStream>, Status> {
+        let own = confined(&self.app.state(), &request)?;
+        let (watch, stream) = self.watches.begin(&self.app, &request, RENEWAL_WATCHERS)?;
+        renewals::follow(&self.app, watch, own);
         Ok(Response::new(stream))
     }
 

@@ -16,7 +16,7 @@ use crate::x509::bundle::certificate_pem;
 use crate::x509::{ClientKey, Passphrase, SealFault, ServerName, parse};
 
 /// The file of the server's own certificate in the data directory.
-const CERTIFICATE_FILE: &str = "server-certificate.pem";
+pub const CERTIFICATE_FILE: &str = "server-certificate.pem";
 
 /// Why the keys of a data directory cannot be used.
 #[derive(Debug, Error)]

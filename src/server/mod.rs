@@ -6,6 +6,7 @@ mod keys;
 mod listener;
 mod listeners;
 mod metrics;
+mod notify;
 mod own_key;
 mod reload;
 mod run;
@@ -23,9 +24,10 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-pub use keys::{KeyError, load as load_keys, passphrase};
+pub use keys::{CERTIFICATE_FILE, KeyError, load as load_keys, passphrase};
 pub use listener::PaceTimes;
-pub use run::{BadConfig, run};
+pub use listeners::read as read_listener;
+pub use run::{BadConfig, FILES, run};
 pub use tls::TlsError;
 
 use self::own_key::OwnKey;

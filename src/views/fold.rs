@@ -68,6 +68,9 @@ pub(super) fn fold(
             | Event::SnapshotTaken { .. }
             | Event::Restored
             | Event::RestrictionsCollected { .. }
+            | Event::RotationStepped { .. }
+            | Event::RotationFailed { .. }
+            | Event::AnnouncementPassed(_)
             | Event::CallsSealed(_)
             | Event::EntityScreened { .. } => {}
         }

@@ -7,6 +7,8 @@ mod agent_authz;
 #[cfg(test)]
 mod agent_proxy;
 #[cfg(test)]
+mod announced;
+#[cfg(test)]
 mod approvals;
 #[cfg(test)]
 mod authz;
@@ -33,6 +35,8 @@ mod dev;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod disk;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod drill;
 #[cfg(test)]
@@ -72,6 +76,8 @@ mod keys;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod kill_loop;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod logs;
@@ -96,6 +102,8 @@ mod restore;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod screening;
 #[cfg(test)]
 mod screening_cli;
@@ -107,6 +115,8 @@ mod seeds;
 mod slow;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod tail;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

@@ -333,7 +333,7 @@ fn evaluate(place: &Place) -> Result<((), String), Failure> {
     ])?;
     match outcome {
         Outcome::Done => Ok(((), "the server decides the same".to_owned())),
-        Outcome::Failed | Outcome::Denied => {
+        Outcome::Failed | Outcome::Denied | Outcome::Warned => {
             Err(Failure(format!("the server decides otherwise: {decision}")))
         }
     }

@@ -1,9 +1,10 @@
 //! `admit`: may this entry be the next record? Called by the one writer, on the state that the record will follow.
 
+use super::announced;
 use super::issuance;
-use super::mandate;
 use super::reject::Reject;
 use super::screening;
+use super::{authority, mandate};
 use crate::domain::approval::{Mandate, SignedMandate};
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::event::{Entry, Event, NewEntity};
@@ -98,6 +99,14 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
             true => Ok(()),
             false => Err(Reject::Conflict("this block is announced already".to_owned())),
         },
+        Event::RotationStepped { kind, approval, step } => {
+            authority::check_step(state, (*kind, *approval), step, now)
+        }
+        Event::RotationFailed { kind, approval, why } => {
+            mandate::text("why", why, 1)?;
+            authority::check_failure(state, *kind, *approval)
+        }
+        Event::AnnouncementPassed(id) => announced::check_passed(state, *id, now),
         Event::EntityScreened { entity, list, query, found, .. } => {
             screening::check_run(state, *entity, (*list, *query), found)
         }

@@ -4,9 +4,11 @@
 use super::reject::Reject;
 use crate::domain::authority::{AUTHORITIES_MAX, Authority, AuthorityState, NewAuthority};
 use crate::domain::certificate::AuthorityKind;
-use crate::domain::id::AuthorityId;
+use crate::domain::command::Command;
+use crate::domain::id::{AuthorityId, Seq};
 use crate::domain::principal::Role;
-use crate::domain::state::State;
+use crate::domain::rotation::{APPROVAL_MAX_MS, ROTATIONS_MAX, RotationStep};
+use crate::domain::state::{RotationFault, State};
 use crate::domain::time::Timestamp;
 
 /// The longest certificate of an authority: one of P-384 has 700 bytes.
@@ -20,12 +22,31 @@ fn wrong(row: &Authority, need: &'static str) -> Reject {
     Reject::WrongState { what: "authority", have: row.state.to_string(), need }
 }
 
+/// May this step of a rotation, or this standing approval, be recorded?
+pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
+    match command {
+        Command::PrepareAuthority(new) => check_prepare(state, new, now),
+        Command::ActivateAuthority(id) => check_activate(state, *id, now),
+        Command::TaintAuthority { authority: id, .. } => check_taint(state, *id),
+        Command::RollbackAuthority(id) => check_rollback(state, *id, now),
+        Command::RetireAuthority(id) => check_retire(state, *id),
+        Command::RevokeAuthority { authority: id, .. } => check_revoke(state, *id, now),
+        Command::PermitRotation { until, rotations, .. } => check_permit(*until, *rotations, now),
+        Command::WithdrawRotation(kind) => match state.rotations.approvals.contains_key(kind) {
+            true => Ok(()),
+            false => Err(Reject::NotFound("standing approval")),
+        },
+        // Every other command is checked by its own: one that is not would be refused here.
+        other => Err(Reject::Denied(format!("{} is no step of a rotation", other.name()))),
+    }
+}
+
 /// Is nothing of it valid any more, whatever was revoked?
 fn is_spent(row: &Authority, now: Timestamp) -> bool {
     row.issued_until.is_none_or(|until| until < now)
 }
 
-pub(super) fn check_prepare(state: &State, new: &NewAuthority, now: Timestamp) -> Result<(), Reject> {
+fn check_prepare(state: &State, new: &NewAuthority, now: Timestamp) -> Result<(), Reject> {
     if state.authorities.contains_key(&new.id) {
         return Err(Reject::Exists("authority"));
     }
@@ -46,7 +67,7 @@ pub(super) fn check_prepare(state: &State, new: &NewAuthority, now: Timestamp) -
     Ok(())
 }
 
-pub(super) fn check_activate(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+fn check_activate(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Prepared if row.not_after > now => Ok(()),
@@ -61,7 +82,7 @@ pub(super) fn check_activate(state: &State, id: AuthorityId, now: Timestamp) -> 
     }
 }
 
-pub(super) fn check_taint(state: &State, id: AuthorityId) -> Result<(), Reject> {
+fn check_taint(state: &State, id: AuthorityId) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Prepared | AuthorityState::Active | AuthorityState::Retiring => Ok(()),
@@ -72,7 +93,7 @@ pub(super) fn check_taint(state: &State, id: AuthorityId) -> Result<(), Reject> 
 }
 
 /// A prepared one goes, but not with certificates that it issued before an earlier rollback.
-pub(super) fn check_rollback(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+fn check_rollback(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Prepared if is_spent(row, now) => Ok(()),
@@ -98,7 +119,7 @@ pub(super) fn check_rollback(state: &State, id: AuthorityId, now: Timestamp) -> 
     }
 }
 
-pub(super) fn check_retire(state: &State, id: AuthorityId) -> Result<(), Reject> {
+fn check_retire(state: &State, id: AuthorityId) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Retiring | AuthorityState::Tainted => Ok(()),
@@ -111,7 +132,7 @@ pub(super) fn check_retire(state: &State, id: AuthorityId) -> Result<(), Reject>
 
 /// The last access authority can be revoked: then nothing is permitted and nothing issued. Of the system, nobody could
 /// reach this service to undo it, so two officers need certificates of another one first.
-pub(super) fn check_revoke(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
+fn check_revoke(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Reject> {
     let row = authority(state, id)?;
     match row.state {
         AuthorityState::Prepared
@@ -125,6 +146,53 @@ pub(super) fn check_revoke(state: &State, id: AuthorityId, now: Timestamp) -> Re
     match (row.kind, row.state) {
         (AuthorityKind::Access, _) | (AuthorityKind::System, AuthorityState::Prepared) => Ok(()),
         (AuthorityKind::System, _) => check_officers_remain(state, id, now),
+    }
+}
+
+/// A standing approval ends, so that officers look at it again.
+fn check_permit(until: Timestamp, rotations: u32, now: Timestamp) -> Result<(), Reject> {
+    if until <= now || until > now.plus_ms(APPROVAL_MAX_MS) {
+        let why = "it must lie between now and two years from now".to_owned();
+        return Err(Reject::Invalid { field: "until", why });
+    }
+    match (1..=ROTATIONS_MAX).contains(&rotations) {
+        true => Ok(()),
+        false => {
+            Err(Reject::Invalid { field: "rotations", why: format!("1 to {ROTATIONS_MAX} are allowed") })
+        }
+    }
+}
+
+/// A step that the server takes by itself needs what the same step of officers needs, and a standing approval of theirs.
+pub(super) fn check_step(
+    state: &State,
+    (kind, approval): (AuthorityKind, Seq),
+    step: &RotationStep,
+    now: Timestamp,
+) -> Result<(), Reject> {
+    let at = now.max(state.time);
+    state.check_rotation((kind, approval), step, at).map_err(|fault| match fault {
+        RotationFault::NotApproved | RotationFault::ByHand | RotationFault::Expired(_) => {
+            Reject::NeedsApproval(fault.to_string())
+        }
+        RotationFault::UsedUp => Reject::NeedsApproval(fault.to_string()),
+        RotationFault::NotDue(_) => Reject::Conflict(fault.to_string()),
+        RotationFault::State(need) => {
+            Reject::WrongState { what: "list of authorities", have: "another".to_owned(), need }
+        }
+    })?;
+    match step {
+        RotationStep::Prepare(new) => check_prepare(state, new, now),
+        RotationStep::Activate(id) => check_activate(state, *id, now),
+        RotationStep::Retire(id) => check_retire(state, *id),
+    }
+}
+
+pub(super) fn check_failure(state: &State, kind: AuthorityKind, approval: Seq) -> Result<(), Reject> {
+    let held = state.rotations.approvals.get(&kind);
+    match held.is_some_and(|held| held.given == approval && held.failed.is_none()) {
+        true => Ok(()),
+        false => Err(Reject::NotFound("standing approval")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Commands: are they signed, current and sensible?
 
+use super::announced;
 use super::authority;
 use super::issuance::check_unblocked;
 use super::reject::Reject;
@@ -79,13 +80,7 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
             screening::check_activation(state, entity)
         }
         Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
-        Command::RemoveEntity { entity: id, .. } => {
-            let entity = entity(state, *id)?;
-            if entity.card.is_provider {
-                return Err(Reject::Denied("the provider itself cannot be removed; stop it".to_owned()));
-            }
-            status(entity, EntityStatus::Active, "ACTIVE")
-        }
+        Command::RemoveEntity { entity: id, .. } => check_entity_removal(state, *id),
         Command::AmendAnnex { determination, revision, add, remove } => {
             check_annex(state, (determination, *revision), add, remove, now)
         }
@@ -137,12 +132,29 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
         Command::UnblockKey(key) => found(state.enforcement.is_blocked(*key), "key block"),
-        Command::PrepareAuthority(new) => authority::check_prepare(state, new, now),
-        Command::ActivateAuthority(id) => authority::check_activate(state, *id, now),
-        Command::TaintAuthority { authority: id, .. } => authority::check_taint(state, *id),
-        Command::RollbackAuthority(id) => authority::check_rollback(state, *id, now),
-        Command::RetireAuthority(id) => authority::check_retire(state, *id),
-        Command::RevokeAuthority { authority: id, .. } => authority::check_revoke(state, *id, now),
+        Command::AnnounceRevocation { scope, .. } => {
+            check_announced(state, scope).and_then(|()| announced::check(state, command, now))
+        }
+        Command::HastenRevocation { .. } | Command::PostponeRevocation { .. } => {
+            announced::check(state, command, now)
+        }
+        of_authority => authority::check(state, of_authority, now),
+    }
+}
+
+fn check_entity_removal(state: &State, id: EntityId) -> Result<(), Reject> {
+    let entity = entity(state, id)?;
+    if entity.card.is_provider {
+        return Err(Reject::Denied("the provider itself cannot be removed; stop it".to_owned()));
+    }
+    status(entity, EntityStatus::Active, "ACTIVE")
+}
+
+/// As what is revoked at once, but for an issuer: what it issued so far and nothing else, which takes no authority away.
+fn check_announced(state: &State, scope: &RevocationScope) -> Result<(), Reject> {
+    match scope {
+        RevocationScope::Issuer(id) => check_issuer(state, *id),
+        _ => check_scope(state, scope),
     }
 }
 

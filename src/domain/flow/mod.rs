@@ -2,6 +2,7 @@
 //! [`State::apply`](super::state::State::apply).
 
 mod admit;
+mod announced;
 mod authority;
 mod issuance;
 mod mandate;

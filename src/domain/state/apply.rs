@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::causes::{Causes, RevocationCause, reason_of};
 use super::tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
-use super::{REQUESTS_MAX, State};
+use super::{REQUESTS_MAX, Rotations, State};
 use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, Mandate, SignedMandate, verify};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, Facts, PrincipalKind, TTL_MAX_S};
@@ -19,6 +19,7 @@ use crate::domain::enforce::{EnforcementEvent, EnforcementSet, LEASE_MAX_MS, Pos
 use crate::domain::entity::{Entity, EntityCard, EntityStatus};
 use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
 use crate::domain::id::{Digest, EntityId, Epoch, Ordinal, Seq, SubjectId};
+use crate::domain::person::Relation;
 use crate::domain::principal::{Principal, Role};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::Timestamp;
@@ -129,6 +130,8 @@ impl State {
             causes: Causes::default(),
             canaries: OrdMap::new(),
             restore: None,
+            rotations: Rotations::since(genesis.authorities.iter().map(|a| a.id), time),
+            announcements: OrdMap::new(),
             closed: OrdMap::new(),
             drills: Drills::default(),
             screening_list: None,
@@ -231,13 +234,7 @@ impl State {
             }
             Event::SubjectNominated { id, entity, body } => self.nominate(*id, *entity, body, seq),
             Event::RelationAttested { subject, relation, until } => {
-                let cut = self.change_subject(*subject, seq, time, |subject| {
-                    if let SubjectBody::Human(employment) = &mut subject.body {
-                        employment.relation = *relation;
-                        employment.relation_until = *until;
-                    }
-                })?;
-                return Ok(cut);
+                return self.attest((seq, time), *subject, (*relation, *until));
             }
             Event::TokenCreated { id, secret, subject, expires_at } => {
                 let token = Token {
@@ -267,6 +264,10 @@ impl State {
             Event::RestrictionsCollected { gateway, upto, events } => {
                 return self.collect((gateway, *upto), (seq, time), events);
             }
+            Event::RotationStepped { .. } | Event::RotationFailed { .. } => {
+                return self.apply_rotation((seq, time), &entry.event);
+            }
+            Event::AnnouncementPassed(id) => self.note_passed((seq, time), *id)?,
             Event::BarrierFinished { at, outcome } => self.drills.end(*at, seq, outcome),
             Event::ServerStarted { .. }
             | Event::InstantPassed(_)
@@ -353,6 +354,20 @@ impl State {
         };
         self.subjects.insert(id, Arc::new(subject));
         self.touch(ObjectRef::Subject(id), seq);
+    }
+
+    fn attest(
+        &mut self,
+        (seq, time): (Seq, Timestamp),
+        subject: SubjectId,
+        (relation, until): (Relation, Option<Timestamp>),
+    ) -> Result<Applied, String> {
+        self.change_subject(subject, seq, time, |subject| {
+            if let SubjectBody::Human(employment) = &mut subject.body {
+                employment.relation = relation;
+                employment.relation_until = until;
+            }
+        })
     }
 
     pub(super) fn touch(&mut self, object: ObjectRef, seq: Seq) {

@@ -8,9 +8,11 @@ use super::apply::Applied;
 use crate::domain::authority::{Authority, AuthorityState, NewAuthority};
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::id::{AuthorityId, Seq};
+use crate::domain::time::Timestamp;
 
 impl State {
-    pub(super) fn prepare_authority(&mut self, seq: Seq, new: &NewAuthority) -> Applied {
+    pub(super) fn prepare_authority(&mut self, seq: Seq, time: Timestamp, new: &NewAuthority) -> Applied {
+        self.rotations.since.insert(new.id, time);
         let row = Authority {
             id: new.id,
             kind: new.kind,
@@ -45,6 +47,8 @@ impl State {
 
     pub(super) fn roll_authority_back(&mut self, id: AuthorityId) -> Result<Applied, String> {
         let row = self.authorities.get(&id).ok_or("no such authority")?;
+        // Whoever goes back by hand has decided otherwise: the server would only go forward again.
+        self.rotations.approvals.remove(&row.kind);
         let (AuthorityState::Active, Some(before)) = (row.state, row.predecessor) else {
             return self.drop_authority(id);
         };

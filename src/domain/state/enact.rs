@@ -11,7 +11,7 @@ use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::decision::Operator;
 use crate::domain::enforce::{EnforcementEvent, operators_of};
 use crate::domain::entity::{Entity, EntityStatus, Membership};
-use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PrincipalId, Seq, SubjectId};
+use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PersonId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::screening::Resolution;
@@ -83,12 +83,10 @@ impl State {
             }
             Command::AcknowledgeRestore { .. } => self.acknowledge_restore(seq),
             Command::AcceptClock(at) => self.clock = Some(AcceptedClock { at: *at, recorded: time }),
-            Command::PrepareAuthority(new) => return Ok(self.prepare_authority(seq, new)),
-            Command::ActivateAuthority(id) => return self.activate_authority(*id),
-            Command::TaintAuthority { authority, .. } => return self.taint_authority(*authority),
-            Command::RollbackAuthority(id) => return self.roll_authority_back(*id),
-            Command::RetireAuthority(id) => return self.drop_authority(*id),
-            Command::RevokeAuthority { authority, .. } => return self.revoke_authority(*authority),
+            Command::AnnounceRevocation { .. }
+            | Command::HastenRevocation { .. }
+            | Command::PostponeRevocation { .. } => return self.announce(seq, time, command),
+            of_authority => return self.enact_rotation(seq, time, of_authority),
         }
         Ok(Applied::default())
     }
@@ -150,6 +148,12 @@ impl State {
         EnforcementEvent::KeyUnblocked { key, cutoff: self.last_ordinal }
     }
 
+    /// The employments of a person.
+    pub fn employments(&self, person: PersonId) -> Vec<SubjectId> {
+        let of_person = |subject: &&Arc<Subject>| subject.employment().is_some_and(|e| e.person == person);
+        self.subjects.values().filter(of_person).map(|subject| subject.id).collect()
+    }
+
     fn revoke(&mut self, scope: &RevocationScope) -> Result<Applied, String> {
         let cutoff = self.last_ordinal;
         let event = match scope {
@@ -159,10 +163,7 @@ impl State {
                 EnforcementEvent::SubjectsCut { subjects: vec![*subject], cutoff }
             }
             RevocationScope::Person(person) => {
-                let of_person =
-                    |subject: &&Arc<Subject>| subject.employment().is_some_and(|e| e.person == *person);
-                let subjects = self.subjects.values().filter(of_person).map(|subject| subject.id).collect();
-                EnforcementEvent::SubjectsCut { subjects, cutoff }
+                EnforcementEvent::SubjectsCut { subjects: self.employments(*person), cutoff }
             }
             RevocationScope::Entity(entity) => self.cut_entity(*entity),
             RevocationScope::Determination(determination) => EnforcementEvent::DeterminationCut {

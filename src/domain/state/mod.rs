@@ -1,11 +1,13 @@
 //! State: a pure fold of the journal, on persistent maps. A clone is constant; every decision reads one clone.
 
+mod announced;
 mod apply;
 mod authorities;
 mod causes;
 mod enact;
 mod proposals;
 mod restored;
+mod rotations;
 mod screening;
 mod tables;
 #[cfg(test)]
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 
+use super::announcement::AnnouncementRow;
 use super::authority::{Authority, AuthorityState};
 use super::bundle::Bundle;
 use super::certificate::{AuthorityKind, CanaryFacts, Certificate, PrincipalKind, SystemFacts};
@@ -26,8 +29,8 @@ use super::enforce::{CardLookup, EnforcementSet, Position, SubjectLookup, View};
 use super::entity::Entity;
 use super::event::Intent;
 use super::id::{
-    AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal, PrincipalId,
-    ProposalId, PurposeId, RequestId, Seq, SubjectId, TokenId,
+    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal,
+    PrincipalId, ProposalId, PurposeId, RequestId, Seq, SubjectId, TokenId,
 };
 use super::license::License;
 use super::policy::Place;
@@ -38,8 +41,10 @@ use super::screening::{EntityScreening, ScreeningList};
 use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
+pub use announced::AnnouncementFault;
 pub use apply::{Admitted, Applied, ApplyFault};
 pub use causes::{Causes, RevocationCause, Withdrawal};
+pub use rotations::{RotationFault, Rotations};
 pub use tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
 
 /// How many requests are remembered for idempotent retries. The oldest is forgotten first; a client that retries a
@@ -159,6 +164,13 @@ pub struct State {
     /// The last restore from a backup.
     #[n(29)]
     pub restore: Option<Restore>,
+    /// Rotation by itself.
+    #[n(32)]
+    pub rotations: Rotations,
+    /// Every revocation that was ever announced.
+    #[n(33)]
+    #[cbor(with = "rows")]
+    pub announcements: OrdMap<AnnouncementId, Arc<AnnouncementRow>>,
     /// The proposals that were closed last, by the record that did it.
     #[n(34)]
     #[cbor(with = "rows")]

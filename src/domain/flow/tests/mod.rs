@@ -1,7 +1,9 @@
+mod announced;
 mod authorities;
 mod commands;
 mod issuance;
 mod keys;
 mod nomination;
+mod rotations;
 mod scenarios;
 mod screening;

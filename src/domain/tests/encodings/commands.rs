@@ -4,7 +4,8 @@ use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::entity::{Screening, ScreeningResult};
 use crate::domain::grant::Grant;
 use crate::domain::id::{
-    AuthorityId, Digest, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId, Seq, SubjectId,
+    AnnouncementId, AuthorityId, Digest, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId, Seq,
+    SubjectId,
 };
 use crate::domain::license::License;
 use crate::domain::model::AccessForm;
@@ -143,12 +144,29 @@ fn rotating() -> Vec<Command> {
         Command::RollbackAuthority(authority),
         Command::RetireAuthority(authority),
         Command::RevokeAuthority { authority, reason: REASON },
+        Command::PermitRotation { kind: AuthorityKind::System, until: AT, rotations: 7 },
+        Command::WithdrawRotation(AuthorityKind::System),
+    ]
+}
+
+fn announcing() -> Vec<Command> {
+    let announcement = AnnouncementId::from_bytes([6; 16]);
+    vec![
+        Command::AnnounceRevocation {
+            id: announcement,
+            scope: RevocationScope::Entity(ENTITY),
+            cut_at: AT,
+            reason: REASON,
+        },
+        Command::HastenRevocation { announcement, cut_at: AT },
+        Command::PostponeRevocation { announcement, cut_at: Some(AT) },
+        Command::PostponeRevocation { announcement, cut_at: None },
     ]
 }
 
 #[test]
 fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
-    let commands = [loosening(), restricting(), vetting(), rotating(), screening()].concat();
+    let commands = [loosening(), restricting(), vetting(), rotating(), announcing(), screening()].concat();
     let line =
         |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
     let lines: Vec<_> = commands.iter().map(line).collect();
@@ -192,6 +210,12 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         ROLLBACK_AUTHORITY 2 82181b815005050505050505050505050505050505
         RETIRE_AUTHORITY 2 82181c815005050505050505050505050505050505
         REVOKE_AUTHORITY 2 82181d8250050505050505050505050505050505050d
+        PERMIT_ROTATION 2 82182383011b0000019f0660440007
+        WITHDRAW_ROTATION 1 8218278101
+        ANNOUNCE_REVOCATION 1 82182484500606060606060606060606060606060682048150010101010101010101010101010101011b0000019f066044000d
+        HASTEN_REVOCATION 1 8218258250060606060606060606060606060606061b0000019f06604400
+        POSTPONE_REVOCATION 2 8218268250060606060606060606060606060606061b0000019f06604400
+        POSTPONE_REVOCATION 2 821826815006060606060606060606060606060606
         IMPORT_SCREENING_LIST 1 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f4
         IMPORT_SCREENING_LIST 2 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f5
         RESOLVE_SCREENING_MATCH 1 82183d855001010101010101010101010101010101582008080808080808080808080808080808080808080808080808080808080808081854006973616d65206e616d65
@@ -202,7 +226,7 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 33, "one of each");
+    assert_eq!(names.len(), 38, "one of each");
 }
 
 #[test]
@@ -220,6 +244,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Clock,
         ObjectRef::Key(KEY),
         ObjectRef::Authorities,
+        ObjectRef::Rotation(AuthorityKind::System),
+        ObjectRef::Announcement(AnnouncementId::from_bytes([6; 16])),
         ObjectRef::Drills,
         ObjectRef::ScreeningList,
         ObjectRef::Screening(ENTITY),
@@ -240,6 +266,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         820980 clock
         820a8158200808080808080808080808080808080808080808080808080808080808080808 block of key 0808080808080808080808080808080808080808080808080808080808080808
         820c80 list of authorities
+        820f8101 standing approval of SYSTEM rotations
+        8210815006060606060606060606060606060606 announcement ann_060R30C1G60R30C1G60R30C1G6
         821480 drills
         82181e80 screening list
         82181f815001010101010101010101010101010101 screening of ent_01040G2081040G2081040G2081
