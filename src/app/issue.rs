@@ -20,7 +20,8 @@ use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
 use crate::domain::flow::{LimitKind, Limits, canary_limits, certifiable, check_key, check_unblocked};
 use crate::domain::id::{LineageId, Ordinal, PrincipalId, SubjectId};
-use crate::domain::state::Issued;
+use crate::domain::principal::Principal;
+use crate::domain::state::{Issued, State};
 use crate::domain::time::Timestamp;
 use crate::faults::kill_point;
 use crate::x509::{Content, RequestedKey, ServerName};
@@ -245,7 +246,7 @@ impl App {
     pub async fn issue_principal(&self, principal: &PrincipalId, csr: &[u8]) -> Result<Issuance, Error> {
         let key = self.requested(csr)?;
         let state = self.state();
-        let kind = state.principal(principal).ok_or(Error::NotFound("principal"))?.kind;
+        let kind = acting(&state, principal)?.kind;
         let last = state.system_certificates.get(principal).copied();
         let now = self.clock.now();
         // The same key again: the same certificate, as long as half of its life is left, or no other would live longer.
@@ -376,4 +377,13 @@ fn intent(issuer: &Issuer, order: &Order, prepared: &Prepared, cause: Cause) -> 
 /// Is a certificate with this end still worth handing out again?
 pub(super) fn is_alive(issued: &Issued, now: Timestamp) -> bool {
     now < issued.not_after
+}
+
+/// Who gets a certificate: a registered principal that is not suspended.
+fn acting<'a>(state: &'a State, id: &PrincipalId) -> Result<&'a Principal, Error> {
+    let principal = state.principal(id).ok_or(Error::NotFound("principal"))?;
+    match principal.suspended {
+        None => Ok(principal),
+        Some(why) => Err(Error::WrongState(format!("{id} is suspended ({why}); two officers release it"))),
+    }
 }

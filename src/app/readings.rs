@@ -42,6 +42,13 @@ impl App {
             reserve: space.map_or(0, |space| space.reserve),
             certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),
             pushed_set: self.pushed_set(),
+            proposals: len(state.proposals.len()),
+            reviews: len(state.reviews.len()),
+            suspended: len(state
+                .principals
+                .values()
+                .filter(|p| p.suspended.is_some() && !p.is_removed)
+                .count()),
             screening: self.screening_reading(&state),
             faults: self.faults(space.is_some()),
             rotations: self.rotation_readings(),

@@ -144,7 +144,6 @@ pub(super) enum Verb {
 }
 
 pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
-    let alone = Wait::default();
     match verb {
         Verb::List => list(context).await,
         Verb::Show { authority, out } => show(authority, out, context).await,
@@ -153,29 +152,29 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
             prepare((kind, life_days), out, commit, context).await
         }
         Verb::Activate { authority, commit } => {
-            carry_out(context, Command::ActivateAuthority(authority), commit, alone).await
+            carry_out(context, Command::ActivateAuthority(authority), commit, Wait::default()).await
         }
         Verb::Taint { authority, reason, check, wait } => {
             carry_out(context, Command::TaintAuthority { authority, reason }, check, wait).await
         }
         Verb::Rollback { authority, commit } => {
-            carry_out(context, Command::RollbackAuthority(authority), commit, alone).await
+            carry_out(context, Command::RollbackAuthority(authority), commit, Wait::default()).await
         }
         Verb::Retire { authority, commit } => {
-            carry_out(context, Command::RetireAuthority(authority), commit, alone).await
+            carry_out(context, Command::RetireAuthority(authority), commit, Wait::default()).await
         }
         Verb::Automate { kind, until, rotations, commit } => {
             let command = Command::PermitRotation { kind, until, rotations };
-            carry_out(context, command, commit, alone).await
+            carry_out(context, command, commit, Wait::default()).await
         }
         Verb::ByHand { kind, check } => {
-            carry_out(context, Command::WithdrawRotation(kind), check, alone).await
+            carry_out(context, Command::WithdrawRotation(kind), check, Wait::default()).await
         }
         Verb::Revoke { authority, reason, commit, wait } => {
             if commit.commit {
                 stop(authority, reason, wait, context).await?;
             }
-            carry_out(context, Command::RevokeAuthority { authority, reason }, commit, alone).await
+            carry_out(context, Command::RevokeAuthority { authority, reason }, commit, Wait::default()).await
         }
     }
 }

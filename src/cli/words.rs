@@ -11,6 +11,7 @@ use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
+use crate::domain::officer_command::OfficerCommand;
 use crate::domain::subject::Vetting;
 use crate::domain::time::Interval;
 
@@ -124,6 +125,27 @@ fn command(command: &Command) -> Vec<String> {
     }
 }
 
+/// About principals, and emergencies.
+fn of_officers(of: &OfficerCommand) -> Vec<String> {
+    match of {
+        OfficerCommand::Suspend { principal, reason } => vec![
+            format!("Suspend the principal {principal} ({reason}): it may call and sign nothing,"),
+            "and what it proposed lapses, until two officers release it".to_owned(),
+        ],
+        OfficerCommand::Release(id) => vec![format!("Release the suspended principal {id}")],
+        OfficerCommand::BreakGlass { what, reason } => {
+            let mut lines = command(&what.command());
+            lines.push("  EMERGENCY   without the role for it; another officer reviews it".to_owned());
+            lines.push(format!("  because     {}", printable(reason)));
+            lines
+        }
+        OfficerCommand::CloseReview { review, finding } => vec![
+            format!("Close the review of the emergency of record {review}"),
+            format!("  finding     {}", printable(finding)),
+        ],
+    }
+}
+
 /// Steps of a rotation.
 fn rotated(command: &Command) -> Vec<String> {
     match command {
@@ -152,6 +174,7 @@ fn rotated(command: &Command) -> Vec<String> {
         Command::WithdrawRotation(kind) => {
             vec![format!("Let the server rotate the {kind} authorities by itself no more")]
         }
+        Command::Officers(command) => of_officers(command),
         of_announcement => announced(of_announcement),
     }
 }

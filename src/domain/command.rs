@@ -3,8 +3,6 @@
 //! Restrict with one, loosen with two (design section 6). A command travels inside a mandate as the exact bytes that
 //! were signed, and the journal keeps those bytes.
 
-use std::fmt;
-
 use minicbor::{Decode, Encode};
 
 use super::authority::NewAuthority;
@@ -13,10 +11,12 @@ use super::certificate::{AuthorityKind, PrincipalKind};
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
-    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId,
-    Seq, SubjectId,
+    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, GrantId, Ordinal, PrincipalId, Seq,
+    SubjectId,
 };
 use super::license::License;
+pub use super::object::ObjectRef;
+use super::officer_command::OfficerCommand;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
@@ -309,6 +309,9 @@ pub enum Command {
     /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
     #[n(50)]
     Drill(#[n(0)] StopScope),
+    /// About officers and other principals, and emergencies.
+    #[n(40)]
+    Officers(#[n(0)] OfficerCommand),
     /// Make a version of the screening list the newest one. Every entity is compared with it. Its file is at the server.
     #[n(60)]
     ImportScreeningList {
@@ -340,90 +343,6 @@ pub enum Command {
     },
 }
 
-/// An object that commands read or write; each has a revision, the record that last changed it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-pub enum ObjectRef {
-    /// A principal.
-    #[n(0)]
-    Principal(#[n(0)] PrincipalId),
-    /// An entity.
-    #[n(1)]
-    Entity(#[n(0)] EntityId),
-    /// A subject.
-    #[n(2)]
-    Subject(#[n(0)] SubjectId),
-    /// The annex of a determination.
-    #[n(3)]
-    Annex(#[n(0)] DeterminationId),
-    /// A licence.
-    #[n(4)]
-    License(#[n(0)] LicenseId),
-    /// The policy bundle.
-    #[n(5)]
-    Policy,
-    /// A stop.
-    #[n(6)]
-    Stop(#[n(0)] StopScope),
-    /// A suspension.
-    #[n(7)]
-    Suspension(#[n(0)] SuspensionTarget),
-    /// A hold on a certificate.
-    #[n(8)]
-    Hold(#[n(0)] Ordinal),
-    /// The server's clock.
-    #[n(9)]
-    Clock,
-    /// A block of a public key.
-    #[n(10)]
-    Key(#[n(0)] Digest),
-    /// A restore from a backup.
-    #[n(11)]
-    Restore,
-    /// The list of authorities: a step of a rotation reads all of it.
-    #[n(12)]
-    Authorities,
-    /// The standing approval of rotations of a kind.
-    #[n(15)]
-    Rotation(#[n(0)] AuthorityKind),
-    /// An announced revocation.
-    #[n(16)]
-    Announcement(#[n(0)] AnnouncementId),
-    /// The drills of a stop: one that is signed is carried out once.
-    #[n(20)]
-    Drills,
-    /// The newest screening list.
-    #[n(30)]
-    ScreeningList,
-    /// The matches of an entity with the screening list.
-    #[n(31)]
-    Screening(#[n(0)] EntityId),
-}
-
-impl fmt::Display for ObjectRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Principal(id) => write!(f, "principal {id}"),
-            Self::Entity(id) => write!(f, "entity {id}"),
-            Self::Subject(id) => write!(f, "subject {id}"),
-            Self::Annex(id) => write!(f, "annex of {id}"),
-            Self::License(id) => write!(f, "licence {id}"),
-            Self::Policy => f.write_str("policy"),
-            Self::Stop(scope) => write!(f, "stop of {scope}"),
-            Self::Suspension(target) => write!(f, "suspension of {target}"),
-            Self::Hold(ordinal) => write!(f, "hold on certificate {ordinal}"),
-            Self::Clock => f.write_str("clock"),
-            Self::Restore => f.write_str("restore"),
-            Self::Key(key) => write!(f, "block of key {key}"),
-            Self::Authorities => f.write_str("list of authorities"),
-            Self::Rotation(kind) => write!(f, "standing approval of {kind} rotations"),
-            Self::Announcement(id) => write!(f, "announcement {id}"),
-            Self::Drills => f.write_str("drills"),
-            Self::ScreeningList => f.write_str("screening list"),
-            Self::Screening(id) => write!(f, "screening of {id}"),
-        }
-    }
-}
-
 /// Who must sign a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signers {
@@ -433,8 +352,8 @@ pub struct Signers {
     pub roles: &'static [Role],
 }
 
-const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
-const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
+pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
+pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
 const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
 /// What a vetter decides and what would let somebody in whom a list nearly names.
 const VET_BY_TWO: Signers = Signers { count: 2, roles: &[Role::Vetter, Role::Approver] };
@@ -491,12 +410,16 @@ impl Command {
             | Self::RecordSafeguards { .. }
             | Self::ImportScreeningList { .. }
             | Self::ResolveScreeningMatch { .. } => VET,
+            Self::Officers(command) => command.signers(),
         }
     }
 
     /// Does it only take away? Such a command may use the journal's reserve and never fails on a stale basis.
     pub fn is_restricting(&self) -> bool {
-        self.signers() == RESTRICT && !self.is_drill()
+        match self {
+            Self::Officers(command) => command.is_restricting(),
+            _ => self.signers() == RESTRICT && !self.is_drill(),
+        }
     }
 
     /// Does it only practise? It takes nothing away, so it has no claim on the reserve either.
@@ -541,6 +464,7 @@ impl Command {
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
             Self::Drill(_) => vec![ObjectRef::Drills],
+            Self::Officers(command) => command.objects(),
             Self::ImportScreeningList { .. } => vec![ObjectRef::ScreeningList],
             Self::ResolveScreeningMatch { entity, .. } => vec![ObjectRef::Screening(*entity)],
             Self::PrepareAuthority(_)
@@ -559,7 +483,7 @@ impl Command {
     }
 
     /// What a restriction that its officers gave a reason for reaches, as one word, and that reason.
-    pub const fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
+    pub fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
         match self {
             Self::RemoveEntity { reason, .. } => Some(("ENTITY", *reason)),
             Self::Revoke { scope, reason } | Self::AnnounceRevocation { scope, reason, .. } => {
@@ -571,6 +495,7 @@ impl Command {
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
             Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
             Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
+            Self::Officers(command) => command.restriction(),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)
@@ -644,6 +569,7 @@ impl Command {
             Self::PostponeRevocation { .. } => "POSTPONE_REVOCATION",
             Self::WithdrawRotation(_) => "WITHDRAW_ROTATION",
             Self::Drill(_) => "DRILL",
+            Self::Officers(command) => command.name(),
             Self::ImportScreeningList { .. } => "IMPORT_SCREENING_LIST",
             Self::ResolveScreeningMatch { .. } => "RESOLVE_SCREENING_MATCH",
         }

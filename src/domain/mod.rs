@@ -21,6 +21,8 @@ pub mod head;
 pub mod id;
 pub mod license;
 pub mod model;
+pub mod object;
+pub mod officer_command;
 pub mod person;
 pub mod policy;
 pub mod principal;

@@ -97,6 +97,12 @@ pub struct Readings {
     pub certificate_ends_s: i64,
     /// How many certificates the list of the last pushed trust set names, and whether it lets nobody in.
     pub pushed_set: Option<(usize, bool)>,
+    /// Commands that wait for another officer.
+    pub proposals: u64,
+    /// Emergencies that nobody has reviewed.
+    pub reviews: u64,
+    /// Principals that are suspended.
+    pub suspended: u64,
     /// How screening stands.
     pub screening: ScreeningReading,
     /// Every kind of fault.
@@ -146,6 +152,17 @@ impl Readings {
             ("journal_head_seq", "The last record", self.head_seq),
             ("journal_disk_free_bytes", "Free on the disk of the journal", self.disk_free),
             ("journal_low_water_bytes", "With less free only restrictions are recorded", self.low_water),
+            ("approvals_waiting", "Commands that wait for another officer", self.proposals),
+            (
+                "reviews_open",
+                "Emergencies of officers without the role that nobody has reviewed",
+                self.reviews,
+            ),
+            (
+                "principals_suspended",
+                "Principals that may call nothing until two officers release them",
+                self.suspended,
+            ),
             ("journal_reserve_bytes", "Left in the reserve for restrictions", self.reserve),
         ] {
             registry.register(name, help, ConstGauge::new(value));

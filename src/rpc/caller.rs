@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::methods::Access;
 use crate::app::{App, Error};
-use crate::domain::certificate::{Certificate, Facts, PrincipalKind};
+use crate::domain::certificate::{Certificate, Facts, PrincipalKind, SystemFacts};
 use crate::domain::id::PrincipalId;
+use crate::domain::state::State;
 use crate::domain::time::Now;
 use crate::x509::check_validity;
 
@@ -61,6 +62,13 @@ fn unregistered() -> Error {
     Error::Unauthenticated("this certificate belongs to no registered principal".to_owned())
 }
 
+/// Only to who has the registered key: nobody else learns who is suspended.
+fn suspended(state: &State, certificate: &Certificate, facts: &SystemFacts) -> Option<Error> {
+    let principal = state.principal(&facts.principal).filter(|p| p.key_digest() == certificate.key)?;
+    let why = principal.suspended?;
+    Some(Error::Unauthenticated(format!("{} is suspended ({why}); two officers release it", principal.id)))
+}
+
 /// Who the peer is.
 pub(super) fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
     let Some(der) = peer else { return Ok(Who::Anonymous) };
@@ -80,7 +88,7 @@ pub(super) fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
         Facts::System(facts) => {
             match facts.kind != PrincipalKind::Server && state.is_current(&certificate, facts) {
                 true => Ok(Who::Principal(facts.principal.clone())),
-                false => Err(unregistered()),
+                false => Err(suspended(&state, &certificate, facts).unwrap_or_else(unregistered)),
             }
         }
     }

@@ -22,6 +22,7 @@ use super::limits::{Limits, Passed, Rates};
 use super::methods::{Class, Method, method};
 use super::parse::Peer;
 use super::places::Place;
+use super::readmit::{REFLECTION, Readmitted};
 use super::status::{status, word};
 use crate::app::{self, Admission, App, Error, Recorded};
 use crate::domain::call::{CallerName, NO_METHOD};
@@ -320,8 +321,9 @@ where
                 return Box::pin(async move { Ok(refusal) });
             }
         };
-        if let Some(admission) = shared.admission(&call) {
-            request.extensions_mut().insert(admission);
+        let admission = shared.admission(&call);
+        if let Some(admission) = &admission {
+            request.extensions_mut().insert(admission.clone());
         }
         if let Some(who) = &call.who {
             request.extensions_mut().insert(who.clone());
@@ -334,7 +336,11 @@ where
             shared.finish(&call, &mut response);
             // A page is made; a stream goes on.
             let place = admitted.passed.place.take().filter(|_| admitted.class == Class::Stream);
-            Ok(carried(response, place))
+            let response = carried(response, place);
+            Ok(match admission.filter(|_| call.path == REFLECTION) {
+                Some(admission) => response.map(|body| Body::new(Readmitted::new(body, admission))),
+                None => response,
+            })
         })
     }
 }

@@ -8,14 +8,14 @@ use tonic::{Request, Response, Status};
 use super::methods::APPROVAL_WATCHERS;
 use super::parse::{approval, caller, invalid, mandate, mode, page_len, required};
 use super::show_approvals::Mandates::{With, Without};
-use super::show_approvals::{Watched, closed, waiting};
+use super::show_approvals::{Watched, closed, reviews, waiting};
 use super::watch::{self, Look, Watches};
 use super::{show, status::status};
 use crate::app::{App, Error};
 use crate::domain::approval::MANDATE_LEN_MAX;
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::Command;
-use crate::domain::id::ProposalId;
+use crate::domain::id::{ProposalId, Seq};
 use crate::pb;
 
 /// How often what waits is looked at for who watches it.
@@ -121,7 +121,12 @@ impl pb::mandate_service_server::MandateService for Mandates {
         page.truncate(len);
         let proposals = page.iter().map(|proposal| waiting(&state, proposal, now, Without)).collect();
         let next = if more { page.last().map(|proposal| proposal.id.to_string()) } else { None };
-        Ok(Response::new(pb::ListProposalsResponse { proposals, next_page_token: next.unwrap_or_default() }))
+        let reviews = if after.is_none() { reviews(&state, Seq(0)) } else { Vec::new() };
+        Ok(Response::new(pb::ListProposalsResponse {
+            proposals,
+            next_page_token: next.unwrap_or_default(),
+            reviews,
+        }))
     }
 
     type WatchApprovalsStream = watch::Stream<pb::WatchApprovalsResponse>;

@@ -119,8 +119,12 @@ pub(super) const RENEWAL_WATCHERS: Access = Access::Roles(READERS);
 /// Who may watch what waits for officers: likewise.
 pub(super) const APPROVAL_WATCHERS: Access = Access::Roles(OFFICERS);
 
+/// Who may take away: who has the role, and every other officer by breaking the glass. The service looks at which of them it
+/// is, in what was signed.
+const RESTRICTERS_OR_EMERGENCY: Access = Access::Roles(OFFICERS);
+
 /// Who may watch a restriction being enforced: who may restrict.
-pub(super) const RESTRICTION_WATCHERS: Access = Access::Roles(RESTRICTERS);
+pub(super) const RESTRICTION_WATCHERS: Access = RESTRICTERS_OR_EMERGENCY;
 
 const fn row(path: &'static str, access: Access) -> Method {
     Method { path, access }
@@ -144,16 +148,16 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.EnforcementService/ListGateways", Access::Roles(OFFICERS)),
     row("/countersign.v1.EnforcementService/GetGateway", Access::Roles(OFFICERS)),
     row("/countersign.v1.EnforcementService/WatchGateways", GATEWAY_WATCHERS),
-    row("/countersign.v1.RevocationService/Revoke", Access::Roles(RESTRICTERS)),
-    row("/countersign.v1.RevocationService/Suspend", Access::Roles(RESTRICTERS)),
-    row("/countersign.v1.RevocationService/Stop", Access::Roles(RESTRICTERS)),
+    row("/countersign.v1.RevocationService/Revoke", RESTRICTERS_OR_EMERGENCY),
+    row("/countersign.v1.RevocationService/Suspend", RESTRICTERS_OR_EMERGENCY),
+    row("/countersign.v1.RevocationService/Stop", RESTRICTERS_OR_EMERGENCY),
     row("/countersign.v1.RevocationService/Drill", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/ListDrills", Access::Roles(OFFICERS)),
     row("/countersign.v1.RevocationService/WatchEnforcement", RESTRICTION_WATCHERS),
     row("/countersign.v1.RevocationService/WatchRenewals", RENEWAL_WATCHERS),
     row("/countersign.v1.RevocationService/ListRestrictions", Access::Roles(OFFICERS)),
-    row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(SIGNERS)),
-    row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(SIGNERS)),
+    row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(OFFICERS)),
+    row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/ApproveProposal", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/RejectProposal", Access::Roles(SIGNERS)),
     row("/countersign.v1.MandateService/GetProposal", Access::Roles(OFFICERS)),

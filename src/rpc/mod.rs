@@ -16,6 +16,7 @@ pub mod methods;
 mod parse;
 mod places;
 mod provisioning;
+mod readmit;
 mod renewals;
 mod revocation;
 mod screening;

@@ -13,6 +13,7 @@ use super::{renewals, show, status::status};
 use crate::app::App;
 use crate::domain::enforce::{DeterminationCutoffs, LEASE_MAX_MS, Position};
 use crate::domain::id::RequestId;
+use crate::domain::state::State;
 use crate::feed::Standing;
 use crate::pb;
 
@@ -23,6 +24,9 @@ const ENFORCEMENT_LIFE: Duration = Duration::from_millis(2 * LEASE_MAX_MS as u64
 
 /// The most blocked keys that are named: an answer of 700 KiB.
 const BLOCKED_KEYS_MAX: usize = 10_000;
+
+/// The most suspended principals that are named: far more than there are.
+const SUSPENDED_MAX: usize = 10_000;
 
 pub(super) struct Revocation {
     app: Arc<App>,
@@ -81,6 +85,11 @@ impl Watched {
         self.last = Some(standing);
         if is_over { Look::Last(message) } else { Look::News(message) }
     }
+}
+
+fn suspended_principals(state: &State) -> Vec<String> {
+    let suspended = state.principals.values().filter(|p| p.suspended.is_some() && !p.is_removed);
+    suspended.take(SUSPENDED_MAX).map(|principal| principal.id.to_string()).collect()
 }
 
 #[tonic::async_trait]
@@ -173,6 +182,7 @@ impl pb::revocation_service_server::RevocationService for Revocation {
             blocked_keys: set.blocked_keys().take(BLOCKED_KEYS_MAX).map(|key| key.to_string()).collect(),
             blocked_keys_total: set.blocked_keys().count() as u64,
             as_of: Some(show::position(state.position)),
+            suspended_principals: suspended_principals(&state),
         }))
     }
 }

@@ -1,12 +1,13 @@
 //! What waits for officers, as messages; and what of it changed, for who watches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::show::{count, position};
 use crate::app::App;
 use crate::domain::approval::MANDATE_FRESH_MS;
 use crate::domain::command::{Command, Signers};
 use crate::domain::id::{PrincipalId, ProposalId, Seq};
+use crate::domain::officer_command::Review;
 use crate::domain::proposal::{ClosedProposal, Proposal};
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
@@ -94,6 +95,22 @@ fn may_approve(state: &State, signers: Signers, signed_by: &[&PrincipalId]) -> V
         .collect()
 }
 
+/// The emergencies after this record that nobody has reviewed yet.
+pub(super) fn reviews(state: &State, after: Seq) -> Vec<pb::Review> {
+    let show = |review: &Review| {
+        let command = review.what.command();
+        pb::Review {
+            review: review.seq.0,
+            officers: review.officers.iter().map(ToString::to_string).collect(),
+            command: command.name().to_owned(),
+            scope: command.restriction().map_or("NONE", |(scope, _)| scope).to_owned(),
+            reason: review.reason.clone(),
+            time: review.at.to_string(),
+        }
+    };
+    state.reviews.values().filter(|review| review.seq > after).map(|review| show(review)).collect()
+}
+
 /// How a proposal stood: its status, and how many signatures it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stood {
@@ -107,6 +124,7 @@ pub(super) struct Watched {
     /// The record at its first look: what was closed before is no news.
     since: Option<Seq>,
     stood: BTreeMap<ProposalId, Stood>,
+    reviews: BTreeSet<Seq>,
 }
 
 impl Watched {
@@ -141,6 +159,17 @@ impl Watched {
         }));
         self.stood = stand;
         let as_of = Some(position(state.position));
-        (is_first || !changed.is_empty()).then_some(pb::WatchApprovalsResponse { changed, as_of })
+        let (reviews, reviewed) = self.look_at_reviews(&state);
+        let is_same = changed.is_empty() && reviews.is_empty() && reviewed.is_empty();
+        let news = pb::WatchApprovalsResponse { changed, as_of, reviews, reviewed };
+        (is_first || !is_same).then_some(news)
+    }
+
+    fn look_at_reviews(&mut self, state: &State) -> (Vec<pb::Review>, Vec<u64>) {
+        let last = self.reviews.last().copied().unwrap_or_default();
+        let closed: Vec<Seq> =
+            self.reviews.iter().filter(|seq| !state.reviews.contains_key(*seq)).copied().collect();
+        self.reviews = state.reviews.keys().copied().collect();
+        (reviews(state, last), closed.into_iter().map(|seq| seq.0).collect())
     }
 }

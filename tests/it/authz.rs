@@ -2,7 +2,9 @@
 
 use countersign::domain::certificate::PrincipalKind;
 use countersign::domain::command::Command;
+use countersign::domain::officer_command::OfficerCommand;
 use countersign::domain::principal::Role;
+use countersign::domain::revocation::RevocationReason;
 use countersign::pb;
 use countersign::pb::provisioning_service_client::ProvisioningServiceClient;
 use countersign::rpc::methods::{Access, METHODS};
@@ -124,6 +126,26 @@ async fn every_caller_reaches_exactly_the_methods_of_its_row() {
     assert!(admitted(&call(&channel, path).await));
     world.enact(Command::RemovePrincipal("gw-removed".parse().unwrap())).await.unwrap();
     callers.push(("removed".to_owned(), channel, As::Nobody));
+    // Suspended while its connection is open.
+    let suspended =
+        world.principal("suspended", (PrincipalKind::Officer, PrincipalKind::Officer.roles()), None).await;
+    let channel = world.connect_as(&suspended).await;
+    assert!(admitted(&call(&channel, path).await));
+    let suspend = OfficerCommand::Suspend {
+        principal: "suspended".parse().unwrap(),
+        reason: RevocationReason::KeyCompromise,
+    };
+    world.enact(Command::Officers(suspend)).await.unwrap();
+    callers.push(("suspended".to_owned(), channel, As::Nobody));
+    // Its key is blocked while its connection is open.
+    let blocked =
+        world.principal("blocked", (PrincipalKind::Officer, PrincipalKind::Officer.roles()), None).await;
+    let channel = world.connect_as(&blocked).await;
+    assert!(admitted(&call(&channel, path).await));
+    let key_of_blocked = blocked.key.public_key().digest();
+    let block = Command::BlockKey { key: key_of_blocked, reason: RevocationReason::KeyCompromise };
+    world.enact(block).await.unwrap();
+    callers.push(("blocked".to_owned(), channel, As::Nobody));
     // The name of a principal with a key that is not registered for it.
     let other = key();
     let certificate = Forgery::of(&world, &gateway.certificate).sign(&world, &other);

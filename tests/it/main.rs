@@ -86,6 +86,8 @@ mod mandates;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod officers;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod path;

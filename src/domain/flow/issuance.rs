@@ -377,7 +377,7 @@ fn check_ttl(intent: &Intent, now: Timestamp) -> Result<(), Reject> {
 /// # Errors
 /// It is not a registered gateway, or nobody can sign.
 pub fn canary_limits(state: &State, gateway: &PrincipalId) -> Result<Limits, Reject> {
-    let registered = state.principal(gateway).filter(|principal| principal.kind == PrincipalKind::Gateway);
+    let registered = state.acting(gateway).filter(|principal| principal.kind == PrincipalKind::Gateway);
     registered.ok_or(Reject::NotFound("gateway"))?;
     Ok(Limits(vec![(LimitKind::Issuer, access_authority(state)?.not_after.plus_ms(1))]))
 }
@@ -485,7 +485,7 @@ fn check_principal(state: &State, intent: &Intent, facts: &SystemFacts) -> Resul
     if facts.kind == PrincipalKind::Server {
         return Ok(());
     }
-    let principal = state.principal(&facts.principal).ok_or(Reject::NotFound("principal"))?;
+    let principal = state.acting(&facts.principal).ok_or(Reject::NotFound("principal"))?;
     if principal.kind != facts.kind || principal.key_digest() != intent.key {
         return Err(Reject::Invalid {
             field: "csr",

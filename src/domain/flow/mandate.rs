@@ -3,6 +3,8 @@
 use super::announced;
 use super::authority;
 use super::issuance::check_unblocked;
+use super::officers;
+use super::quorum::{self, Gone};
 use super::reject::Reject;
 use super::screening;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
@@ -11,7 +13,6 @@ use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
 use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId, Seq};
-use crate::domain::principal::Role;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
 use crate::domain::subject::SubjectBody;
@@ -49,6 +50,8 @@ pub fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Ma
     if !mandate.command.is_restricting() {
         check_basis(state, &mandate, now)?;
     }
+    let signers: Vec<_> = signed.approvals.iter().map(|approval| &approval.officer).collect();
+    officers::check_parties(state, &mandate.command, &signers)?;
     check(state, &mandate.command, now)?;
     Ok(mandate)
 }
@@ -70,7 +73,7 @@ fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), R
     })
 }
 
-fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
+pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
@@ -138,6 +141,7 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         Command::HastenRevocation { .. } | Command::PostponeRevocation { .. } => {
             announced::check(state, command, now)
         }
+        Command::Officers(command) => officers::check(state, command, now),
         of_authority => authority::check(state, of_authority, now),
     }
 }
@@ -269,23 +273,8 @@ fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
 
 /// Two officers remain who can each approve what the other proposed.
 fn check_removal(state: &State, id: &PrincipalId) -> Result<(), Reject> {
-    let principal = state.principal(id).ok_or(Reject::NotFound("principal"))?;
-    check_approvers(state, principal.has(Role::Approver).then(|| principal.key_digest()))
-}
-
-/// Two approvers remain whose keys count without this one.
-fn check_approvers(state: &State, gone: Option<Digest>) -> Result<(), Reject> {
-    let Some(gone) = gone else { return Ok(()) };
-    let keys = state.principals.values().filter(|p| p.has(Role::Approver)).map(|p| p.key_digest());
-    let counting: Vec<Digest> = keys.filter(|key| !state.enforcement.is_blocked(*key)).collect();
-    if counting.contains(&gone) && counting.len() <= 2 {
-        return Err(Reject::WrongState {
-            what: "number of approvers",
-            have: counting.len().to_string(),
-            need: "three, so that two remain",
-        });
-    }
-    Ok(())
+    state.principal(id).ok_or(Reject::NotFound("principal"))?;
+    quorum::check(state, Gone::Principal(id))
 }
 
 /// Any key may be blocked, seen or not, again or not, but for two on which everything rests: the server's own is replaced
@@ -299,7 +288,7 @@ fn check_block(state: &State, key: Digest) -> Result<(), Reject> {
             need: "another key of the server, and a restart with it",
         });
     }
-    check_approvers(state, Some(key))
+    quorum::check(state, Gone::Key(key))
 }
 
 fn check_annex(

@@ -6,6 +6,8 @@ mod announced;
 mod authority;
 mod issuance;
 mod mandate;
+mod officers;
+mod quorum;
 mod reject;
 mod screening;
 #[cfg(test)]

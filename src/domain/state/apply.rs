@@ -133,6 +133,7 @@ impl State {
             rotations: Rotations::since(genesis.authorities.iter().map(|a| a.id), time),
             announcements: OrdMap::new(),
             closed: OrdMap::new(),
+            reviews: OrdMap::new(),
             drills: Drills::default(),
             screening_list: None,
             screenings: OrdMap::new(),
@@ -226,6 +227,7 @@ impl State {
                 if let Some(id) = proposal {
                     self.close_enacted(*id, signed, (entry.by.as_ref(), seq))?;
                 }
+                self.open_review((seq, time), signed, mandate);
                 return self.enact(seq, time, &mandate.command);
             }
             Event::EntityApplied(new) => {
@@ -279,6 +281,10 @@ impl State {
 
     fn check_enactment(&self, signed: &SignedMandate, mandate: &Mandate) -> Result<(), String> {
         signed.check_count(&mandate.command).map_err(|e| e.to_string())?;
+        let signers = signed.approvals.iter().map(|approval| &approval.officer);
+        if let Some(why) = self.party_fault(&mandate.command, signers) {
+            return Err(why);
+        }
         if mandate.command.is_restricting() {
             return Ok(());
         }
@@ -315,6 +321,7 @@ impl State {
             key: new.key,
             is_pausable: new.is_pausable,
             is_removed: false,
+            suspended: None,
             revision: seq,
         };
         self.keys.insert(principal.key_digest(), KeyHolder::Principal(new.id.clone()));

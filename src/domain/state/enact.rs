@@ -86,6 +86,7 @@ impl State {
             Command::AnnounceRevocation { .. }
             | Command::HastenRevocation { .. }
             | Command::PostponeRevocation { .. } => return self.announce(seq, time, command),
+            Command::Officers(command) => return self.enact_of_officers(seq, time, command),
             of_authority => return self.enact_rotation(seq, time, of_authority),
         }
         Ok(Applied::default())

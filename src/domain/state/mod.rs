@@ -5,6 +5,7 @@ mod apply;
 mod authorities;
 mod causes;
 mod enact;
+mod officers;
 mod proposals;
 mod restored;
 mod rotations;
@@ -33,6 +34,7 @@ use super::id::{
     PrincipalId, ProposalId, PurposeId, RequestId, Seq, SubjectId, TokenId,
 };
 use super::license::License;
+use super::officer_command::Review;
 use super::policy::Place;
 use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
@@ -175,6 +177,10 @@ pub struct State {
     #[n(34)]
     #[cbor(with = "rows")]
     pub closed: OrdMap<Seq, Arc<ClosedProposal>>,
+    /// Emergencies that nobody has reviewed yet, by their record.
+    #[n(37)]
+    #[cbor(with = "rows")]
+    pub reviews: OrdMap<Seq, Arc<Review>>,
     /// The last drills of a stop.
     #[n(39)]
     pub drills: Drills,
@@ -244,11 +250,12 @@ impl State {
         self.principals.get(id).filter(|principal| !principal.is_removed)
     }
 
-    /// The principal of this name, unless removed or its key blocked: who may call and sign.
+    /// The principal of this name, unless removed, suspended or its key blocked: who may call and sign.
     pub fn acting(&self, id: &PrincipalId) -> Option<&Arc<Principal>> {
         let set = &self.enforcement;
         // Sessions ask often, and a digest costs more than to see that no key is blocked.
-        self.principal(id).filter(|p| set.keys.is_empty() || !set.is_blocked(p.key_digest()))
+        let acting = self.principal(id).filter(|p| p.suspended.is_none());
+        acting.filter(|p| set.keys.is_empty() || !set.is_blocked(p.key_digest()))
     }
 
     /// The officer of this name, if acting.
@@ -265,7 +272,7 @@ impl State {
                 .get(&facts.principal)
                 .is_some_and(|issued| issued.hash == certificate.hash),
             PrincipalKind::Officer | PrincipalKind::Gateway | PrincipalKind::Partner => self
-                .principal(&facts.principal)
+                .acting(&facts.principal)
                 .is_some_and(|p| p.kind == facts.kind && p.key_digest() == certificate.key),
         };
         current

@@ -313,6 +313,7 @@ fn first_state() -> State {
             key: vec![n],
             is_pausable: false,
             is_removed: false,
+            suspended: None,
             revision: Seq(1),
         };
         state.principals.insert(gateway(n), Arc::new(principal));

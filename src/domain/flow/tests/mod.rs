@@ -4,6 +4,7 @@ mod commands;
 mod issuance;
 mod keys;
 mod nomination;
+mod officers;
 mod rotations;
 mod scenarios;
 mod screening;

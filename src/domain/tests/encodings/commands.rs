@@ -9,6 +9,7 @@ use crate::domain::id::{
 };
 use crate::domain::license::License;
 use crate::domain::model::AccessForm;
+use crate::domain::officer_command::{Emergency, OfficerCommand};
 use crate::domain::person::{Assurance, EvidenceKind, PersonStatus};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::screening::{MatchVerdict, SCORE_MIN, ScreeningList};
@@ -164,9 +165,29 @@ fn announcing() -> Vec<Command> {
     ]
 }
 
+fn of_officers() -> Vec<Command> {
+    let of = Command::Officers;
+    let glass = |what| of(OfficerCommand::BreakGlass { what, reason: "x".to_owned() });
+    let (authority, target) = (AuthorityId::from_bytes([5; 16]), SuspensionTarget::Entity(ENTITY));
+    vec![
+        of(OfficerCommand::Suspend { principal: officer(), reason: REASON }),
+        of(OfficerCommand::Release(officer())),
+        glass(Emergency::Revoke(RevocationScope::Entity(ENTITY), REASON)),
+        glass(Emergency::Stop(StopScope::All, REASON)),
+        glass(Emergency::Suspend(target, REASON)),
+        glass(Emergency::Hold(Ordinal(7), REASON)),
+        glass(Emergency::BlockKey(KEY, REASON)),
+        glass(Emergency::Taint(authority, REASON)),
+        glass(Emergency::SuspendPrincipal(officer(), REASON)),
+        of(OfficerCommand::CloseReview { review: Seq(12), finding: "x".to_owned() }),
+    ]
+}
+
 #[test]
 fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
-    let commands = [loosening(), restricting(), vetting(), rotating(), announcing(), screening()].concat();
+    let commands =
+        [loosening(), restricting(), vetting(), rotating(), announcing(), of_officers(), screening()]
+            .concat();
     let line =
         |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
     let lines: Vec<_> = commands.iter().map(line).collect();
@@ -216,6 +237,16 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         HASTEN_REVOCATION 1 8218258250060606060606060606060606060606061b0000019f06604400
         POSTPONE_REVOCATION 2 8218268250060606060606060606060606060606061b0000019f06604400
         POSTPONE_REVOCATION 2 821826815006060606060606060606060606060606
+        SUSPEND_PRINCIPAL 1 8218288182008265616c6963650d
+        RELEASE_PRINCIPAL 2 8218288182018165616c696365
+        BREAK_GLASS 1 8218288182028282008282048150010101010101010101010101010101010d6178
+        BREAK_GLASS 1 821828818202828201828200800d6178
+        BREAK_GLASS 1 8218288182028282028282008150010101010101010101010101010101010d6178
+        BREAK_GLASS 1 82182881820282820382070d6178
+        BREAK_GLASS 1 82182881820282820482582008080808080808080808080808080808080808080808080808080808080808080d6178
+        BREAK_GLASS 1 8218288182028282058250050505050505050505050505050505050d6178
+        BREAK_GLASS 1 8218288182028282068265616c6963650d6178
+        CLOSE_REVIEW 1 821828818203820c6178
         IMPORT_SCREENING_LIST 1 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f4
         IMPORT_SCREENING_LIST 2 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f5
         RESOLVE_SCREENING_MATCH 1 82183d855001010101010101010101010101010101582008080808080808080808080808080808080808080808080808080808080808081854006973616d65206e616d65
@@ -226,7 +257,7 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 38, "one of each");
+    assert_eq!(names.len(), 42, "one of each");
 }
 
 #[test]
@@ -247,6 +278,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Rotation(AuthorityKind::System),
         ObjectRef::Announcement(AnnouncementId::from_bytes([6; 16])),
         ObjectRef::Drills,
+        ObjectRef::Review(Seq(12)),
         ObjectRef::ScreeningList,
         ObjectRef::Screening(ENTITY),
     ];
@@ -269,6 +301,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         820f8101 standing approval of SYSTEM rotations
         8210815006060606060606060606060606060606 announcement ann_060R30C1G60R30C1G60R30C1G6
         821480 drills
+        8211810c review of record 12
         82181e80 screening list
         82181f815001010101010101010101010101010101 screening of ent_01040G2081040G2081040G2081
         ",
