@@ -392,28 +392,36 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// The signed head as a value.
+    /// A signed head that covers everything that is visible now, as a value.
     ///
     /// # Errors
     /// The log key does not sign.
-    pub fn signed(&self) -> Result<(SignedHead, bytes::Bytes), Error> {
+    pub fn signed_now(&self) -> Result<(SignedHead, bytes::Bytes), Error> {
+        let visible = self.shared.state.load().position.seq;
+        self.signed(|last, _| last.seq >= visible)
+    }
+
+    /// The last signed head while it is good enough, judged with its age in milliseconds; otherwise a new one.
+    fn signed(
+        &self,
+        is_enough: impl Fn(&SignedHead, u64) -> bool,
+    ) -> Result<(SignedHead, bytes::Bytes), Error> {
         let boot_ms = self.clock.boot_ms();
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Only what is published is signed: a head that runs ahead of the state would look like lost history to whoever
         // shows it a moment later.
-        let mut head = self.journal.head();
-        while head.seq != self.shared.state.load().position.seq {
-            if let Some((signed, bytes, _)) = last.as_ref() {
+        let head = loop {
+            let head = self.journal.head();
+            if let Some((signed, bytes, at)) = last.as_ref()
+                && (signed.seq == head.seq || is_enough(signed, boot_ms.saturating_sub(*at)))
+            {
                 return Ok((signed.clone(), bytes.clone()));
             }
+            if head.seq == self.shared.state.load().position.seq {
+                break head;
+            }
             std::thread::yield_now();
-            head = self.journal.head();
-        }
-        if let Some((signed, bytes, at)) = last.as_ref()
-            && (signed.seq == head.seq || boot_ms < at + HEAD_FRESH_MS)
-        {
-            return Ok((signed.clone(), bytes.clone()));
-        }
+        };
         let signed = SignedHead::sign((head.epoch, head.seq, head.root), self.clock.now(), &self.key)
             .map_err(|e| Error::Internal(e.to_string()))?;
         let bytes = bytes::Bytes::from(to_bytes(&signed));
@@ -436,7 +444,9 @@ impl feed::Heads for Heads {
     }
 
     fn signed_head(&self) -> bytes::Bytes {
-        match self.signed() {
+        // Shared by all streams: signed again at most so often, and never waited for while a record is being published.
+        let state_moves = || self.journal.head().seq != self.shared.state.load().position.seq;
+        match self.signed(|_, age_ms| age_ms < HEAD_FRESH_MS || state_moves()) {
             Ok((_, bytes)) => bytes,
             Err(error) => {
                 tracing::error!(%error, "the log key does not sign; gateways get no signed head");

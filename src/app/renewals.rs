@@ -149,14 +149,16 @@ impl App {
     pub fn renewal_window(&self, certificate: &Certificate, facts: &AccessFacts) -> RenewalWindow {
         let (state, now) = (self.state(), self.clock.now());
         let names = Names::of(certificate, facts);
-        let announced = state.enforcement.announcements(&names).map(|announced| announced.cut_at).min();
+        let announced = state.enforcement.announcements(&names).min_by_key(|announced| announced.cut_at);
         let authority = state.authorities.get(&certificate.issuer).map(|row| row.state);
         let at = |from: Timestamp, until: Timestamp, cause| {
             let until = until.max(from);
             RenewalWindow { from, until, cause, retry_after_s: RETRY_S }
         };
         match (announced, authority) {
-            (Some(cut_at), _) => at(now, cut_at.plus_ms(-LISTED_AHEAD_MS), "ANNOUNCED"),
+            (Some(announced), _) => {
+                at(announced.announced_at, announced.cut_at.plus_ms(-LISTED_AHEAD_MS), "ANNOUNCED")
+            }
             (None, Some(state)) if state.is_to_be_replaced() => {
                 at(now, now.plus_ms(SPREAD_MS).min(certificate.not_after), state.as_str())
             }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::mandate::progress;
 use super::output::table;
 use super::remote::answer;
+use super::signed::Signed;
 use super::{Context, Failure, Outcome, Output, calls, words};
 use crate::app::CallsVerified;
 use crate::app::store::{StoreError, Verified, verify_offline};
@@ -99,20 +100,24 @@ async fn list(from: u64, limit: u32, context: &Context<'_>) -> Result<Outcome, F
         from_seq = page.next_seq;
     }
     records.truncate(limit_len);
+    let trust_domain = context.connection.identity()?.name()?.trust_domain;
+    let signed: Vec<_> = records.iter().map(|record| Signed::of(record, &trust_domain)).collect();
     let rows: Vec<_> = records
         .iter()
-        .map(|record| {
+        .zip(&signed)
+        .map(|(record, signed)| {
             let actor =
                 if record.actor.is_empty() { "-".to_owned() } else { words::printable(&record.actor) };
-            [record.seq.to_string(), record.time.clone(), record.event.clone(), actor]
+            [record.seq.to_string(), record.time.clone(), signed.named(&record.event), actor]
         })
         .collect();
     let value: Vec<_> = records
         .iter()
-        .map(|record| {
+        .zip(&signed)
+        .map(|(record, signed)| {
             json!({
                 "seq": record.seq, "epoch": record.epoch, "time": record.time, "event": record.event,
-                "actor": record.actor, "body_sha256": hex::encode(&record.body_sha256),
+                "command": signed.command, "signed_by": signed.by, "actor": record.actor, "body_sha256": hex::encode(&record.body_sha256),
                 "body": hex::encode(&record.body),
             })
         })

@@ -38,6 +38,7 @@ mod restrict;
 mod root;
 mod screening;
 mod serve;
+mod signed;
 mod subject;
 mod unlock;
 mod words;

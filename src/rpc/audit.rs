@@ -52,9 +52,11 @@ impl pb::audit_service_server::AuditService for Audit {
         request: Request<pb::GetHeadRequest>,
     ) -> Result<Response<pb::GetHeadResponse>, Status> {
         let (feed, remembered) = (self.app.feed().clone(), request.into_inner().remembered);
-        let lost = tokio::task::spawn_blocking(move || feed.lost_history(&remembered)).await;
-        let lost = lost.map_err(|e| status(Error::Internal(e.to_string())))?;
-        let (head, bytes) = self.app.heads().signed().map_err(status)?;
+        let heads = self.app.heads();
+        let looked = move || (feed.lost_history(&remembered), heads.signed_now());
+        let looked = tokio::task::spawn_blocking(looked).await;
+        let (lost, signed) = looked.map_err(|e| status(Error::Internal(e.to_string())))?;
+        let (head, bytes) = signed.map_err(status)?;
         Ok(Response::new(pb::GetHeadResponse {
             position: Some(show::position(Position { epoch: head.epoch, seq: head.seq })),
             root: head.root.0.to_vec().into(),

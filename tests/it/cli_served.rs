@@ -161,6 +161,8 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
     enroll("me").done();
     assert_eq!(std::fs::read(served.desk.path("me/certificate.pem")).unwrap(), certificate);
     assert_eq!(enroll("other").code, 1);
+    let early = served.by("me", &["renew", "--when-due", "--out", "next"]).done().json();
+    assert!(early["renewed"] == false && !served.desk.path("next").exists(), "{early}");
     served.by("me", &["renew", "--out", "next"]).done();
     let evaluate = |whose: &str| {
         let certificate = format!("{whose}/certificate.pem");

@@ -249,11 +249,29 @@ fn a_probe_without_an_identity_sees_whether_the_service_serves() {
     let mut served = Served::start();
     let address = served.url.trim_start_matches("https://").to_owned();
     let health = |desk: &Desk| desk.run(&["health", "--json", "--config", CONFIG]);
+    let page = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     served.restart_after(|desk| {
-        configure(desk, |text| text.replace("listen = \"127.0.0.1:0\"", &format!("listen = \"{address}\"")));
+        configure(desk, |text| {
+            let text = text.replace("listen = \"127.0.0.1:0\"", &format!("listen = \"{address}\""));
+            format!("{text}\n[metrics]\nlisten = \"{page}\"\n")
+        });
         health(desk).fails(&["cannot reach"]);
     });
     assert_eq!(health(&served.desk).done().json()["serving"], true);
     let beside = doctor(&served.desk, &[]).json();
     assert!(of(&beside, "port")[0]["what"].as_str().unwrap().starts_with("somebody listens"), "{beside:#}");
+    assert_eq!(of(&beside, "audit")[0]["level"], "OK", "{beside:#}");
+    // Another page than the service's.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let wrong = other.local_addr().unwrap();
+    configure(&served.desk, |text| text.replace(&page.to_string(), &wrong.to_string()));
+    let answers = std::thread::spawn(move || {
+        use std::io::Write as _;
+        let (mut stream, _) = other.accept().unwrap();
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nnothing_total 1\n").unwrap();
+        other
+    });
+    let beside = doctor(&served.desk, &[]).json();
+    drop(answers.join().unwrap());
+    assert_eq!(of(&beside, "audit")[0]["level"], "WARN", "{beside:#}");
 }

@@ -77,7 +77,7 @@ fn a_service_with_encrypted_keys_serves_rotates_and_starts_again() {
     let prepare = ["authority", "prepare", "--kind", "ACCESS", "--commit"];
     let proposed = served.by("alice", &[&prepare[..], &secret].concat()).done().json();
     let proposal = proposed["proposal"].as_str().unwrap().to_owned();
-    let approve = ["proposal", "approve", &proposal, "--yes"];
+    let approve = ["approvals", "approve", &proposal, "--yes"];
     served.by("bob", &[&approve[..], &secret].concat()).done();
     let folder = served.desk.path("data/keys/authorities");
     let made: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();

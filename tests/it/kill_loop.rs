@@ -17,7 +17,7 @@ fn whatever_is_killed_the_state_is_one_of_the_two_legal_ones() {
     let ended = kill_loop(&["--runs", "12", "--binary", env!("CARGO_BIN_EXE_countersign")]);
     assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
     assert!(ended.out.contains("--seed ") && ended.out.contains("12 passed, 0 failed"), "{}", ended.out);
-    for kind in ["rotation", "backup", "approval", "revocation"] {
+    for kind in ["rotation", "backup", "approval", "revocation", "announcement"] {
         assert!(ended.out.contains(kind), "{}", ended.out);
     }
 }

@@ -13,6 +13,8 @@ mod approvals;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
+mod automation;
+#[cfg(test)]
 mod backup;
 #[cfg(test)]
 mod call_log;
@@ -103,6 +105,10 @@ mod restart;
 mod restore;
 #[cfg(test)]
 mod rotation;
+#[cfg(test)]
+mod rotation_load;
+#[cfg(test)]
+mod runbook;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

@@ -54,6 +54,13 @@ impl World {
     /// The same, and issues from it.
     async fn rotate(&self, kind: AuthorityKind) -> AuthorityId {
         let next = self.prepare(kind).await;
+        // Gateways acknowledge it when they come to it.
+        for _ in 0..200 {
+            if self.shown(next).await.known_everywhere {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         self.enact(Command::ActivateAuthority(next)).await.unwrap();
         next
     }

@@ -323,3 +323,46 @@ fn what_the_image_holds_runs_as_its_user_under_a_root_that_cannot_be_written() {
     drop(log);
     give(&desk.path(""));
 }
+
+/// The names of all tests of this tree.
+fn tests_of_the_tree() -> std::collections::BTreeSet<String> {
+    let mut found = std::collections::BTreeSet::new();
+    let mut folders = vec![PathBuf::from(root("src")), PathBuf::from(root("tests"))];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                // The first function after each attribute of a test.
+                for part in text.split("test]\n").chain(text.split("multi_thread\")]\n")).skip(1) {
+                    let name = part.split_once("fn ").map(|(_, rest)| rest);
+                    found.extend(name.and_then(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let (tests, text) = (tests_of_the_tree(), std::fs::read_to_string(root("docs/threat-model.md")).unwrap());
+    assert!(tests.len() > 500, "{} tests", tests.len());
+    let (mut named, mut rows) = (0, 0);
+    for line in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Who")) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").collect();
+        assert_eq!(cells.len(), 4, "{line}");
+        rows += 1;
+        let names: Vec<_> = cells[3].split('`').skip(1).step_by(2).collect();
+        for name in &names {
+            assert!(tests.contains(*name), "no test {name}: {line}");
+        }
+        // What no test shows is said to be open.
+        assert!(!names.is_empty() || line.contains("**not defended**"), "{line}");
+        named += names.len();
+    }
+    assert!(rows > 30 && named > 60, "{rows} rows, {named} tests");
+    assert!(!tests.contains("nobody_ever_wrote_this"));
+}

@@ -1,9 +1,10 @@
 //! The machine of a service: folder, lock, disk, ports, limits.
 
 use std::fs::Metadata;
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use rustix::process::{Resource, geteuid, getrlimit};
 
@@ -12,6 +13,13 @@ use crate::config::Config;
 use crate::env::FileLock;
 use crate::journal::file::{LOCK, RESERVE};
 use crate::server::{CONNECTIONS_MAX, FILES};
+
+/// The longest page of metrics: a hundred times a real one.
+const PAGE_LEN_MAX: u64 = 4 << 20;
+/// How long the page may take, on this machine.
+const PAGE_WAIT: Duration = Duration::from_secs(5);
+/// Calls that the audit could not keep.
+const DROPPED: &str = "countersign_audit_dropped_calls_total";
 
 /// Who holds the lock of a data folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,4 +207,46 @@ pub(super) fn descriptors(findings: &mut Findings) {
             ),
         ),
     }
+}
+
+/// Were calls lost to the audit? A running service says so on its page of metrics, if it has one.
+pub(super) fn dropped(config: &Config, holder: Holder, findings: &mut Findings) {
+    let Some(address) = config.metrics.listen.filter(|_| holder == Holder::Somebody) else { return };
+    match page(address).map(|text| lost_calls(&text)) {
+        Ok(Some(0)) => findings.ok("audit", "no call was lost to the audit since the start"),
+        Ok(Some(lost)) => findings.warn(
+            "audit",
+            format!("{lost} calls were lost to the audit since the start"),
+            remedy("who called what is evidence", "make room on the disk: the log says since when"),
+        ),
+        Ok(None) => findings.warn(
+            "audit",
+            format!("{address} has no {DROPPED}"),
+            remedy(
+                "it is not known whether calls were lost",
+                "is it this service's page? see [metrics] listen",
+            ),
+        ),
+        Err(error) => findings.warn(
+            "audit",
+            format!("http://{address}/metrics: {error}"),
+            remedy("Prometheus sees nothing either", "look at the service's log, and at [metrics] listen"),
+        ),
+    }
+}
+
+fn page(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PAGE_WAIT)?;
+    stream.set_read_timeout(Some(PAGE_WAIT))?;
+    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut text = String::new();
+    stream.take(PAGE_LEN_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The sum of the counter's rows; none: the page has no such counter.
+pub(super) fn lost_calls(page: &str) -> Option<u64> {
+    let rows = page.lines().filter(|line| line.starts_with(DROPPED));
+    let counts: Vec<u64> = rows.filter_map(|row| row.rsplit(' ').next()?.parse().ok()).collect();
+    (!counts.is_empty()).then(|| counts.iter().sum())
 }

@@ -83,6 +83,7 @@ fn beside(path: &Path, arguments: &Arguments, findings: &mut Findings) {
     machine::disk(&config, findings);
     machine::ports(&config, holder, findings);
     machine::descriptors(findings);
+    machine::dropped(&config, holder, findings);
     let depth = if arguments.deep { Depth::Whole } else { Depth::Tail };
     record::check(&config, depth, arguments.backup.as_deref(), findings);
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
 use super::finding::{Findings, Level};
-use super::{DAY_MS, online, record};
+use super::{DAY_MS, machine, online, record};
 use crate::domain::authority::AuthorityState;
 use crate::domain::codec::to_bytes;
 use crate::domain::head::SignedHead;
@@ -55,6 +55,19 @@ fn a_clock_before_the_last_record_is_a_fault() {
         let now = state.time.plus_ms(ms);
         assert_eq!(worst("clock", |found| record::clock(&state, now, found)), level, "{ms}");
     }
+}
+
+#[test]
+fn calls_that_were_lost_to_the_audit_are_counted() {
+    let page = |count: u64| {
+        format!(
+            "# TYPE countersign_audit_dropped_calls counter\ncountersign_audit_dropped_calls_total {count}\n"
+        )
+    };
+    assert_eq!([machine::lost_calls(&page(0)), machine::lost_calls(&page(7))], [Some(0), Some(7)]);
+    let two = "countersign_audit_dropped_calls_total{class=\"A\"} 3\ncountersign_audit_dropped_calls_total{class=\"B\"} 4\n";
+    assert_eq!(machine::lost_calls(two), Some(7));
+    assert_eq!(machine::lost_calls("countersign_other_total 9\n"), None);
 }
 
 #[test]

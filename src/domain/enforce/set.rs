@@ -279,9 +279,11 @@ impl EnforcementSet {
             Some(CredentialFault::Invalid)
         } else if ordinal > self.ceiling || ordinal == Ordinal::default() {
             Some(CredentialFault::NotIssued)
-        } else if self.issuers.contains(&issuer) || ordinal <= cutoff || self.revoked.contains(ordinal) {
-            Some(CredentialFault::Revoked)
-        } else if self.is_cut(names, now) {
+        } else if self.issuers.contains(&issuer)
+            || ordinal <= cutoff
+            || self.revoked.contains(ordinal)
+            || self.is_cut(names, now)
+        {
             Some(CredentialFault::Revoked)
         } else if self.locked.contains(&lineage) {
             Some(CredentialFault::LineageLocked)
