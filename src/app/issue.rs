@@ -2,16 +2,18 @@
 //! signature, everything re-checked at commit -> release. A crash anywhere leaves a record that can be revoked and no
 //! certificate that can be used.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::crl::blocking;
 use super::engine::Committed;
 use super::enroll::Issuance;
 use super::error::Error;
 use super::{App, Caller, authorities};
 use crate::ca::lifetime::{TooShort, Ttl, Validity, validity};
-use crate::ca::{Issuer, Order, Prepared, assemble};
+use crate::ca::{Issued as Signed, Issuer, Order, Prepared, assemble};
 use crate::domain::certificate::{
     AuthorityKind, BLOCK_LEN, CanaryFacts, Facts, LineageStep, PrincipalKind, Serial, SystemFacts, TTL_MAX_S,
 };
@@ -83,11 +85,20 @@ pub(super) struct Purpose {
 
 /// A certificate of the access authority that may be issued.
 struct Leaf {
-    issuer: std::sync::Arc<Issuer>,
+    issuer: Arc<Issuer>,
     facts: Facts,
     limits: Limits,
     ttl: Ttl,
     cause: Cause,
+}
+
+/// Signs what was prepared: a key in memory here, a device on a thread that may wait for it.
+async fn sign(issuer: &Arc<Issuer>, prepared: Prepared) -> Result<Signed, Error> {
+    if !issuer.is_remote() {
+        return Ok(issuer.sign(prepared)?);
+    }
+    let issuer = Arc::clone(issuer);
+    blocking(move || Ok(issuer.sign(prepared)?)).await
 }
 
 impl App {
@@ -140,6 +151,7 @@ impl App {
     pub(super) fn requested(&self, csr: &[u8]) -> Result<RequestedKey, Error> {
         let key = RequestedKey::from_csr(csr)?;
         check_unblocked(&self.state(), key.key().digest(), "csr")?;
+        self.check_apart(key.key().digest(), "csr")?;
         Ok(key)
     }
 
@@ -195,15 +207,17 @@ impl App {
 
     async fn sign_and_record(
         &self,
-        issuer: &Issuer,
+        issuer: &Arc<Issuer>,
         intent: Intent,
         prepared: Prepared,
     ) -> Result<(Vec<u8>, Committed), Error> {
+        // What cannot be signed now needs no intent on record.
+        issuer.check()?;
         let (authority, ordinal) = (intent.authority, intent.ordinal);
         kill_point("issue.before_intent");
         self.record(Caller::default().entry(Event::IssuanceIntended(Box::new(intent)))).await?;
         kill_point("issue.after_intent");
-        let issued = issuer.sign(prepared)?;
+        let issued = sign(issuer, prepared).await?;
         kill_point("issue.after_sign");
         let event =
             Event::CertificateIssued { authority, ordinal, signature: issued.signature, hash: issued.hash };
@@ -278,6 +292,11 @@ impl App {
         key: crate::x509::PublicKey,
         names: Vec<ServerName>,
     ) -> Result<Issuance, Error> {
+        self.check_apart(key.digest(), "server key")?;
+        if self.state().keys.contains_key(&key.digest()) {
+            let why = "the server's key is also that of a principal or subject; make a new one".to_owned();
+            return Err(Error::Invalid { field: "server key", why });
+        }
         let facts = SystemFacts { kind: PrincipalKind::Server, principal: name.clone() };
         self.issue_system(facts, RequestedKey::own(key), names).await
     }

@@ -2,6 +2,7 @@
 //! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
 
 mod admission;
+mod apart;
 mod authorities;
 mod automation;
 pub mod backup;
@@ -11,12 +12,14 @@ mod engine;
 mod enroll;
 mod error;
 mod evaluate;
+mod expired;
 mod group;
 pub mod inspect;
 mod issue;
 mod mandates;
 mod provision;
 mod readings;
+mod recovery;
 mod renewals;
 mod reports;
 mod restored;
@@ -45,6 +48,7 @@ pub use error::Error;
 pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
+pub use recovery::Recovered;
 pub use renewals::{Campaign, CampaignCause, RenewalWindow};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
@@ -187,9 +191,11 @@ impl App {
         let arc = state.settings.arc.parse().map_err(|e| internal("arc of genesis", &e))?;
         let profile = Profile::new(trust_domain, arc, Some(crl_base));
         let authorities = Authorities::new(&keys, &profile, &state)?;
+        apart::check_record(&authorities.known(&state), &state)?;
         // Nobody would believe a head that another key signs.
         if !keys.log.public_key().ends_with(&state.settings.log_key) {
-            return Err(internal("log key", &"it is not the one that genesis names"));
+            let place = keys.log.place();
+            return Err(internal(&format!("log key in {place}"), &"it is not the one that genesis names"));
         }
         let (boot_ms, boot) = (clock.boot_ms(), BootId::from_parts(clock.now(), entropy.bytes16()));
         let time = TrustedTime::start(clock.now(), boot_ms, state.clock_floor());
@@ -262,6 +268,7 @@ impl App {
             self.record(Caller::default().entry(Event::BlockOpened(first))).await?;
         }
         self.feed.start_granting();
+        self.warn_of_recoveries();
         Ok(self.state().position)
     }
 

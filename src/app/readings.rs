@@ -44,6 +44,7 @@ impl App {
             pushed_set: self.pushed_set(),
             proposals: len(state.proposals.len()),
             reviews: len(state.reviews.len()),
+            recoveries: len(state.recoveries.len()),
             suspended: len(state
                 .principals
                 .values()

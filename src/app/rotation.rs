@@ -186,6 +186,7 @@ impl App {
         command: &Command,
         takes_effect: bool,
     ) -> Result<(), Error> {
+        self.check_apart_command(command)?;
         let state = self.state();
         let stands = |id: &AuthorityId| state.authorities.get(id).map(|row| row.state);
         match command {

@@ -79,6 +79,7 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         }
         app.engine.tick();
         app.close_lapsed().await;
+        app.close_recoveries().await;
         let now = app.now();
         let state = app.state();
         if let Some(at) = state.bundle().next_instant_after(instant_seen)

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::pkcs11::TokenFault;
 use crate::x509::sealed::{self, Passphrase, SealFault};
 
 /// The longest key file: an encrypted P-384 key has 500 bytes of PEM.
@@ -48,6 +49,9 @@ pub enum KeyFileFault {
     /// A key that is neither ECDSA on P-256 or P-384 nor Ed25519.
     #[error("the key is neither P-256, P-384 nor Ed25519")]
     UnsupportedKey,
+    /// The token with the key.
+    #[error(transparent)]
+    Token(#[from] TokenFault),
     /// The library could not make a key.
     #[error("no key could be generated")]
     Generate,

@@ -18,7 +18,8 @@ use crate::x509::sealed::{self, Passphrase};
 use crate::x509::{Curve, PublicKey};
 
 /// Everything before the key in the SubjectPublicKeyInfo of an Ed25519 key (RFC 8410 section 4).
-const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+pub(super) const ED25519_PREFIX: &[u8] =
+    &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// How a signer signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,8 +32,17 @@ pub enum SignatureAlgorithm {
 
 /// A signature could not be made. The message says nothing about the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the signer did not sign")]
-pub struct SignFault;
+pub enum SignFault {
+    /// The key or its library failed.
+    #[error("the signer did not sign")]
+    Failed,
+    /// The token with the key is away or does not answer.
+    #[error("the token with the key of the authority does not answer now; retry")]
+    Away,
+    /// The token with the key refused its PIN; nothing is tried before a restart.
+    #[error("the token with the key of the authority is locked; the server's log says what to do")]
+    Locked,
+}
 
 /// A private key that can be used and not read.
 pub trait Signer: Send + Sync {
@@ -44,6 +54,24 @@ pub trait Signer: Send + Sync {
 
     /// Signs a message: a DER ECDSA-Sig-Value (RFC 3279 section 2.2.3), or the 64 bytes of Ed25519.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignFault>;
+
+    /// Why it would not sign now, as far as is known without asking a device. A key in memory always would.
+    ///
+    /// # Errors
+    /// It would not.
+    fn check(&self) -> Result<(), SignFault> {
+        Ok(())
+    }
+
+    /// Where the key is, for whoever has to look there: a file, or a name on a token. Never the key.
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+
+    /// Does a device sign, which takes milliseconds or a deadline? Then it is asked on a thread that may wait.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 enum Pair {
@@ -55,6 +83,7 @@ enum Pair {
 pub struct FileSigner {
     pair: Pair,
     public_key: Vec<u8>,
+    place: String,
 }
 
 impl FileSigner {
@@ -75,7 +104,7 @@ impl FileSigner {
         if passphrase.is_some() && !sealed::is_sealed(&text) {
             tracing::warn!(file = %path.display(), "this key is not encrypted: countersign key encrypt");
         }
-        Self::from_pkcs8(&sealed::open(&text, passphrase)?)
+        Self::from_pkcs8(&sealed::open(&text, passphrase)?, path)
     }
 
     /// Makes a key, writes it unencrypted to a new file of mode 0600 and syncs it; an existing file is never replaced.
@@ -101,27 +130,36 @@ impl FileSigner {
             SignatureAlgorithm::Ed25519 => Ed25519KeyPair::generate_pkcs8v1(&rng),
         };
         let document = document.map_err(|_| KeyFileFault::Generate)?;
-        let signer = Self::from_pkcs8(document.as_ref())?;
+        let signer = Self::from_pkcs8(document.as_ref(), path)?;
         write_new(path, sealed::to_pem(document.as_ref(), passphrase)?.as_bytes())?;
         Ok(signer)
     }
 
-    fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, KeyFileFault> {
+    fn from_pkcs8(pkcs8: &[u8], path: &Path) -> Result<Self, KeyFileFault> {
+        let place = path.display().to_string();
         for curve in Curve::ALL {
             if let Ok(pair) = EcdsaKeyPair::from_pkcs8(signing(curve), pkcs8) {
                 let public = PublicKey::from_point(curve, pair.public_key().as_ref())
                     .map_err(|_| KeyFileFault::UnsupportedKey)?;
-                return Ok(Self { public_key: public.spki().to_vec(), pair: Pair::Ecdsa(curve, pair) });
+                return Ok(Self {
+                    public_key: public.spki().to_vec(),
+                    pair: Pair::Ecdsa(curve, pair),
+                    place,
+                });
             }
         }
         let pair =
             Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map_err(|_| KeyFileFault::UnsupportedKey)?;
         let public_key = [ED25519_PREFIX, pair.public_key().as_ref()].concat();
-        Ok(Self { pair: Pair::Ed25519(pair), public_key })
+        Ok(Self { pair: Pair::Ed25519(pair), public_key, place })
     }
 }
 
 impl Signer for FileSigner {
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
     fn public_key(&self) -> &[u8] {
         &self.public_key
     }
@@ -138,10 +176,11 @@ impl Signer for FileSigner {
             Pair::Ecdsa(_, pair) => pair
                 .sign(&SystemRandom::new(), message)
                 .map(|signature| signature.as_ref().to_vec())
-                .map_err(|_| SignFault),
-            Pair::Ed25519(pair) => {
-                pair.try_sign(message).map(|signature| signature.as_ref().to_vec()).map_err(|_| SignFault)
-            }
+                .map_err(|_| SignFault::Failed),
+            Pair::Ed25519(pair) => pair
+                .try_sign(message)
+                .map(|signature| signature.as_ref().to_vec())
+                .map_err(|_| SignFault::Failed),
         }
     }
 }

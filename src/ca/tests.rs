@@ -181,9 +181,9 @@ fn an_issuer_signs_only_what_it_prepared_with_the_key_it_has() {
 
 #[test]
 fn a_signer_that_fails_or_lies_issues_nothing_that_is_accepted() {
-    let (failing, _) = issuer_with(AuthorityKind::Access, Curve::P256, Some(Err(SignFault)));
+    let (failing, _) = issuer_with(AuthorityKind::Access, Curve::P256, Some(Err(SignFault::Failed)));
     let prepared = failing.prepare(&order(), NOW).unwrap();
-    assert_eq!(failing.sign(prepared), Err(IssueFault::Sign(SignFault)));
+    assert_eq!(failing.sign(prepared), Err(IssueFault::Sign(SignFault::Failed)));
     let (verbose, _) = issuer_with(AuthorityKind::Access, Curve::P256, Some(Ok(vec![0x30; 4000])));
     let prepared = verbose.prepare(&order(), NOW).unwrap();
     assert_eq!(verbose.sign(prepared), Err(IssueFault::Differs));

@@ -161,11 +161,12 @@ fn value(proposal: &pb::Proposal) -> Value {
 }
 
 async fn list(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failure> {
-    let reviews = std::cell::RefCell::new(Vec::new());
+    let (reviews, recoveries) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
     let proposals = every_page(async |page_token| {
         let request = pb::ListProposalsRequest { page_size: 0, page_token };
         let page = answer(remote.mandates().list_proposals(request)).await?;
         reviews.borrow_mut().extend(page.reviews);
+        recoveries.borrow_mut().extend(page.recoveries);
         Ok((page.proposals, page.next_page_token))
     })
     .await?;
@@ -186,12 +187,35 @@ async fn list(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failure
     for review in &reviews {
         text = format!("{}\n{}\n", text.trim_end(), review_line(review));
     }
+    let recoveries = recoveries.into_inner();
+    for recovery in &recoveries {
+        text = format!("{}\n{}\n", text.trim_end(), recovery_line(recovery));
+    }
     let value = json!({
+        "recoveries": Value::from_iter(recoveries.iter().map(recovery_value)),
         "proposals": Value::from_iter(proposals.iter().map(value)),
         "reviews": Value::from_iter(reviews.iter().map(review_value)),
     });
     context.output.print(&value, &text);
     Ok(Outcome::Done)
+}
+
+fn recovery_line(recovery: &pb::Recovery) -> String {
+    format!(
+        "RECOVERY {}  registers {} ({}) at {}; if nobody here knows of it: countersign approvals reject",
+        words::printable(&recovery.recovery_id),
+        words::printable(&recovery.principal),
+        or_nobody(&recovery.roles),
+        words::printable(&recovery.effective_at)
+    )
+}
+
+fn recovery_value(recovery: &pb::Recovery) -> Value {
+    json!({
+        "recovery_id": recovery.recovery_id, "principal": recovery.principal, "roles": recovery.roles,
+        "key_sha256": recovery.key_sha256, "announced_at": recovery.announced_at,
+        "effective_at": recovery.effective_at, "signed_by": recovery.signed_by,
+    })
 }
 
 fn review_line(review: &pb::Review) -> String {
@@ -236,7 +260,14 @@ fn lines(news: &pb::WatchApprovalsResponse, json: bool) -> Vec<String> {
         true => json!({ "reviewed": review }).to_string(),
         false => format!("REVIEW {review}  closed"),
     };
-    let proposals = news.changed.iter().map(proposal);
+    let recovery =
+        |one: &pb::Recovery| if json { recovery_value(one).to_string() } else { recovery_line(one) };
+    let ended = |id: &String| match json {
+        true => json!({ "ended_recovery": id }).to_string(),
+        false => format!("RECOVERY {}  waits no more", words::printable(id)),
+    };
+    let recoveries = news.recoveries.iter().map(recovery).chain(news.ended_recoveries.iter().map(ended));
+    let proposals = recoveries.chain(news.changed.iter().map(proposal));
     proposals.chain(news.reviews.iter().map(opened)).chain(news.reviewed.iter().map(closed)).collect()
 }
 

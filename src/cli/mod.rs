@@ -32,6 +32,7 @@ mod output;
 mod policy;
 mod principal;
 mod records;
+mod recovery;
 mod remote;
 mod restore;
 mod restrict;
@@ -131,6 +132,9 @@ enum Verb {
     /// Check, test and adopt policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),
+    /// Offline keys that register officers when too few have theirs.
+    #[command(subcommand)]
+    Recovery(recovery::Verb),
     /// Commands that wait for another officer: show, approve, reject.
     #[command(subcommand)]
     Approvals(approvals::Verb),
@@ -231,6 +235,10 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
             clap_complete::generate(shell, &mut Arguments::command(), "countersign", &mut std::io::stdout());
             Ok(Outcome::Done)
         }
+        Verb::Recovery(verb @ recovery::Verb::Submit { .. }) => {
+            block_on(recovery::submit(verb, &arguments.connection, output))
+        }
+        Verb::Recovery(verb) => recovery::local(&verb, unlock, output),
         verb => block_on(ask(verb, &context)),
     }
 }
@@ -270,6 +278,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         | Verb::Agent(_)
         | Verb::Dev(_)
         | Verb::Officer(_)
+        | Verb::Recovery(_)
         | Verb::Root(_)
         | Verb::Policy(policy::Verb::Local(_))
         | Verb::Cert(certificate::Verb::Local(_))

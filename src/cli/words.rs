@@ -80,22 +80,10 @@ fn command(command: &Command) -> Vec<String> {
         }
         Command::ReleaseHold(ordinal) => vec![format!("Release the hold on certificate {ordinal}")],
         Command::DecideSubject { subject, decision } => decided(subject, decision),
-        Command::ImportScreeningList { list, shrinks } => {
-            let mut lines = vec![
-                format!("Screen every entity against the list {} of {}", list.version, list.date),
-                format!("  entries     {}", list.entries),
-                format!("  file        {}", list.file),
-                format!("  matches     from a score of {} of 100", list.score_min),
-            ];
-            if *shrinks {
-                lines.push("  It may have far fewer entries than the list before.".to_owned());
-            }
-            lines
-        }
+        Command::ImportScreeningList { list, shrinks } => imported(list, *shrinks),
         Command::ResolveScreeningMatch { entity, entry, score, verdict, reason } => vec![
             format!("Resolve a screening match of {entity}: {verdict}"),
-            format!("  entry       {entry}"),
-            format!("  score       {score} of 100"),
+            format!("  entry       {entry}, score {score} of 100"),
             format!("  reason      {reason}"),
         ],
         Command::RecordScreening { entity, screening, reason } => vec![
@@ -220,6 +208,19 @@ fn policy(parts: &BundleParts) -> Vec<String> {
     lines.extend(parts.determinations.iter().map(|determination| {
         format!("  law         {} {} ({})", determination.id, determination.kind, determination.state)
     }));
+    lines
+}
+
+fn imported(list: &ScreeningList, shrinks: bool) -> Vec<String> {
+    let mut lines = vec![
+        format!("Screen every entity against the list {} of {}", list.version, list.date),
+        format!("  entries     {}", list.entries),
+        format!("  file        {}", list.file),
+        format!("  matches     from a score of {} of 100", list.score_min),
+    ];
+    if shrinks {
+        lines.push("  It may have far fewer entries than the list before.".to_owned());
+    }
     lines
 }
 

@@ -20,6 +20,7 @@ use super::id::{
 use super::person::Relation;
 use super::policy::Country;
 use super::proposal::Lapse;
+use super::recovery::{RecoveryKeys, SignedRecovery};
 use super::rotation::RotationStep;
 use super::screening::ScreeningMatch;
 use super::subject::SubjectBody;
@@ -73,6 +74,9 @@ pub struct Genesis {
     /// How long access certificates live, in seconds.
     #[n(8)]
     pub ttl_s: u32,
+    /// The keys that register officers when too few have theirs; none: there are none.
+    #[n(10)]
+    pub recovery: Option<RecoveryKeys>,
 }
 
 /// An entity to register.
@@ -393,6 +397,19 @@ pub enum Event {
         #[n(1)]
         why: Lapse,
     },
+    /// Recovery keys register an officer: announced to everybody, and effective a day later.
+    #[n(26)]
+    RecoveryAnnounced {
+        /// Its name, by which an officer rejects it.
+        #[n(0)]
+        id: ProposalId,
+        /// What was signed.
+        #[n(1)]
+        signed: SignedRecovery,
+    },
+    /// A day has passed and no officer rejected it: the officer is registered.
+    #[n(27)]
+    RecoveryTookEffect(#[n(0)] ProposalId),
     /// A segment of the audit of calls is complete.
     #[n(28)]
     CallsSealed(#[n(0)] Box<SealedCalls>),
@@ -445,6 +462,8 @@ impl Event {
             Self::AnnouncementPassed(_) => 23,
             Self::ProposalRejected { .. } => 24,
             Self::ProposalLapsed { .. } => 25,
+            Self::RecoveryAnnounced { .. } => 26,
+            Self::RecoveryTookEffect(_) => 27,
             Self::CallsSealed(_) => 28,
             Self::EntityScreened { .. } => 40,
         }
@@ -477,6 +496,8 @@ impl Event {
             Self::AnnouncementPassed(_) => "announcement.passed",
             Self::ProposalRejected { .. } => "proposal.rejected",
             Self::ProposalLapsed { .. } => "proposal.lapsed",
+            Self::RecoveryAnnounced { .. } => "recovery.announced",
+            Self::RecoveryTookEffect(_) => "recovery.effective",
             Self::CallsSealed(_) => "calls.sealed",
             Self::EntityScreened { .. } => "partner.screened",
         }

@@ -101,6 +101,8 @@ pub struct Readings {
     pub proposals: u64,
     /// Emergencies that nobody has reviewed.
     pub reviews: u64,
+    /// Recoveries that wait for their day.
+    pub recoveries: u64,
     /// Principals that are suspended.
     pub suspended: u64,
     /// How screening stands.
@@ -153,6 +155,7 @@ impl Readings {
             ("journal_disk_free_bytes", "Free on the disk of the journal", self.disk_free),
             ("journal_low_water_bytes", "With less free only restrictions are recorded", self.low_water),
             ("approvals_waiting", "Commands that wait for another officer", self.proposals),
+            ("recoveries_pending", "Officers whom recovery keys register a day later", self.recoveries),
             (
                 "reviews_open",
                 "Emergencies of officers without the role that nobody has reviewed",

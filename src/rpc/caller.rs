@@ -20,6 +20,8 @@ pub(super) enum Who {
     Subject(Arc<Certificate>),
     /// A registered principal.
     Principal(PrincipalId),
+    /// An officer or a gateway whose certificate ended a while ago: it may renew it and do nothing else.
+    Expired(PrincipalId),
 }
 
 impl std::fmt::Display for Who {
@@ -28,6 +30,7 @@ impl std::fmt::Display for Who {
             Self::Anonymous => f.write_str("-"),
             Self::Subject(certificate) => write!(f, "certificate {}", certificate.ordinal),
             Self::Principal(id) => write!(f, "{id}"),
+            Self::Expired(id) => write!(f, "{id} (expired)"),
         }
     }
 }
@@ -42,7 +45,13 @@ pub(super) fn admit(app: &App, peer: Option<&[u8]>, access: Access) -> Result<Wh
 /// Decides whether this caller may call.
 pub(super) fn permit(app: &App, who: &Who, access: Access) -> Result<(), Error> {
     match (access, who) {
-        (Access::Anyone, _) | (Access::Subject, Who::Subject(_)) => Ok(()),
+        (Access::Anyone, _)
+        | (Access::Subject, Who::Subject(_))
+        | (Access::Renewal, Who::Principal(_) | Who::Expired(_)) => Ok(()),
+        (_, Who::Expired(_)) => Err(Error::Unauthenticated(
+            "your certificate is refused: it has ended; its holder may renew it and do nothing else"
+                .to_owned(),
+        )),
         (Access::Roles(roles), Who::Principal(id)) => {
             let state = app.state();
             let principal = state.principal(id).ok_or_else(unregistered)?;
@@ -52,7 +61,7 @@ pub(super) fn permit(app: &App, who: &Who, access: Access) -> Result<(), Error> 
             }
         }
         (_, Who::Anonymous) => Err(Error::Unauthenticated("a client certificate is needed".to_owned())),
-        (Access::Subject, Who::Principal(_)) | (Access::Roles(_), Who::Subject(_)) => {
+        (Access::Subject, Who::Principal(_)) | (Access::Roles(_) | Access::Renewal, Who::Subject(_)) => {
             Err(Error::Denied("a certificate of this kind may not call this method".to_owned()))
         }
     }
@@ -75,7 +84,12 @@ pub(super) fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
     let refuse =
         |why: &dyn std::fmt::Display| Error::Unauthenticated(format!("your certificate is refused: {why}"));
     let certificate = app.read_certificate(der).map_err(|fault| refuse(&fault))?;
-    check_validity(&certificate, app.now()).map_err(|fault| refuse(&fault))?;
+    if let Err(fault) = check_validity(&certificate, app.now()) {
+        return match app.may_renew(&certificate) {
+            Some(id) => Ok(Who::Expired(id)),
+            None => Err(refuse(&fault)),
+        };
+    }
     let state = app.state();
     match &certificate.facts {
         Facts::Access(facts) => {

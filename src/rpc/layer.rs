@@ -88,7 +88,7 @@ impl Call {
     /// Who, as the audit names callers. A certificate that was not accepted is named all the same.
     fn caller(&self, app: &App) -> CallerName {
         match (&self.who, self.peer.as_ref().and_then(|peer| peer.certificate.as_deref())) {
-            (Some(Who::Principal(id)), _) => CallerName::Principal(id.clone()),
+            (Some(Who::Principal(id) | Who::Expired(id)), _) => CallerName::Principal(id.clone()),
             (Some(Who::Subject(certificate)), _) => CallerName::Subject(certificate.ordinal),
             (None, Some(der)) => app.read_certificate(der).map_or(CallerName::Nobody, |certificate| {
                 let authority = match &certificate.facts {

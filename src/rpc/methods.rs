@@ -13,6 +13,8 @@ pub enum Access {
     Anyone,
     /// A person or workload with its own access certificate.
     Subject,
+    /// A registered principal, whatever its roles, and an officer or a gateway whose certificate ended a while ago.
+    Renewal,
     /// A registered principal with one of these roles.
     Roles(&'static [Role]),
 }
@@ -136,7 +138,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AttestationService/Renew", Access::Subject),
     row("/countersign.v1.AttestationService/GetRenewal", Access::Subject),
     row("/countersign.v1.AttestationService/IssuePrincipalCertificate", Access::Roles(OFFICERS)),
-    row("/countersign.v1.AttestationService/RenewPrincipalCertificate", Access::Roles(ALL)),
+    row("/countersign.v1.AttestationService/RenewPrincipalCertificate", Access::Renewal),
     row("/countersign.v1.AttestationService/IssueCanaries", SUBSCRIBERS),
     row("/countersign.v1.AttestationService/Evaluate", Access::Roles(DECIDERS)),
     row("/countersign.v1.AttestationService/Verify", Access::Roles(ALL)),
@@ -159,10 +161,11 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/ApproveProposal", Access::Roles(SIGNERS)),
-    row("/countersign.v1.MandateService/RejectProposal", Access::Roles(SIGNERS)),
+    row("/countersign.v1.MandateService/RejectProposal", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/GetProposal", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/ListProposals", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/WatchApprovals", APPROVAL_WATCHERS),
+    row("/countersign.v1.MandateService/SubmitRecovery", Access::Anyone),
     row("/countersign.v1.ProvisioningService/ApplyEntity", Access::Roles(&[Role::Registrar])),
     row("/countersign.v1.ProvisioningService/GetEntity", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/ListEntities", Access::Roles(READERS)),

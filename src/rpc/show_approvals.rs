@@ -6,9 +6,10 @@ use super::show::{count, position};
 use crate::app::App;
 use crate::domain::approval::MANDATE_FRESH_MS;
 use crate::domain::command::{Command, Signers};
-use crate::domain::id::{PrincipalId, ProposalId, Seq};
+use crate::domain::id::{Digest, PrincipalId, ProposalId, Seq};
 use crate::domain::officer_command::Review;
 use crate::domain::proposal::{ClosedProposal, Proposal};
+use crate::domain::recovery::PendingRecovery;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::pb;
@@ -111,6 +112,23 @@ pub(super) fn reviews(state: &State, after: Seq) -> Vec<pb::Review> {
     state.reviews.values().filter(|review| review.seq > after).map(|review| show(review)).collect()
 }
 
+/// The recoveries that wait for their day.
+pub(super) fn recoveries(state: &State) -> Vec<pb::Recovery> {
+    state.recoveries.values().map(|pending| recovery(pending)).collect()
+}
+
+fn recovery(pending: &PendingRecovery) -> pb::Recovery {
+    pb::Recovery {
+        recovery_id: pending.id.to_string(),
+        principal: pending.new.id.to_string(),
+        roles: pending.new.roles.iter().map(ToString::to_string).collect(),
+        key_sha256: Digest::of(&pending.new.key).to_string(),
+        announced_at: pending.announced_at.to_string(),
+        effective_at: pending.effective_at().to_string(),
+        signed_by: pending.signed.signatures.iter().map(|signature| signature.key.to_string()).collect(),
+    }
+}
+
 /// How a proposal stood: its status, and how many signatures it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stood {
@@ -125,6 +143,7 @@ pub(super) struct Watched {
     since: Option<Seq>,
     stood: BTreeMap<ProposalId, Stood>,
     reviews: BTreeSet<Seq>,
+    recoveries: BTreeSet<ProposalId>,
 }
 
 impl Watched {
@@ -160,9 +179,26 @@ impl Watched {
         self.stood = stand;
         let as_of = Some(position(state.position));
         let (reviews, reviewed) = self.look_at_reviews(&state);
-        let is_same = changed.is_empty() && reviews.is_empty() && reviewed.is_empty();
-        let news = pb::WatchApprovalsResponse { changed, as_of, reviews, reviewed };
-        (is_first || !is_same).then_some(news)
+        let (recoveries, ended_recoveries) = self.look_at_recoveries(&state);
+        let news = pb::WatchApprovalsResponse {
+            changed,
+            as_of: None,
+            reviews,
+            reviewed,
+            recoveries,
+            ended_recoveries,
+        };
+        let is_news = is_first || news != pb::WatchApprovalsResponse::default();
+        is_news.then_some(pb::WatchApprovalsResponse { as_of, ..news })
+    }
+
+    fn look_at_recoveries(&mut self, state: &State) -> (Vec<pb::Recovery>, Vec<String>) {
+        let new = state.recoveries.values().filter(|pending| !self.recoveries.contains(&pending.id));
+        let new = new.map(|pending| recovery(pending)).collect();
+        let ended = self.recoveries.iter().filter(|id| !state.recoveries.contains_key(*id));
+        let ended = ended.map(ToString::to_string).collect();
+        self.recoveries = state.recoveries.keys().copied().collect();
+        (new, ended)
     }
 
     fn look_at_reviews(&mut self, state: &State) -> (Vec<pb::Review>, Vec<u64>) {

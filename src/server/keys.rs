@@ -6,8 +6,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::reload::Source;
-use crate::app::{App, Error as AppError, Keys, SERVER_NAME};
-use crate::ca::{FileSigner, KeyFileFault, KeyFolder, Signer};
+use crate::app::{App, Error as AppError, SERVER_NAME};
+use crate::ca::KeyFileFault;
+use crate::ca::pkcs11::TokenFault;
 use crate::config::{KeyFiles, PassphraseFault};
 use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::{Facts, PrincipalKind};
@@ -43,6 +44,12 @@ pub enum KeyError {
     /// The passphrase is none.
     #[error("[keys] passphrase: {0}")]
     NoPassphrase(#[from] SealFault),
+    /// The token cannot be used.
+    #[error("[keys.pkcs11] {0}")]
+    Token(#[from] TokenFault),
+    /// The PIN of the token cannot be read.
+    #[error("[keys.pkcs11] pin: {0}")]
+    Pin(PassphraseFault),
     /// The server's own key is not usable.
     #[error("{}: it is not a PKCS#8 key of a curve that this service uses", .0.display())]
     ServerKey(PathBuf),
@@ -68,24 +75,6 @@ pub fn passphrase(files: &KeyFiles) -> Result<Option<Arc<Passphrase>>, KeyError>
     Ok(Some(Arc::new(Passphrase::new(source.read()?)?)))
 }
 
-/// Loads the authorities' keys and the log key.
-///
-/// # Errors
-/// One of them cannot be used; which, and what is wrong with it.
-pub fn load(files: &KeyFiles, passphrase: Option<&Arc<Passphrase>>) -> Result<Keys, KeyError> {
-    let signer = |path: &Path| -> Result<Arc<dyn Signer>, KeyError> {
-        let failed = |source| KeyError::File { path: path.to_owned(), source };
-        let own = FileSigner::load_with(path, passphrase.map(AsRef::as_ref));
-        Ok(Arc::new(own.map_err(failed)?))
-    };
-    Ok(Keys {
-        access: signer(&files.access)?,
-        system: signer(&files.system)?,
-        log: signer(&files.log)?,
-        authorities: Arc::new(KeyFolder::new(files.authorities()).sealed_with(passphrase.cloned())),
-    })
-}
-
 /// The server's own credential: the stored certificate while it is good for half of its life more, else a new one
 /// if one can be issued.
 pub(super) async fn server_credential(
@@ -109,11 +98,11 @@ pub(super) async fn server_credential(
     let Ok(name) = SERVER_NAME.parse::<PrincipalId>() else { return Err(KeyError::ServerKey(key_path)) };
     let issued = match (app.issue_server(&name, key.public_key().clone(), names.to_vec()).await, stored) {
         (Ok(issued), _) => issued,
-        (Err(error), Some(stored)) => {
+        (Err(error), Some(stored)) if is_of_key(app, stored.contents(), &key) => {
             tracing::warn!(%error, "the server's certificate cannot be renewed now; the one it has is used");
             return Ok(Credential { certificate: stored.into_contents(), key: key.to_pkcs8() });
         }
-        (Err(error), None) => return Err(KeyError::NoCertificate(error)),
+        (Err(error), _) => return Err(KeyError::NoCertificate(error)),
     };
     std::fs::write(&path, certificate_pem(&issued.certificate)).map_err(io(&path))?;
     Ok(Credential { certificate: issued.certificate, key: key.to_pkcs8() })
@@ -126,6 +115,10 @@ pub(super) fn is_due(app: &App, source: &Source) -> bool {
     let stored = stored.and_then(|pem| pem::parse(pem).ok());
     let (Some(key), Some(stored)) = (key, stored) else { return false };
     !is_current(app, stored.contents(), &key, &source.names)
+}
+
+fn is_of_key(app: &App, der: &[u8], key: &ClientKey) -> bool {
+    app.read_certificate(der).is_ok_and(|certificate| certificate.key == key.public_key().digest())
 }
 
 fn is_current(app: &App, der: &[u8], key: &ClientKey, names: &[ServerName]) -> bool {

@@ -2,6 +2,7 @@
 
 mod crl_http;
 mod health;
+mod key_store;
 mod keys;
 mod listener;
 mod listeners;
@@ -24,7 +25,8 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-pub use keys::{CERTIFICATE_FILE, KeyError, load as load_keys, passphrase};
+pub use key_store::{KeyRole, KeyStore};
+pub use keys::{CERTIFICATE_FILE, KeyError, passphrase};
 pub use listener::PaceTimes;
 pub use listeners::read as read_listener;
 pub use run::{BadConfig, FILES, run};
@@ -242,7 +244,7 @@ pub async fn start(
     let data = settings.data.clone();
     let store = open(&data, settings.low_water, entropy.as_ref())?;
     let passphrase = passphrase(&settings.keys)?;
-    let keys = keys::load(&settings.keys, passphrase.as_ref())?;
+    let keys = KeyStore::open(&settings.keys, passphrase.clone())?.load()?;
     let (crl_base, crl_lifetime_s) = (settings.crl_base.clone(), settings.crl_lifetime_s);
     let ingredients =
         Ingredients { store, keys, crl_base, crl_lifetime_s, clock: Arc::clone(&clock), entropy };

@@ -55,6 +55,8 @@ pub(super) fn fold(
             | Event::ProposalWithdrawn(_)
             | Event::ProposalRejected { .. }
             | Event::ProposalLapsed { .. }
+            | Event::RecoveryAnnounced { .. }
+            | Event::RecoveryTookEffect(_)
             | Event::Enacted { .. }
             | Event::EntityApplied(_)
             | Event::SubjectNominated { .. }

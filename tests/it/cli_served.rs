@@ -138,7 +138,7 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
     let checked = served.by("alice", &["entity", "activate", &entity]).done().json();
     assert_eq!(checked, serde_json::json!({ "checked": true, "committed": false }));
     let waiting = served.by("alice", &["approvals", "list"]).done().json();
-    assert_eq!(waiting, serde_json::json!({ "proposals": [], "reviews": [] }));
+    assert_eq!(waiting, serde_json::json!({ "proposals": [], "recoveries": [], "reviews": [] }));
     served.both(&["entity", "activate", &entity]);
     served.both(&["grant", "add", &entity, "--model", "mythos-5", "--from", "2026-01-01T00:00:00Z"]);
     let head = served.by("alice", &["audit", "head"]).done().json();

@@ -4,8 +4,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use countersign::domain::certificate::{AuthorityKind, PrincipalKind};
+use countersign::domain::command::{Command as Order, NewPrincipal};
+use countersign::domain::person::EvidenceKind;
+use countersign::x509::ClientKey;
+use tonic::Code;
+
 use crate::cli::{Desk, Ended, root};
 use crate::cli_served::Served;
+use crate::world::World;
 
 const SECRET: &str = "correct horse battery staple";
 
@@ -198,4 +205,71 @@ assert code == 0 and b"kept, encrypted" in seen, (code, seen)
         .unwrap();
     assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
     assert!(is_sealed(&desk.path("alice/key.pem")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_in_the_place_of_an_authoritys_stops_the_start_and_is_not_used_before() {
+    let mut world = World::start().await;
+    let keys = world.dir.path().join("keys");
+    let swap = |one: &str, other: &str| {
+        let [one, other, aside] = [one, other, "aside"].map(|name| keys.join(name));
+        std::fs::rename(&one, &aside).unwrap();
+        std::fs::rename(&other, &one).unwrap();
+        std::fs::rename(&aside, &other).unwrap();
+    };
+    let entity = world.partner().await;
+    swap("access.pem", "system.pem");
+    // While it runs the key signs that was loaded.
+    let person = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let issued = world.enroll(person).await.certificate;
+    let issuer = world.running().app().read_certificate(&issued).unwrap().issuer;
+    let state = world.running().app().state();
+    assert_eq!(state.authority(AuthorityKind::Access).map(|row| row.id), Some(issuer));
+    world.close().await;
+    let refused = world.launch().await.err().unwrap().to_string();
+    for word in ["keys/access.pem", &format!("ACCESS authority {issuer}"), "does not hold the key"] {
+        assert!(refused.contains(word), "{word}: {refused}");
+    }
+    swap("access.pem", "system.pem");
+    swap("log.pem", "server.pem");
+    let refused = world.launch().await.err().unwrap().to_string();
+    assert!(refused.contains("log key in") && refused.contains("keys/log.pem"), "{refused}");
+    swap("log.pem", "server.pem");
+    world.open().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_an_authority_is_nobody_elses() {
+    let mut world = World::start().await;
+    let keys = world.dir.path().join("keys");
+    let read = |name: &str| ClientKey::from_pem(&std::fs::read_to_string(keys.join(name)).unwrap()).unwrap();
+    let entity = world.partner().await;
+    let person = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let token = world.token(person).await;
+    for name in ["access.pem", "system.pem"] {
+        let refused = world.redeem(&token, &read(name)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains("this is the key of authority aut_"), "{refused}");
+        let new = NewPrincipal {
+            id: "carol".parse().unwrap(),
+            kind: PrincipalKind::Officer,
+            roles: PrincipalKind::Officer.roles().to_vec(),
+            entity: None,
+            key: read(name).public_key().spki().to_vec(),
+            is_pausable: false,
+        };
+        let refused = world.enact(Order::RegisterPrincipal(new)).await.unwrap_err();
+        assert!(refused.message().contains("this is the key of authority aut_"), "{refused}");
+    }
+    world.redeem(&token, &crate::calls::key()).await.unwrap();
+    world.close().await;
+    // Nor is the server's own: it would be in the memory of what faces the network.
+    let own = std::fs::read(keys.join("server.pem")).unwrap();
+    std::fs::copy(keys.join("system.pem"), keys.join("server.pem")).unwrap();
+    let refused = world.launch().await.err().unwrap().to_string();
+    assert!(refused.contains("this is the key of authority aut_"), "{refused}");
+    std::fs::write(keys.join("server.pem"), own).unwrap();
+    world.open().await;
+    world.close().await;
 }

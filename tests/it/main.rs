@@ -54,6 +54,8 @@ mod envoy_route;
 #[cfg(test)]
 mod envoy_sds;
 #[cfg(test)]
+mod expired;
+#[cfg(test)]
 mod feed_faults;
 #[cfg(test)]
 mod fleet;
@@ -94,7 +96,11 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod pkcs11;
+#[cfg(test)]
 mod python;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
@@ -127,6 +133,8 @@ mod subscribe;
 mod tail;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tools;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]

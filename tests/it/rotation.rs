@@ -52,7 +52,7 @@ impl World {
     }
 
     /// The same, and issues from it.
-    async fn rotate(&self, kind: AuthorityKind) -> AuthorityId {
+    pub(crate) async fn rotate(&self, kind: AuthorityKind) -> AuthorityId {
         let next = self.prepare(kind).await;
         // Gateways acknowledge it when they come to it.
         for _ in 0..200 {

@@ -118,6 +118,9 @@ fn key((name, path): (&str, &Path), secret: Option<&Passphrase>, findings: &mut 
 
 /// Without a record, whether they can be read at all.
 fn keys_only(config: &Config, findings: &mut Findings) {
+    if is_on_token(config, findings) {
+        return;
+    }
     let Some(secret) = secret(config, findings) else { return };
     let secret = secret.as_deref();
     let files = [("access", &config.keys.access), ("system", &config.keys.system), ("log", &config.keys.log)];
@@ -126,6 +129,17 @@ fn keys_only(config: &Config, findings: &mut Findings) {
             findings.ok("key", format!("{name}: {} can be read", path.display()));
         }
     }
+}
+
+/// Keys on a token are not looked at: that needs a login, and a PIN that is wrong would count against the token.
+fn is_on_token(config: &Config, findings: &mut Findings) -> bool {
+    let Some(token) = &config.keys.pkcs11 else { return false };
+    let how = remedy(
+        "nothing is said of them: a login with a wrong PIN would count against the token",
+        "the start of the service has each key sign and compares it with its authority: look at its log",
+    );
+    findings.warn("key", format!("keys are on {} and are not looked at", token.token), how);
+    true
 }
 
 /// The passphrase of the keys, if they have one; none: it cannot be read here.
@@ -145,6 +159,9 @@ fn secret(config: &Config, findings: &mut Findings) -> Option<Option<std::sync::
 }
 
 fn keys(config: &Config, state: &State, findings: &mut Findings) {
+    if is_on_token(config, findings) {
+        return;
+    }
     let Some(secret) = secret(config, findings) else { return };
     let secret = secret.as_deref();
     let first = [

@@ -23,7 +23,7 @@ use crate::domain::id::{BootId, PrincipalId};
 use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use crate::journal::JournalError;
 use crate::journal::file::Options;
-use crate::server;
+use crate::server::{self, KeyStore};
 use crate::x509::{Authority, TrustBundle};
 
 /// Both officers have their certificates: the last thing that `init` writes.
@@ -156,9 +156,10 @@ fn same_genesis(store: store::Store, genesis: &Genesis) -> Result<store::Store, 
 fn keys(files: &KeyFiles, unlock: &Unlock) -> Result<Keys, Failure> {
     let passphrase = match (unlock.source(), &files.passphrase) {
         (None, Some(_)) => server::passphrase(files)?,
-        (Some(_), _) | (None, None) => unlock.for_key(&files.access)?,
+        // Never on a token: one of the keys of the first step.
+        (Some(_), _) | (None, None) => unlock.for_key(&files.server)?,
     };
-    Ok(server::load_keys(files, passphrase.as_ref())?)
+    Ok(KeyStore::open(files, passphrase)?.load()?)
 }
 
 /// Runs the service without a listener, as long as it takes to issue two certificates.

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{CONFIG, GENESIS, KEYS, New, REQUESTS};
+use crate::ca::SignatureAlgorithm;
 use crate::ca::bootstrap::{NewAuthority, authority};
-use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
 use crate::cli::files::{self, Access, Named};
 use crate::cli::identity::requested_key;
 use crate::cli::unlock::{Source, Unlock};
 use crate::cli::{Failure, Outcome, Output};
-use crate::config::{Config, KeyFiles, PassphraseSource};
+use crate::config::{Config, PassphraseSource};
 use crate::domain::authority::{self, Authority};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
@@ -21,9 +21,11 @@ use crate::domain::command::NewPrincipal;
 use crate::domain::entity::{EntityKind, Organisation};
 use crate::domain::event::{Genesis, NewEntity};
 use crate::domain::id::{AuthorityId, Digest, EntityId, PrincipalId};
+use crate::domain::recovery::{RecoveryKey, RecoveryKeys};
 use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use crate::policy;
-use crate::x509::{CrlBase, Curve, Passphrase};
+use crate::server::{KeyRole, KeyStore};
+use crate::x509::{CrlBase, Curve};
 
 /// A year of an authority: 365 days.
 const YEAR_MS: i64 = 365 * 86_400_000;
@@ -40,6 +42,9 @@ pub(super) fn make(data: &Path, new: &New, unlock: &Unlock, output: &Output) -> 
     }
     // Everything that can be wrong is found before anything is written.
     let (officers, requests) = officers(&new.officer)?;
+    if let Some(recovery) = recovery_keys(new)? {
+        recovery.check(&officers).map_err(Failure)?;
+    }
     let policy = new.policy.as_deref().ok_or_else(|| missing("--policy"))?;
     let bundle = policy::load(policy, &[])?;
     files::make_folder(&data.join(KEYS))?;
@@ -51,9 +56,9 @@ pub(super) fn make(data: &Path, new: &New, unlock: &Unlock, output: &Output) -> 
     write_config(data, new, unlock)?;
     let config = Config::load(&data.join(CONFIG))?;
     let passphrase = unlock.for_new(&data.join(KEYS))?;
-    let keys = OwnKeys { files: &config.keys, passphrase: passphrase.as_deref() };
+    let keys = KeyStore::open(&config.keys, passphrase.clone())?;
     let genesis = genesis(new, officers, bundle.parts().clone(), &keys)?;
-    keys.at(&config.keys.server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+    keys.key_or_new(KeyRole::Server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
     let bytes = to_bytes(&genesis);
     files::write(&path, &bytes, Access::Public)?;
     let (value, mut text) = describe(&bytes)?;
@@ -129,18 +134,18 @@ fn genesis(
     new: &New,
     officers: Vec<NewPrincipal>,
     bundle: crate::domain::bundle::BundleParts,
-    keys: &OwnKeys<'_>,
+    keys: &KeyStore<'_>,
 ) -> Result<Genesis, Failure> {
     let now = SystemClock.now();
-    let make = |kind, path: &Path| -> Result<Authority, Failure> {
-        let signer = keys.at(path, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+    let make = |kind, role| -> Result<Authority, Failure> {
+        let signer = keys.key_or_new(role, SignatureAlgorithm::Ecdsa(Curve::P256))?;
         let new = NewAuthority {
             id: AuthorityId::from_parts(now, SystemEntropy.bytes16()),
             kind,
             serial: Serial::from_random(SystemEntropy.bytes16()),
             not_after: now.plus_ms(i64::from(new.authority_years) * YEAR_MS),
         };
-        let made = authority(&signer, &new, now)?;
+        let made = authority(signer.as_ref(), &new, now)?;
         Ok(Authority::first(authority::NewAuthority {
             id: made.id(),
             kind,
@@ -148,9 +153,9 @@ fn genesis(
             not_after: made.not_after(),
         }))
     };
-    let access = make(AuthorityKind::Access, &keys.files.access)?;
-    let system = make(AuthorityKind::System, &keys.files.system)?;
-    let log = keys.at(&keys.files.log, SignatureAlgorithm::Ed25519)?;
+    let access = make(AuthorityKind::Access, KeyRole::Access)?;
+    let system = make(AuthorityKind::System, KeyRole::System)?;
+    let log = keys.key_or_new(KeyRole::Log, SignatureAlgorithm::Ed25519)?;
     let log_key = log.public_key().last_chunk::<32>().map(|key| key.to_vec());
     let trust_domain = new.trust_domain.as_ref().ok_or_else(|| missing("--trust-domain"))?;
     Ok(Genesis {
@@ -169,48 +174,42 @@ fn genesis(
         },
         lease_ms: new.lease_ms,
         ttl_s: new.ttl_hours * 3_600,
+        recovery: recovery_keys(new)?,
     })
 }
 
-/// The service's own keys.
-struct OwnKeys<'a> {
-    files: &'a KeyFiles,
-    passphrase: Option<&'a Passphrase>,
-}
-
-impl OwnKeys<'_> {
-    /// The key in a file: an interrupted run left it, or it is made now.
-    fn at(&self, path: &Path, algorithm: SignatureAlgorithm) -> Result<FileSigner, Failure> {
-        let made = if path.exists() {
-            FileSigner::load_with(path, self.passphrase)
-        } else {
-            FileSigner::create_with(path, algorithm, self.passphrase)
-        };
-        made.map_err(|e| Failure(format!("{}: {e}", path.display())))
-    }
-}
-
-/// `[keys]` of a configuration whose service finds the passphrase where `init` did.
-fn keys_section(unlock: &Unlock) -> Result<String, Failure> {
-    let text = match unlock.source() {
-        None => "\n# Private keys are not encrypted; `countersign key encrypt` does it.\n".to_owned(),
+/// `[keys]` of a configuration whose service finds passphrase and token where `init` did.
+fn keys_section(new: &New, unlock: &Unlock) -> Result<String, Failure> {
+    let here = std::env::current_dir()?;
+    let mut text = match unlock.source() {
+        None => "\n# Private keys in files are not encrypted; `countersign key encrypt` does it.\n[keys]\n"
+            .to_owned(),
         Some(Source::Ask | Source::From(PassphraseSource::Descriptor(_))) => {
             "\n# Private keys are encrypted: `serve` needs --passphrase, or a source here.\n\
-             #[keys]\n#passphrase = \"credential:countersign-keys\"\n"
+             [keys]\n#passphrase = \"credential:countersign-keys\"\n"
                 .to_owned()
         }
         Some(Source::From(source)) => {
-            let source = source.at(&std::env::current_dir()?).to_string();
+            let source = source.at(&here).to_string();
             format!(
                 "\n# Private keys are encrypted; this is where their passphrase is.\n[keys]\npassphrase = {source:?}\n"
             )
         }
     };
+    if let (Some(module), Some(token), Some(pin)) = (&new.pkcs11_module, &new.pkcs11_token, &new.pkcs11_pin) {
+        let (module, pin) = (here.join(module).display().to_string(), pin.clone().at(&here).to_string());
+        write!(
+            text,
+            "\n# The authorities' keys are on a token; keys of later authorities are made there too.\n[keys.pkcs11]\n\
+             module = {module:?}\ntoken = \"{token}\"\npin = {pin:?}\n\
+             access = \"pkcs11:object=countersign-access\"\nsystem = \"pkcs11:object=countersign-system\"\n"
+        )?;
+    }
     Ok(text)
 }
 
 fn write_config(data: &Path, new: &New, unlock: &Unlock) -> Result<(), Failure> {
-    let keys = keys_section(unlock)?;
+    let keys = keys_section(new, unlock)?;
     let names: Vec<String> = new.names.iter().map(|name| format!("{:?}", name.to_string())).collect();
     let names = if names.is_empty() { "\"localhost\", \"127.0.0.1\"".to_owned() } else { names.join(", ") };
     let crl = new
@@ -228,6 +227,16 @@ fn write_config(data: &Path, new: &New, unlock: &Unlock) -> Result<(), Failure> 
         new.listen
     );
     files::write(&data.join(CONFIG), text.as_bytes(), Access::Private)
+}
+
+/// The recovery keys, each with proof of possession.
+fn recovery_keys(new: &New) -> Result<Option<RecoveryKeys>, Failure> {
+    let Some(threshold) = new.recovery_threshold else { return Ok(None) };
+    let key = |path: &std::path::PathBuf| -> Result<RecoveryKey, Failure> {
+        Ok(RecoveryKey(requested_key(path)?.0.key().spki().to_vec()))
+    };
+    let keys = new.recovery_key.iter().map(key).collect::<Result<_, _>>()?;
+    Ok(Some(RecoveryKeys { threshold, keys }))
 }
 
 /// Genesis as officers check it: the same words for who makes it and for who signs it.
@@ -254,6 +263,12 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
         writeln!(text, "  officer        {}: {}", officer.id, roles.join(", "))?;
         writeln!(text, "                 key sha-256 {}", Digest::of(&officer.key))?;
     }
+    if let Some(recovery) = &genesis.recovery {
+        writeln!(text, "  recovery       {} of {} keys", recovery.threshold, recovery.keys.len())?;
+        for RecoveryKey(key) in &recovery.keys {
+            writeln!(text, "                 key sha-256 {}", Digest::of(key))?;
+        }
+    }
     for authority in &genesis.authorities {
         writeln!(
             text,
@@ -271,6 +286,10 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
         "policy_hash": bundle.hash().to_string(),
         "lease_ms": genesis.lease_ms,
         "ttl_s": genesis.ttl_s,
+        "recovery": genesis.recovery.as_ref().map(|recovery| json!({
+            "threshold": recovery.threshold,
+            "keys_sha256": recovery.keys.iter().map(|key| Digest::of(&key.0).to_string()).collect::<Vec<_>>(),
+        })),
         "officers": genesis.officers.iter().map(|officer| json!({
             "name": officer.id.as_str(), "key_sha256": Digest::of(&officer.key).to_string(),
         })).collect::<Vec<_>>(),

@@ -56,7 +56,7 @@ pub fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Ma
     Ok(mandate)
 }
 
-fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
+pub(super) fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
     if now < mandate.made_at.plus_ms(-OFFICER_AHEAD_MAX_MS) || now > mandate.made_at.plus_ms(MANDATE_FRESH_MS)
     {
         let why =
@@ -77,11 +77,7 @@ pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
-        Command::ActivateEntity(id) => {
-            let entity = entity(state, *id)?;
-            status(entity, EntityStatus::Applicant, "APPLICANT")?;
-            screening::check_activation(state, entity)
-        }
+        Command::ActivateEntity(id) => screening::check_activation(state, entity(state, *id)?),
         Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
         Command::RemoveEntity { entity: id, .. } => check_entity_removal(state, *id),
         Command::AmendAnnex { determination, revision, add, remove } => {
@@ -208,7 +204,7 @@ pub(super) fn found(is: bool, what: &'static str) -> Result<(), Reject> {
     if is { Ok(()) } else { Err(Reject::NotFound(what)) }
 }
 
-fn status(entity: &Entity, need: EntityStatus, word: &'static str) -> Result<(), Reject> {
+pub(super) fn status(entity: &Entity, need: EntityStatus, word: &'static str) -> Result<(), Reject> {
     if entity.status == need {
         Ok(())
     } else {
@@ -231,7 +227,7 @@ pub(super) fn text(field: &'static str, value: &str, len_min: usize) -> Result<(
     Ok(())
 }
 
-fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
+pub(super) fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
     if state.principals.contains_key(&new.id) {
         return Err(Reject::Exists("principal"));
     }

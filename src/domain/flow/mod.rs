@@ -8,6 +8,7 @@ mod issuance;
 mod mandate;
 mod officers;
 mod quorum;
+mod recovery;
 mod reject;
 mod screening;
 #[cfg(test)]

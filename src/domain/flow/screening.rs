@@ -1,9 +1,10 @@
 //! Screening: may this list be the newest one, may this be said of a match, and does a comparison fit the record?
 
-use super::mandate::{found, text};
+use super::mandate::{found, status, text};
 use super::reject::Reject;
 use crate::domain::command::Command;
-use crate::domain::entity::{Entity, ScreeningResult};
+use crate::domain::entity::{Entity, EntityStatus, ScreeningResult};
+use crate::domain::event::Event;
 use crate::domain::id::{Digest, EntityId};
 use crate::domain::screening::{
     FOUND_MAX, HeldMatch, MATCHES_MAX, MatchVerdict, ScreeningList, ScreeningMatch,
@@ -83,15 +84,13 @@ fn check_verdict(held: &HeldMatch, verdict: MatchVerdict) -> Result<(), Reject> 
 }
 
 /// Checks what a comparison found, which no officer signs: it is of the newest list and of the name on record.
-pub(super) fn check_run(
-    state: &State,
-    entity: EntityId,
-    (file, query): (Digest, Digest),
-    matches: &[ScreeningMatch],
-) -> Result<(), Reject> {
-    let entity = state.entities.get(&entity).ok_or(Reject::NotFound("entity"))?;
+pub(super) fn check_run(state: &State, event: &Event) -> Result<(), Reject> {
+    let Event::EntityScreened { entity, list: file, query, found: matches, .. } = event else {
+        return Ok(());
+    };
+    let entity = state.entities.get(entity).ok_or(Reject::NotFound("entity"))?;
     let list = state.screening_list.as_ref().ok_or(Reject::NotFound("list"))?;
-    if list.file != file || entity.query() != query {
+    if list.file != *file || entity.query() != *query {
         return Err(Reject::Conflict("the list or the name changed meanwhile".to_owned()));
     }
     let held = state.screenings.get(&entity.card.id).map_or(0, |screening| screening.matches.len());
@@ -109,6 +108,7 @@ pub(super) fn check_run(
 
 /// Nobody becomes a partner with a match that is open or confirmed, nor before the list on record was looked at.
 pub(super) fn check_activation(state: &State, entity: &Entity) -> Result<(), Reject> {
+    status(entity, EntityStatus::Applicant, "APPLICANT")?;
     let have = match (&entity.card.screening, &state.screening_list) {
         (Some(screening), _) if screening.result != ScreeningResult::Clear => screening.result.to_string(),
         (None, Some(_)) => "not compared with the list yet".to_owned(),

@@ -133,6 +133,8 @@ impl State {
             rotations: Rotations::since(genesis.authorities.iter().map(|a| a.id), time),
             announcements: OrdMap::new(),
             closed: OrdMap::new(),
+            recovery: genesis.recovery.clone(),
+            recoveries: OrdMap::new(),
             reviews: OrdMap::new(),
             drills: Drills::default(),
             screening_list: None,
@@ -154,7 +156,7 @@ impl State {
         if seq != self.position.seq.next() {
             return Err(fault(format!("it follows record {}", self.position.seq)));
         }
-        let mandate = self.mandate_of(&entry.event).map_err(|e| fault(e.to_string()))?;
+        let mandate = self.mandate_of(&entry.event).map_err(fault)?;
         self.fold(seq, time, entry, mandate)
     }
 
@@ -213,13 +215,16 @@ impl State {
         entry: &Entry,
         mandate: Option<&Mandate>,
     ) -> Result<Applied, String> {
+        let event = |event| Ok(Applied::event(event));
         match &entry.event {
             Event::Genesis { .. } => return Err("genesis is not the first record".to_owned()),
-            event @ (Event::Proposed { .. }
+            waiting @ (Event::Proposed { .. }
             | Event::ProposalWithdrawn(_)
             | Event::ProposalRejected { .. }
+            | Event::RecoveryAnnounced { .. }
+            | Event::RecoveryTookEffect(_)
             | Event::ProposalLapsed { .. }) => {
-                self.propose_or_close((seq, time), event, mandate, entry.by.as_ref())?
+                self.propose_or_close((seq, time), waiting, mandate, entry.by.as_ref())?
             }
             Event::Enacted { signed, proposal } => {
                 let mandate = mandate.ok_or("its signatures were not verified")?;
@@ -252,16 +257,10 @@ impl State {
             Event::CertificateIssued { authority, ordinal, hash, .. } => {
                 self.complete(seq, *authority, *ordinal, *hash)?;
             }
-            Event::LineageLocked(lineage) => {
-                return Ok(Applied::event(EnforcementEvent::LineageLocked(*lineage)));
-            }
-            Event::CeilingAnnounced(ordinal) => {
-                return Ok(Applied::event(EnforcementEvent::CeilingRaised(*ordinal)));
-            }
+            Event::LineageLocked(lineage) => return event(EnforcementEvent::LineageLocked(*lineage)),
+            Event::CeilingAnnounced(ordinal) => return event(EnforcementEvent::CeilingRaised(*ordinal)),
             Event::BlockOpened(ordinal) => self.opened = self.opened.max(*ordinal),
-            Event::EntityScreened { entity, query, found, more, .. } => {
-                return self.screen(seq, *entity, (*query, *more), found);
-            }
+            Event::EntityScreened { .. } => return self.screen(seq, event),
             Event::Restored => return self.begin_after_backup(seq, time),
             Event::RestrictionsCollected { gateway, upto, events } => {
                 return self.collect((gateway, *upto), (seq, time), events);
@@ -296,10 +295,13 @@ impl State {
         }
     }
 
-    fn mandate_of(&self, event: &Event) -> Result<Option<Mandate>, ApprovalFault> {
+    fn mandate_of(&self, event: &Event) -> Result<Option<Mandate>, String> {
         match event {
             Event::Proposed { signed, .. } | Event::Enacted { signed, .. } => {
-                self.check_signatures(signed).map(Some)
+                self.check_signatures(signed).map(Some).map_err(|e| e.to_string())
+            }
+            Event::RecoveryAnnounced { signed, .. } => {
+                self.check_recovery(signed).map(|(mandate, _)| Some(mandate)).map_err(|e| e.to_string())
             }
             _ => Ok(None),
         }
@@ -500,6 +502,9 @@ fn check_genesis(genesis: &Genesis) -> Result<(), String> {
     }
     if !(1..=TTL_MAX_S).contains(&genesis.ttl_s) {
         return Err(format!("certificates live 1 to {TTL_MAX_S} s"));
+    }
+    if let Some(recovery) = &genesis.recovery {
+        recovery.check(&genesis.officers)?;
     }
     if genesis.log_key.len() != 32 {
         return Err("the log key is no Ed25519 key of 32 bytes".to_owned());

@@ -14,7 +14,6 @@ use crate::domain::entity::{Entity, EntityStatus, Membership};
 use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PersonId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
-use crate::domain::screening::Resolution;
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::{Interval, Now, Timestamp};
 
@@ -71,11 +70,7 @@ impl State {
                 return self.record_screening(seq, *entity, screening);
             }
             Command::ImportScreeningList { list, .. } => self.screening_list = Some(list.clone()),
-            Command::ResolveScreeningMatch { entity, entry, verdict, reason, .. } => {
-                let (verdict, reason) = (*verdict, reason.clone());
-                let resolution = Resolution { verdict, reason, at: time, record: seq };
-                return self.resolve_match(seq, *entity, *entry, resolution);
-            }
+            Command::ResolveScreeningMatch { .. } => return self.resolve_match(seq, time, command),
             Command::RecordSafeguards { entity, until, reverify_due } => {
                 return self.change_entity(*entity, seq, |entity| {
                     (entity.card.safeguards_until, entity.card.reverify_due) = (Some(*until), *reverify_due);

@@ -7,6 +7,7 @@ mod causes;
 mod enact;
 mod officers;
 mod proposals;
+mod recovery;
 mod restored;
 mod rotations;
 mod screening;
@@ -38,6 +39,7 @@ use super::officer_command::Review;
 use super::policy::Place;
 use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
+use super::recovery::{PendingRecovery, RecoveryKeys};
 use super::restore::Restore;
 use super::screening::{EntityScreening, ScreeningList};
 use super::subject::Subject;
@@ -177,6 +179,13 @@ pub struct State {
     #[n(34)]
     #[cbor(with = "rows")]
     pub closed: OrdMap<Seq, Arc<ClosedProposal>>,
+    /// The recovery keys of genesis.
+    #[n(35)]
+    pub recovery: Option<RecoveryKeys>,
+    /// Recoveries that wait for their day.
+    #[n(36)]
+    #[cbor(with = "rows")]
+    pub recoveries: OrdMap<ProposalId, Arc<PendingRecovery>>,
     /// Emergencies that nobody has reviewed yet, by their record.
     #[n(37)]
     #[cbor(with = "rows")]

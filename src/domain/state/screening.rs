@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::State;
 use super::apply::Applied;
-use crate::domain::command::ObjectRef;
+use crate::domain::command::{Command, ObjectRef};
 use crate::domain::entity::Screening;
-use crate::domain::id::{Digest, EntityId, Seq};
-use crate::domain::screening::{EntityScreening, Resolution, Run, ScreeningMatch};
+use crate::domain::event::Event;
+use crate::domain::id::{EntityId, Seq};
+use crate::domain::screening::{EntityScreening, Resolution, Run};
+use crate::domain::time::Timestamp;
 
 impl State {
     /// What is known of an entity's screening. Records from before lists were imported left only the card.
@@ -31,16 +33,13 @@ impl State {
     }
 
     /// An entity was compared with the newest list.
-    pub(super) fn screen(
-        &mut self,
-        seq: Seq,
-        id: EntityId,
-        (query, more): (Digest, u32),
-        found: &[ScreeningMatch],
-    ) -> Result<Applied, String> {
+    pub(super) fn screen(&mut self, seq: Seq, event: &Event) -> Result<Applied, String> {
+        let Event::EntityScreened { entity, query, found, more, .. } = event else {
+            return Err("it is no comparison".to_owned());
+        };
         let list = self.screening_list.clone().ok_or("there is no list")?;
-        self.change_screening(seq, id, |held| {
-            held.take_run(Run { list, query, more }, found);
+        self.change_screening(seq, *entity, |held| {
+            held.take_run(Run { list, query: *query, more: *more }, found);
             Ok(())
         })
     }
@@ -48,11 +47,15 @@ impl State {
     pub(super) fn resolve_match(
         &mut self,
         seq: Seq,
-        id: EntityId,
-        entry: Digest,
-        resolution: Resolution,
+        time: Timestamp,
+        command: &Command,
     ) -> Result<Applied, String> {
-        self.change_screening(seq, id, |held| held.resolve(entry, resolution))
+        let Command::ResolveScreeningMatch { entity, entry, verdict, reason, .. } = command else {
+            return Err("it resolves no match".to_owned());
+        };
+        let (verdict, reason) = (*verdict, reason.clone());
+        let resolution = Resolution { verdict, reason, at: time, record: seq };
+        self.change_screening(seq, *entity, |held| held.resolve(*entry, resolution))
     }
 
     /// Changes what is known, and the card with it. A daily list that brings nothing new is no reason for what waits for a

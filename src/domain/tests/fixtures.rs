@@ -305,5 +305,6 @@ pub(crate) fn genesis() -> Genesis {
         provider: entity(PROVIDER, Organisation::Us),
         lease_ms: 10_000,
         ttl_s: 86_400,
+        recovery: None,
     }
 }

@@ -293,6 +293,7 @@ fn first_state() -> State {
         provider,
         lease_ms: 10_000,
         ttl_s: 86_400,
+        recovery: None,
     };
     let bytes = to_bytes(&genesis);
     let approve = |(pair, principal): &(EcdsaKeyPair, NewPrincipal)| {

@@ -99,6 +99,7 @@ const CRATES: &[(&[&str], &[&str])] = &[
     (&["sled"], &["views::disk"]),
     (&["rcgen", "x509_parser"], &["x509", "ca"]),
     (&["pkcs8"], &["x509::sealed"]),
+    (&["cryptoki"], &["ca::pkcs11"]),
     (&["serde"], &["policy", "config", "cli", "screening"]),
     (&["toml"], &["policy", "config", "cli"]),
     (&["serde_json"], &["policy", "config", "cli", "envoy", "screening"]),

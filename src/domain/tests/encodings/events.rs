@@ -17,6 +17,7 @@ use crate::domain::id::{
 };
 use crate::domain::person::{Assurance, PersonStatus, Relation};
 use crate::domain::proposal::Lapse;
+use crate::domain::recovery::{RecoverySignature, SignedRecovery};
 use crate::domain::revocation::StopScope;
 use crate::domain::rotation::RotationStep;
 use crate::domain::screening::ScreeningMatch;
@@ -149,6 +150,19 @@ fn others() -> Vec<Event> {
         },
         Event::RotationFailed { kind: AuthorityKind::System, approval: Seq(10), why: "x".to_owned() },
         Event::AnnouncementPassed(AnnouncementId::from_bytes([6; 16])),
+    ]
+}
+
+fn waiting() -> Vec<Event> {
+    vec![
+        Event::RecoveryAnnounced {
+            id: PROPOSAL,
+            signed: SignedRecovery {
+                bytes: vec![0xbb; 4],
+                signatures: vec![RecoverySignature { key: Digest([7; 32]), signature: vec![0xaa; 4] }],
+            },
+        },
+        Event::RecoveryTookEffect(PROPOSAL),
         Event::ProposalRejected { id: PROPOSAL, reason: "no".to_owned() },
         Event::ProposalLapsed { id: PROPOSAL, why: Lapse::Changed(ObjectRef::Policy) },
         Event::ProposalLapsed { id: PROPOSAL, why: Lapse::TooOld },
@@ -178,7 +192,7 @@ fn others() -> Vec<Event> {
 
 #[test]
 fn every_event_keeps_its_number_its_name_and_its_encoding() {
-    let mut events = [others(), subjects(), intents()].concat();
+    let mut events = [others(), waiting(), subjects(), intents()].concat();
     events.sort_by_key(Event::number);
     let line = |event: &Event| format!("{} {} {}", event.number(), event.name(), spelled(event));
     let lines: Vec<_> = events.iter().map(line).collect();
@@ -215,6 +229,8 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         25 proposal.lapsed 821819825004040404040404040404040404040404820081820580
         25 proposal.lapsed 821819825004040404040404040404040404040404820180
         25 proposal.lapsed 821819825004040404040404040404040404040404820281626777
+        26 recovery.announced 82181a8250040404040404040404040404040404048244bbbbbbbb81825820070707070707070707070707070707070707070707070707070707070707070744aaaaaaaa
+        27 recovery.effective 82181b815004040404040404040404040404040404
         28 calls.sealed 82181c818507011864028158200707070707070707070707070707070707070707070707070707070707070707
         40 partner.screened sha256 81e52013b6361242add07ed9f9919cc60ef5b8900df88b8f41305457a4604ae6
         ");
@@ -222,7 +238,7 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
 
 #[test]
 fn an_events_number_is_the_one_in_its_encoding() {
-    let events = [others(), subjects(), intents()].concat();
+    let events = [others(), waiting(), subjects(), intents()].concat();
     let mut numbers: Vec<_> = events.iter().map(Event::number).collect();
     numbers.sort_unstable();
     numbers.dedup();
