@@ -12,6 +12,7 @@ use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
 use crate::domain::officer_command::OfficerCommand;
+use crate::domain::screening::ScreeningList;
 use crate::domain::subject::Vetting;
 use crate::domain::time::Interval;
 

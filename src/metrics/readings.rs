@@ -62,6 +62,27 @@ pub struct ScreeningReading {
     pub open_matches: u64,
 }
 
+impl ScreeningReading {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "screening_list_timestamp_seconds",
+            "When the newest screening list was published; 0: there is none",
+            ConstGauge::new(self.list_date_s),
+        );
+        for (name, help, value) in [
+            (
+                "screening_list_missing",
+                "1 while the newest list's file cannot be used",
+                u64::from(self.is_list_missing),
+            ),
+            ("screening_waiting", "Entities not compared with the newest list yet", self.waiting),
+            ("screening_open_matches", "Matches that nobody has resolved", self.open_matches),
+        ] {
+            registry.register(name, help, ConstGauge::new(value));
+        }
+    }
+}
+
 /// Everything that is read at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readings {
@@ -175,22 +196,7 @@ impl Readings {
             "When the server's own certificate ends; it is renewed at start only",
             ConstGauge::new(self.certificate_ends_s),
         );
-        registry.register(
-            "screening_list_timestamp_seconds",
-            "When the newest screening list was published; 0: there is none",
-            ConstGauge::new(self.screening.list_date_s),
-        );
-        for (name, help, value) in [
-            (
-                "screening_list_missing",
-                "1 while the newest list's file cannot be used",
-                u64::from(self.screening.is_list_missing),
-            ),
-            ("screening_waiting", "Entities not compared with the newest list yet", self.screening.waiting),
-            ("screening_open_matches", "Matches that nobody has resolved", self.screening.open_matches),
-        ] {
-            registry.register(name, help, ConstGauge::new(value));
-        }
+        self.screening.register(&mut registry);
         let (entries, is_closed) = self.pushed_set.unwrap_or_default();
         for (name, help, value) in [
             ("pushed_set_entries", "Certificates on the list of the last pushed trust set", entries as u64),

@@ -260,7 +260,7 @@ impl State {
             Event::LineageLocked(lineage) => return event(EnforcementEvent::LineageLocked(*lineage)),
             Event::CeilingAnnounced(ordinal) => return event(EnforcementEvent::CeilingRaised(*ordinal)),
             Event::BlockOpened(ordinal) => self.opened = self.opened.max(*ordinal),
-            Event::EntityScreened { .. } => return self.screen(seq, event),
+            compared @ Event::EntityScreened { .. } => return self.screen(seq, compared),
             Event::Restored => return self.begin_after_backup(seq, time),
             Event::RestrictionsCollected { gateway, upto, events } => {
                 return self.collect((gateway, *upto), (seq, time), events);

@@ -111,6 +111,11 @@ fn vetting() -> Vec<Command> {
     ]
 }
 
+/// All but those of screening.
+fn others() -> Vec<Command> {
+    [loosening(), restricting(), vetting(), rotating(), announcing(), of_officers()].concat()
+}
+
 fn screening() -> Vec<Command> {
     let list = ScreeningList {
         version: "csl-1".to_owned(),
@@ -185,9 +190,7 @@ fn of_officers() -> Vec<Command> {
 
 #[test]
 fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
-    let commands =
-        [loosening(), restricting(), vetting(), rotating(), announcing(), of_officers(), screening()]
-            .concat();
+    let commands = others();
     let line =
         |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
     let lines: Vec<_> = commands.iter().map(line).collect();
@@ -247,6 +250,15 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         BREAK_GLASS 1 8218288182028282058250050505050505050505050505050505050d6178
         BREAK_GLASS 1 8218288182028282068265616c6963650d6178
         CLOSE_REVIEW 1 821828818203820c6178
+        ");
+}
+
+#[test]
+fn every_command_of_screening_keeps_its_encoding_and_its_signers() {
+    let line =
+        |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
+    let lines: Vec<_> = screening().iter().map(line).collect();
+    assert_lines(&lines, "
         IMPORT_SCREENING_LIST 1 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f4
         IMPORT_SCREENING_LIST 2 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f5
         RESOLVE_SCREENING_MATCH 1 82183d855001010101010101010101010101010101582008080808080808080808080808080808080808080808080808080808080808081854006973616d65206e616d65
@@ -254,6 +266,11 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         RESOLVE_SCREENING_MATCH 1 82183d85500101010101010101010101010101010158200808080808080808080808080808080808080808080808080808080808080808185f016973616d65206e616d65
         RESOLVE_SCREENING_MATCH 2 82183d855001010101010101010101010101010101582008080808080808080808080808080808080808080808080808080808080808081854026973616d65206e616d65
         ");
+}
+
+#[test]
+fn every_command_is_in_a_test_of_its_encoding() {
+    let commands = [others(), screening()].concat();
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
