@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use imbl::OrdMap;
 
 use super::error::Error;
-use super::{App, Keys, internal};
+use super::{App, Keys, hierarchy, internal};
 use crate::ca::{AuthorityKeys, Issuer, Signer};
 use crate::domain::authority::{Authority as Row, AuthorityCard, AuthorityState, NewAuthority};
 use crate::domain::certificate::AuthorityKind;
@@ -41,6 +41,7 @@ impl Authorities {
     /// # Errors
     /// An authority that issues has no key here, or has the key of another.
     pub(super) fn new(keys: &Keys, profile: &Profile, state: &State) -> Result<Self, Error> {
+        hierarchy::verify(state)?;
         set_orphans_aside(keys.authorities.as_ref(), state);
         let mut issuers = BTreeMap::new();
         for row in state.authorities.values().filter(|row| row.state != AuthorityState::Retired) {
@@ -182,7 +183,7 @@ impl App {
         let known = self.authorities.known(&state);
         let trusted = state.enforcement.trusted(kind).filter_map(|card| known.find(card.id).cloned());
         match TrustBundle::new(trusted.collect()) {
-            Ok(bundle) => Some(bundle),
+            Ok(bundle) => Some(hierarchy::with_roots(&state, bundle)),
             Err(BundleFault::Empty) => None,
             Err(error) => {
                 tracing::error!(%error, "the trusted authorities are no bundle");

@@ -14,6 +14,7 @@ mod error;
 mod evaluate;
 mod expired;
 mod group;
+mod hierarchy;
 pub mod inspect;
 mod issue;
 mod mandates;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::crl::{blocking, listed_access};
 use super::error::Error;
-use super::{App, authorities};
+use super::{App, authorities, hierarchy};
 use crate::ca::bootstrap::{self, BootstrapFault};
 use crate::domain::approval::{Mandate, SignedMandate};
 use crate::domain::authority::{Authority as Row, AuthorityState, NewAuthority};
@@ -177,6 +177,7 @@ impl App {
             kind: new.kind,
             certificate: made.der().to_vec(),
             not_after: made.not_after(),
+            beneath: None,
         })
     }
 
@@ -206,7 +207,7 @@ impl App {
                 self.check_spent(&state, *id).await
             }
             Command::ImportScreeningList { list, .. } => self.check_list(list),
-            _ => Ok(()),
+            command => hierarchy::check(&state, command),
         }
     }
 
@@ -217,6 +218,7 @@ impl App {
         if (read.id(), read.kind(), read.not_after()) != (new.id, new.kind, new.not_after) {
             return Err(wrong("it is not the certificate of this authority".to_owned()));
         }
+        hierarchy::check_beneath(state, &read, new.beneath)?;
         let has_this_key = |row: &&Arc<Row>| {
             authorities::read(&row.certificate).is_ok_and(|other| other.key().spki() == read.key().spki())
         };

@@ -10,17 +10,19 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use imbl::OrdMap;
 
-use super::App;
 use super::crl::{Listed, blocking, bounded, entry, is_of, listed_access, listing, whole};
 use super::error::Error;
+use super::{App, hierarchy};
 use crate::ca::crl::ENTRIES_MAX;
 use crate::ca::{ListOrder, backdated};
 use crate::domain::announcement::LISTED_AHEAD_MS;
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, Serial};
 use crate::domain::enforce::{EnforcementSet, list_until};
-use crate::domain::id::{AuthorityId, Ordinal, Seq};
+use crate::domain::id::{AuthorityId, Ordinal, RootId, Seq};
 use crate::domain::revocation::StopScope;
+use crate::domain::root::Root;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::x509::bundle::{certificate_pem, crl_pem};
@@ -80,6 +82,8 @@ struct Kept {
     content: Content,
     /// When it was signed, by the wall clock.
     signed_at: Timestamp,
+    /// The roots then: no enforcement event tells of a newer list of one.
+    roots: OrdMap<RootId, Arc<Root>>,
 }
 
 /// What a set says; none: it is closed.
@@ -110,7 +114,8 @@ impl TrustSets {
     fn fresh(&self, term: Term, state: &State, now: Timestamp, boot_ms: u64) -> Option<TrustSet> {
         let mut kept = self.kept();
         let row = slot(&mut kept, term).as_mut()?;
-        if row.changed != state.feed_seq || now < row.signed_at || boot_ms >= row.set.renew_boot_ms {
+        let is_same = row.changed == state.feed_seq && row.roots.ptr_eq(&state.roots);
+        if !is_same || now < row.signed_at || boot_ms >= row.set.renew_boot_ms {
             return None;
         }
         row.set.as_of = row.set.as_of.max(state.position.seq);
@@ -129,8 +134,9 @@ impl TrustSets {
         let row = slot(&mut kept, term).as_mut()?;
         let is_bounded = row.set.is_closed || row.set.next_update <= bounded(state, now, row.set.next_update);
         let is_drilled = row.drill == state.drills.last();
+        let is_same = row.content == *content && row.roots.ptr_eq(&state.roots);
         let is_young = boot_ms < row.set.renew_boot_ms && is_bounded;
-        if row.content != *content || !is_young || !is_drilled {
+        if !is_same || !is_young || !is_drilled {
             return None;
         }
         row.changed = state.feed_seq;
@@ -184,7 +190,8 @@ impl App {
         self.vouch_for(term, &self.state())?;
         if canary.is_none() {
             let (changed, drill) = (state.feed_seq, state.drills.last());
-            let kept = Kept { set: set.clone(), changed, drill, content, signed_at };
+            let kept =
+                Kept { set: set.clone(), changed, drill, content, signed_at, roots: state.roots.clone() };
             *slot(&mut self.trust.kept(), term) = Some(kept);
         }
         tracing::debug!(
@@ -343,6 +350,13 @@ impl App {
             let order = ListOrder { address: None, number: set.number, this_update, next_update, entries };
             lists.push_str(&crl_pem(&issuer.sign_list(order)?.der));
             bundle.push_str(&certificate_pem(issuer.authority().der()));
+        }
+        let named = parts.unwrap_or(&closed).iter().map(|part| part.authority);
+        for root in hierarchy::roots_above(state, named) {
+            bundle.push_str(&certificate_pem(&root.certificate));
+            lists.push_str(&crl_pem(&root.list.list));
+            // Whoever checks up to the root refuses everybody from then on.
+            set.next_update = set.next_update.min(root.list.next_update);
         }
         (set.bundle, set.crl) = (bundle.into(), lists.into());
         Ok((set, now))

@@ -12,7 +12,7 @@ use super::mandate::{Check, Commit, Wait, approve, carry_out, check, print_done}
 use super::output::table;
 use super::remote::{Remote, answer, incoming, request_id};
 use super::words::{self, printable};
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, hierarchy};
 use crate::domain::authority::NewAuthority;
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::command::Command;
@@ -62,6 +62,9 @@ pub(super) enum Verb {
         #[command(flatten)]
         commit: Commit,
     },
+    /// Roots: trust one, take its newer revocation list, give out a cross-certificate.
+    #[command(subcommand)]
+    Root(hierarchy::Verb),
     /// Issue from a prepared authority; the one before retires. Refused until every gateway knows it. Two officers sign.
     #[command(after_help = "Example:\n  countersign authority activate aut_01J... --commit")]
     Activate {
@@ -151,6 +154,7 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
         Verb::Prepare { kind, life_days, out, commit } => {
             prepare((kind, life_days), out, commit, context).await
         }
+        Verb::Root(verb) => hierarchy::run(verb, context).await,
         Verb::Activate { authority, commit } => {
             carry_out(context, Command::ActivateAuthority(authority), commit, Wait::default()).await
         }

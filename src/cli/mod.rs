@@ -22,6 +22,7 @@ mod follow;
 mod gateway;
 mod head;
 mod health;
+mod hierarchy;
 mod identity;
 mod init;
 mod key;

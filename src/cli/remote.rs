@@ -167,8 +167,10 @@ impl Remote {
         let pem = answer(self.attestation().get_trust_bundle(pb::GetTrustBundleRequest {})).await?.system_pem;
         let trusted = TrustBundle::from_pem(&pem)?;
         let known = TrustBundle::from_pem(&files::read_text(path)?)?;
-        let known = known.authorities().iter().filter(|a| a.kind() == AuthorityKind::System);
-        if known.eq(trusted.authorities()) {
+        let systems = known.authorities().iter().filter(|a| a.kind() == AuthorityKind::System);
+        let is_same_above =
+            known.roots() == trusted.roots() && known.cross_certificates() == trusted.cross_certificates();
+        if is_same_above && systems.eq(trusted.authorities()) {
             return Ok(());
         }
         files::write(path, pem.as_bytes(), Access::Public)?;

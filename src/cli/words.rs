@@ -7,11 +7,13 @@ use super::Failure;
 use crate::domain::approval::Mandate;
 use crate::domain::authority::NewAuthority;
 use crate::domain::bundle::{Bundle, BundleParts};
+use crate::domain::certificate::Serial;
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
 use crate::domain::officer_command::OfficerCommand;
+use crate::domain::root::CrossSubject;
 use crate::domain::screening::ScreeningList;
 use crate::domain::subject::Vetting;
 use crate::domain::time::Interval;
@@ -82,16 +84,7 @@ fn command(command: &Command) -> Vec<String> {
         Command::ReleaseHold(ordinal) => vec![format!("Release the hold on certificate {ordinal}")],
         Command::DecideSubject { subject, decision } => decided(subject, decision),
         Command::ImportScreeningList { list, shrinks } => imported(list, *shrinks),
-        Command::ResolveScreeningMatch { entity, entry, score, verdict, reason } => vec![
-            format!("Resolve a screening match of {entity}: {verdict}"),
-            format!("  entry       {entry}, score {score} of 100"),
-            format!("  reason      {reason}"),
-        ],
-        Command::RecordScreening { entity, screening, reason } => vec![
-            format!("Record that {entity} was screened: {}", screening.result),
-            format!("  list        {} of {}", screening.list_version, screening.list_date),
-            format!("  because     {}", printable(reason)),
-        ],
+        Command::ResolveScreeningMatch { .. } | Command::RecordScreening { .. } => screened(command),
         Command::RecordSafeguards { entity, until, reverify_due } => {
             let mut lines =
                 vec![format!("Record that the safeguards of {entity} are attested until {until}")];
@@ -184,17 +177,54 @@ fn announced(command: &Command) -> Vec<String> {
         Command::PostponeRevocation { announcement, cut_at: None } => {
             vec![format!("Withdraw {announcement}: nothing of it is revoked")]
         }
+        of_root => hierarchy(of_root),
+    }
+}
+
+/// What concerns roots.
+fn hierarchy(command: &Command) -> Vec<String> {
+    match command {
+        Command::TrustRoot(new) => vec![
+            format!("Trust the root {}, and give it out with every bundle", new.id),
+            format!("  until       {}", new.not_after),
+            format!("  sha-256     {}", Digest::of(&new.certificate)),
+            format!("  list        number {} until {}", new.list.number, new.list.next_update),
+        ],
+        Command::RenewRootList { root, list } => {
+            let mut lines = vec![
+                format!("Take the revocation list number {} of {root}", list.number),
+                format!("  until       {}", list.next_update),
+                "  what it revokes is revoked here too; this cannot be undone".to_owned(),
+            ];
+            let serial = |serial: &Serial| format!("  revokes     serial {}", hex::encode(serial.as_bytes()));
+            lines.extend(list.revoked.iter().map(serial));
+            lines
+        }
+        Command::AddCrossCertificate(new) => {
+            let subject = match new.subject {
+                CrossSubject::Root(id) => format!("root {id}"),
+                CrossSubject::Authority(id) => format!("authority {id}"),
+            };
+            vec![
+                format!("Give out a certificate by the root {} for the {subject}", new.by.root),
+                format!("  until       {}", new.not_after),
+                format!("  sha-256     {}", Digest::of(&new.certificate)),
+            ]
+        }
+        Command::DropRoot(id) => vec![format!("Trust the root {id} no more, nor what it cross-certified")],
         // Every other command has its words above.
         other => vec![other.name().to_owned()],
     }
 }
 
 fn prepared(new: &NewAuthority) -> Vec<String> {
-    vec![
+    let mut lines = vec![
         format!("Trust the {} authority {}, which will issue later", new.kind, new.id),
         format!("  until       {}", new.not_after),
         format!("  sha-256     {}", Digest::of(&new.certificate)),
-    ]
+    ];
+    lines.extend(new.beneath.map(|beneath| format!("  beneath     {}", beneath.root)));
+    lines
 }
 
 fn policy(parts: &BundleParts) -> Vec<String> {
@@ -212,9 +242,26 @@ fn policy(parts: &BundleParts) -> Vec<String> {
     lines
 }
 
+/// What a vetter says of a party and the screening lists.
+fn screened(command: &Command) -> Vec<String> {
+    match command {
+        Command::ResolveScreeningMatch { entity, entry, score, verdict, reason } => vec![
+            format!("Resolve a screening match of {entity}: {verdict}"),
+            format!("  entry       {entry}, score {score} of 100"),
+            format!("  because     {}", printable(reason)),
+        ],
+        Command::RecordScreening { entity, screening, reason } => vec![
+            format!("Record that {entity} was screened: {}", screening.result),
+            format!("  list        {} of {}", screening.list_version, screening.list_date),
+            format!("  because     {}", printable(reason)),
+        ],
+        _ => Vec::new(),
+    }
+}
+
 fn imported(list: &ScreeningList, shrinks: bool) -> Vec<String> {
     let mut lines = vec![
-        format!("Screen every entity against the list {} of {}", list.version, list.date),
+        format!("Screen every entity against the list {} of {}", printable(&list.version), list.date),
         format!("  entries     {}", list.entries),
         format!("  file        {}", list.file),
         format!("  matches     from a score of {} of 100", list.score_min),

@@ -7,6 +7,7 @@ use minicbor::{Decode, Encode};
 
 use super::certificate::AuthorityKind;
 use super::id::{AuthorityId, Seq};
+use super::root::Beneath;
 use super::time::Timestamp;
 use super::word::words;
 
@@ -81,12 +82,15 @@ pub struct Authority {
     /// nothing.
     #[n(7)]
     pub issued_until: Option<Timestamp>,
+    /// The root that certified it; none: it is self-signed.
+    #[n(8)]
+    pub beneath: Option<Beneath>,
 }
 
 impl Authority {
     /// One of genesis: nobody has to learn of it before it issues.
     pub fn first(new: NewAuthority) -> Self {
-        let NewAuthority { id, kind, certificate, not_after } = new;
+        let NewAuthority { id, kind, certificate, not_after, beneath } = new;
         let state = AuthorityState::Active;
         Self {
             id,
@@ -97,6 +101,7 @@ impl Authority {
             prepared: None,
             predecessor: None,
             issued_until: None,
+            beneath,
         }
     }
 
@@ -123,6 +128,9 @@ pub struct NewAuthority {
     /// Its `notAfter`.
     #[n(3)]
     pub not_after: Timestamp,
+    /// The root that certified it; none: it is self-signed.
+    #[n(4)]
+    pub beneath: Option<Beneath>,
 }
 
 /// What gateways know of an authority. One that is retired they know no more; one that is revoked they do, so that they

@@ -11,14 +11,15 @@ use super::certificate::{AuthorityKind, PrincipalKind};
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
-    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, GrantId, Ordinal, PrincipalId, Seq,
-    SubjectId,
+    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, GrantId, Ordinal, PrincipalId, RootId,
+    Seq, SubjectId,
 };
 use super::license::License;
 pub use super::object::ObjectRef;
 use super::officer_command::OfficerCommand;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use super::root::{CrossCertificate, Root, RootList};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
 pub use super::subject::SubjectDecision;
 use super::time::Timestamp;
@@ -309,6 +310,25 @@ pub enum Command {
     /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
     #[n(50)]
     Drill(#[n(0)] StopScope),
+    /// Trust a root, with its newest revocation list.
+    #[n(30)]
+    TrustRoot(#[n(0)] Root),
+    /// Take a newer revocation list of a root. It can only narrow.
+    #[n(31)]
+    RenewRootList {
+        /// Whose.
+        #[n(0)]
+        root: RootId,
+        /// The list.
+        #[n(1)]
+        list: RootList,
+    },
+    /// Give out a certificate by another root beside the one that its subject has.
+    #[n(32)]
+    AddCrossCertificate(#[n(0)] CrossCertificate),
+    /// Trust a root no more, beneath which nothing is trusted.
+    #[n(33)]
+    DropRoot(#[n(0)] RootId),
     /// About officers and other principals, and emergencies.
     #[n(40)]
     Officers(#[n(0)] OfficerCommand),
@@ -378,6 +398,9 @@ impl Command {
             | Self::ActivateAuthority(_)
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
+            | Self::TrustRoot(_)
+            | Self::AddCrossCertificate(_)
+            | Self::DropRoot(_)
             | Self::PermitRotation { .. }
             | Self::PostponeRevocation { .. }
             // What cannot be undone is never one person's: one alone stops the authority.
@@ -393,6 +416,8 @@ impl Command {
             | Self::Hold { .. }
             | Self::BlockKey { .. }
             | Self::TaintAuthority { .. }
+            // The root signed it, and it revokes whatever the last one did.
+            | Self::RenewRootList { .. }
             | Self::AnnounceRevocation { .. }
             | Self::HastenRevocation { .. }
             | Self::WithdrawRotation(_)
@@ -473,6 +498,9 @@ impl Command {
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
             | Self::RevokeAuthority { .. } => vec![ObjectRef::Authorities],
+            Self::TrustRoot(_) | Self::AddCrossCertificate(_) => vec![ObjectRef::Roots],
+            Self::DropRoot(_) => vec![ObjectRef::Roots, ObjectRef::Authorities],
+            Self::RenewRootList { root, .. } => vec![ObjectRef::RootList(*root)],
             Self::PermitRotation { kind, .. } | Self::WithdrawRotation(kind) => {
                 vec![ObjectRef::Rotation(*kind)]
             }
@@ -495,6 +523,8 @@ impl Command {
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
             Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
             Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
+            // Whatever it revokes, the root says that it is not to be trusted.
+            Self::RenewRootList { .. } => Some(("ISSUER", RevocationReason::CaCompromise)),
             Self::Officers(command) => command.restriction(),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
@@ -523,6 +553,9 @@ impl Command {
             | Self::TaintAuthority { .. }
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
+            | Self::TrustRoot(_)
+            | Self::AddCrossCertificate(_)
+            | Self::DropRoot(_) => None,
             | Self::PermitRotation { .. }
             | Self::HastenRevocation { .. }
             | Self::PostponeRevocation { .. }
@@ -563,6 +596,10 @@ impl Command {
             Self::RollbackAuthority(_) => "ROLLBACK_AUTHORITY",
             Self::RetireAuthority(_) => "RETIRE_AUTHORITY",
             Self::RevokeAuthority { .. } => "REVOKE_AUTHORITY",
+            Self::TrustRoot(_) => "TRUST_ROOT",
+            Self::RenewRootList { .. } => "RENEW_ROOT_LIST",
+            Self::AddCrossCertificate(_) => "ADD_CROSS_CERTIFICATE",
+            Self::DropRoot(_) => "DROP_ROOT",
             Self::PermitRotation { .. } => "PERMIT_ROTATION",
             Self::AnnounceRevocation { .. } => "ANNOUNCE_REVOCATION",
             Self::HastenRevocation { .. } => "HASTEN_REVOCATION",

@@ -21,6 +21,7 @@ use super::person::Relation;
 use super::policy::Country;
 use super::proposal::Lapse;
 use super::recovery::{RecoveryKeys, SignedRecovery};
+use super::root::Root;
 use super::rotation::RotationStep;
 use super::screening::ScreeningMatch;
 use super::subject::SubjectBody;
@@ -74,6 +75,9 @@ pub struct Genesis {
     /// How long access certificates live, in seconds.
     #[n(8)]
     pub ttl_s: u32,
+    /// The roots that the authorities stand beneath; none: they are self-signed.
+    #[n(9)]
+    pub roots: Option<Vec<Root>>,
     /// The keys that register officers when too few have theirs; none: there are none.
     #[n(10)]
     pub recovery: Option<RecoveryKeys>,

@@ -31,6 +31,7 @@ pub mod proposal;
 pub mod recovery;
 pub mod restore;
 pub mod revocation;
+pub mod root;
 pub mod rotation;
 pub mod screening;
 pub mod state;

@@ -6,7 +6,8 @@ use minicbor::{Decode, Encode};
 
 use super::certificate::AuthorityKind;
 use super::id::{
-    AnnouncementId, DeterminationId, Digest, EntityId, LicenseId, Ordinal, PrincipalId, Seq, SubjectId,
+    AnnouncementId, DeterminationId, Digest, EntityId, LicenseId, Ordinal, PrincipalId, RootId, Seq,
+    SubjectId,
 };
 use super::revocation::{StopScope, SuspensionTarget};
 
@@ -58,6 +59,12 @@ pub enum ObjectRef {
     /// An announced revocation.
     #[n(16)]
     Announcement(#[n(0)] AnnouncementId),
+    /// The list of roots and their cross-certificates.
+    #[n(13)]
+    Roots,
+    /// The revocation list of a root.
+    #[n(14)]
+    RootList(#[n(0)] RootId),
     /// The drills of a stop: one that is signed is carried out once.
     #[n(20)]
     Drills,
@@ -90,6 +97,8 @@ impl fmt::Display for ObjectRef {
             Self::Authorities => f.write_str("list of authorities"),
             Self::Rotation(kind) => write!(f, "standing approval of {kind} rotations"),
             Self::Announcement(id) => write!(f, "announcement {id}"),
+            Self::Roots => f.write_str("list of roots"),
+            Self::RootList(root) => write!(f, "revocation list of {root}"),
             Self::Drills => f.write_str("drills"),
             Self::ScreeningList => f.write_str("screening list"),
             Self::Screening(id) => write!(f, "screening of {id}"),

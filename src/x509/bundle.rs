@@ -1,15 +1,18 @@
 //! The trust bundle: the authorities that are trusted now, as one PEM file.
 //!
-//! The file holds the authorities' own certificates and nothing that matters beside them, so it can be given as it
-//! is to `openssl verify -CAfile`, Envoy, nginx and HAProxy. Id and kind come from each certificate's subject
-//! (`OU=ACCESS, CN=aut_...`); the comment lines before the blocks are for people.
+//! The file holds the authorities' certificates, the roots that they stand beneath and cross-certificates, so it can be given
+//! as it is to `openssl verify -CAfile`, Envoy, nginx and HAProxy, which want every certificate up to one that is
+//! self-signed. Id and kind come from each certificate's subject (`OU=ACCESS, CN=aut_...`); the comment lines before the
+//! blocks are for people. Verifiers of ours trust the authorities and nothing for being beneath a root.
 
 use std::fmt::Write as _;
 
 use thiserror::Error;
 
 use super::authority::{Authority, AuthorityFault};
-use crate::domain::id::{AuthorityId, Digest};
+use super::root::{CrossCertificate, Root, RootFault};
+use crate::domain::id::{AuthorityId, Digest, RootId};
+use crate::domain::root::{CROSS_CERTIFICATES_MAX, ROOTS_MAX};
 
 /// The most authorities in a bundle: two of each kind during a rotation, with room for a careless decade.
 pub const AUTHORITIES_MAX: usize = 64;
@@ -39,14 +42,30 @@ pub enum BundleFault {
         /// What is wrong with it.
         fault: AuthorityFault,
     },
-    /// Two certificates of one authority.
+    /// Two certificates of one authority that are no cross-certificates of each other.
     #[error("authority {0} is in the trust bundle twice")]
     Duplicate(AuthorityId),
+    /// An authority or a cross-certificate without the root that signed it.
+    #[error("certificate {index} of the trust bundle is by root {root}, which is not in the bundle")]
+    NoRoot {
+        /// Which certificate, from 0.
+        index: usize,
+        /// The root.
+        root: RootId,
+    },
+    /// A root did not sign what names it.
+    #[error("certificate {index} of the trust bundle: {fault}")]
+    Root {
+        /// Which certificate, from 0.
+        index: usize,
+        /// What is wrong with it.
+        fault: RootFault,
+    },
     /// No authority.
     #[error("the trust bundle is empty")]
     Empty,
     /// Too many authorities.
-    #[error("the trust bundle has more than 64 authorities")]
+    #[error("the trust bundle has more than 64 authorities, 8 roots and 16 cross-certificates")]
     TooMany,
 }
 
@@ -54,6 +73,8 @@ pub enum BundleFault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustBundle {
     authorities: Vec<Authority>,
+    roots: Vec<Root>,
+    cross_certificates: Vec<Vec<u8>>,
 }
 
 impl TrustBundle {
@@ -73,7 +94,14 @@ impl TrustBundle {
                 return Err(BundleFault::Duplicate(first.id()));
             }
         }
-        Ok(Self { authorities })
+        Ok(Self { authorities, roots: Vec::new(), cross_certificates: Vec::new() })
+    }
+
+    /// The bundle with these roots and certificates by other roots, for who verifies up to a root.
+    pub fn with_roots(mut self, mut roots: Vec<Root>, cross_certificates: Vec<Vec<u8>>) -> Self {
+        roots.sort_by_key(Root::id);
+        (self.roots, self.cross_certificates) = (roots, cross_certificates);
+        self
     }
 
     /// Reads a bundle; every certificate in it must be an authority of this service.
@@ -86,19 +114,14 @@ impl TrustBundle {
         if blocks.len() != text.matches("-----BEGIN ").count() {
             return Err(BundleFault::NotPem);
         }
-        let mut authorities = Vec::with_capacity(blocks.len().min(AUTHORITIES_MAX));
+        let mut parts = Parts::default();
         for (index, block) in blocks.iter().enumerate() {
-            if index == AUTHORITIES_MAX {
-                return Err(BundleFault::TooMany);
-            }
             if block.tag() != "CERTIFICATE" {
                 return Err(BundleFault::WrongBlock { index });
             }
-            let authority = Authority::from_der(block.contents())
-                .map_err(|fault| BundleFault::Authority { index, fault })?;
-            authorities.push(authority);
+            parts.take(index, block.contents())?;
         }
-        Self::new(authorities)
+        parts.into_bundle()
     }
 
     /// Writes the bundle, the same bytes for the same authorities.
@@ -109,6 +132,21 @@ impl TrustBundle {
             let _ =
                 writeln!(out, "# {} {}, until {}", authority.kind(), authority.id(), authority.not_after());
             out.push_str(&certificate_pem(authority.der()));
+        }
+        out.push_str(&self.roots_pem());
+        out
+    }
+
+    /// Roots and cross-certificates alone.
+    pub fn roots_pem(&self) -> String {
+        let mut out = String::new();
+        for root in &self.roots {
+            let _ = writeln!(out, "# ROOT {}, until {}", root.id(), root.certificate().not_after());
+            out.push_str(&certificate_pem(root.certificate().der()));
+        }
+        for cross in &self.cross_certificates {
+            out.push_str("# CROSS-CERTIFICATE\n");
+            out.push_str(&certificate_pem(cross));
         }
         out
     }
@@ -124,12 +162,86 @@ impl TrustBundle {
         &self.authorities
     }
 
+    /// The roots, in the order of their ids.
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// Certificates by other roots (DER).
+    pub fn cross_certificates(&self) -> &[Vec<u8>] {
+        &self.cross_certificates
+    }
+
     /// SHA-256 over the fingerprints: names this state of trust, for caches.
     pub fn digest(&self) -> Digest {
-        let fingerprints: Vec<u8> =
-            self.authorities.iter().flat_map(|authority| authority.fingerprint().0).collect();
+        let authorities = self.authorities.iter().map(Authority::fingerprint);
+        let roots = self.roots.iter().map(|root| root.certificate().fingerprint());
+        let crosses = self.cross_certificates.iter().map(|der| Digest::of(der));
+        let fingerprints: Vec<u8> = authorities.chain(roots).chain(crosses).flat_map(|hash| hash.0).collect();
         Digest::of(&fingerprints)
     }
+}
+
+/// What was read of a bundle, with the place of each certificate.
+#[derive(Default)]
+struct Parts {
+    authorities: Vec<(usize, Authority)>,
+    roots: Vec<Root>,
+    crosses: Vec<(usize, CrossCertificate)>,
+}
+
+impl Parts {
+    fn take(&mut self, index: usize, der: &[u8]) -> Result<(), BundleFault> {
+        if let Ok(root) = Root::from_der(der) {
+            self.roots.push(root);
+        } else if let Ok(cross) = CrossCertificate::from_der(der) {
+            self.crosses.push((index, cross));
+        } else {
+            let read = Authority::from_der(der);
+            let authority = read.map_err(|fault| BundleFault::Authority { index, fault })?;
+            self.authorities.push((index, authority));
+        }
+        let is_bounded = self.authorities.len() <= AUTHORITIES_MAX + CROSS_CERTIFICATES_MAX
+            && self.roots.len() <= ROOTS_MAX
+            && self.crosses.len() <= CROSS_CERTIFICATES_MAX;
+        if is_bounded { Ok(()) } else { Err(BundleFault::TooMany) }
+    }
+
+    /// Every certificate that names a root was signed by it.
+    fn into_bundle(self) -> Result<TrustBundle, BundleFault> {
+        for (index, authority) in &self.authorities {
+            if let Some(parent) = authority.parent() {
+                let root = self.root(*index, parent.root)?;
+                root.check_issued(authority).map_err(|fault| BundleFault::Root { index: *index, fault })?;
+            }
+        }
+        for (index, cross) in &self.crosses {
+            let root = self.root(*index, cross.issuer())?;
+            root.check_cross(cross).map_err(|fault| BundleFault::Root { index: *index, fault })?;
+        }
+        // The first certificate of an authority is its own; another with its key, by another root, is one beside it.
+        let mut own: Vec<Authority> = Vec::new();
+        let mut crosses: Vec<_> =
+            self.crosses.iter().map(|(_, cross)| cross.certificate().der().to_vec()).collect();
+        for (_, authority) in self.authorities {
+            let beside = own.iter().any(|other| is_beside(other, &authority));
+            if beside { crosses.push(authority.der().to_vec()) } else { own.push(authority) }
+        }
+        Ok(TrustBundle::new(own)?.with_roots(self.roots, crosses))
+    }
+
+    fn root(&self, index: usize, id: RootId) -> Result<&Root, BundleFault> {
+        let found = self.roots.iter().find(|root| root.id() == id);
+        found.ok_or(BundleFault::NoRoot { index, root: id })
+    }
+}
+
+/// Is the second another certificate of the first, by another root?
+fn is_beside(own: &Authority, other: &Authority) -> bool {
+    let parent = |authority: &Authority| authority.parent().map(|parent| parent.root);
+    (own.id(), own.kind(), own.key()) == (other.id(), other.kind(), other.key())
+        && other.parent().is_some()
+        && parent(own) != parent(other)
 }
 
 /// One certificate as a PEM block (RFC 7468), with line feeds.

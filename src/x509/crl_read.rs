@@ -8,6 +8,8 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use super::authority::Authority;
 use super::bundle::TrustBundle;
 use super::crl::halves;
+use super::root::Root;
+use super::root_list::RootList;
 use crate::domain::certificate::Serial;
 use crate::domain::id::AuthorityId;
 use crate::domain::time::Timestamp;
@@ -55,7 +57,7 @@ pub struct ReadCrls {
     pub serials: BTreeSet<Serial>,
 }
 
-/// Reads lists (PEM): each of an authority of the bundle, and one at least of each. Says nothing about time.
+/// Reads lists (PEM): each of an authority or a root of the bundle, and one at least of each. Says nothing about time.
 ///
 /// # Errors
 /// What is wrong with the first that is not one, or that an authority has none.
@@ -66,12 +68,28 @@ pub fn read_all(text: &str, bundle: &TrustBundle) -> Result<ReadCrls, CrlFault> 
     if !is_whole || blocks.iter().any(|block| block.tag() != "X509 CRL") {
         return Err(CrlFault::NotPem);
     }
-    let lists = blocks.iter().map(|block| read(block.contents(), bundle));
-    let lists = lists.collect::<Result<Vec<_>, _>>()?;
+    let (mut lists, mut of_roots) = (Vec::new(), Vec::new());
+    for block in &blocks {
+        match of_root(block.contents(), bundle) {
+            Some(list) => of_roots.push(list?),
+            None => lists.push(read(block.contents(), bundle)?),
+        }
+    }
     let has_one = |authority: &Authority| lists.iter().any(|list| list.issuer == authority.id());
-    let until = lists.iter().map(|list| list.next_update).min();
-    let until = until.filter(|_| bundle.authorities().iter().all(has_one)).ok_or(CrlFault::Missing)?;
+    let root_has_one = |root: &Root| of_roots.iter().any(|list| list.root == root.id());
+    let is_complete = bundle.authorities().iter().all(has_one) && bundle.roots().iter().all(root_has_one);
+    let ends = lists.iter().map(|list| list.next_update);
+    let until = ends.chain(of_roots.iter().map(|list| list.next_update)).min();
+    let until = until.filter(|_| is_complete).ok_or(CrlFault::Missing)?;
     Ok(ReadCrls { until, serials: lists.into_iter().flat_map(|list| list.serials).collect() })
+}
+
+/// The list of a root of the bundle; none: it is not one.
+fn of_root(der: &[u8], bundle: &TrustBundle) -> Option<Result<RootList, CrlFault>> {
+    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+    let name = list.issuer().as_raw();
+    let root = bundle.roots().iter().find(|root| root.certificate().name() == name)?;
+    Some(RootList::read(der, root).map_err(|_| CrlFault::BadSignature))
 }
 
 /// Reads a list (DER) and verifies its signature. Says nothing about time.

@@ -26,6 +26,7 @@ pub mod pair;
 pub mod profile;
 pub mod root;
 pub mod root_list;
+pub mod root_row;
 pub mod root_template;
 pub mod sealed;
 pub mod template;

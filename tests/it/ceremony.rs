@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::calls::openssl;
 use crate::cli::{Desk, Ended};
+use crate::cli_served::Served;
 
 /// The request of an authority, made with openssl.
 pub(crate) fn request(desk: &Desk, name: &str, kind: &str, id: &str, extra: &[&str]) {
@@ -50,6 +51,13 @@ impl Desk {
         all.push(at(certificate));
         let (done, _, said) = openssl(&all.iter().map(String::as_str).collect::<Vec<_>>(), b"");
         if done { Ok(()) } else { Err(said) }
+    }
+}
+
+impl Ended {
+    #[track_caller]
+    fn fails_usage(self) {
+        assert_eq!(self.code, 64, "{}{}", self.out, self.err);
     }
 }
 
@@ -185,4 +193,160 @@ fn who_pins_the_old_root_follows_a_cross_certificate() {
     std::fs::write(desk.path("all.crl"), lists).unwrap();
     assert!(desk.verify(&through, "access.pem").unwrap_err().contains("revoked"));
     desk.cross_sign("old", "old/root.pem", "self.pem", &[]).fails(&[]);
+}
+
+/// What `init` needs of a root.
+const CERTIFIED: [&str; 9] = [
+    "--offline-root",
+    "--certificate",
+    "access.pem",
+    "--certificate",
+    "system.pem",
+    "--root",
+    "root/root.pem",
+    "--root-crl",
+    "root.crl",
+];
+
+impl Desk {
+    /// A root, and what it signed for the requests of `init`.
+    fn certify_both(&self, folder: &str) {
+        self.root(folder);
+        self.certify(folder, "data/access.csr", "ACCESS", "access.pem").done();
+        self.certify(folder, "data/system.csr", "SYSTEM", "system.pem").done();
+        self.root_crl(folder, "root.crl", &[]).done();
+    }
+
+    /// A service beneath an offline root that is made and not running.
+    fn beneath_root() -> Self {
+        let desk = Self::with_officers();
+        desk.begin_with(&["--offline-root"]).done();
+        desk.certify_both("root");
+        let begun = desk.begin_with(&CERTIFIED).done();
+        assert!(
+            begun.out.contains("  root           root_") && begun.out.contains("beneath root_"),
+            "{}",
+            begun.out
+        );
+        desk.finish();
+        desk
+    }
+}
+
+#[test]
+fn init_beneath_an_offline_root_goes_on_wherever_it_was_interrupted() {
+    let desk = Desk::with_officers();
+    let first = desk.begin_with(&["--offline-root"]).done();
+    assert!(
+        first.out.contains("countersign root sign") && !desk.path("data/genesis.cbor").exists(),
+        "{}",
+        first.out
+    );
+    let requests = (desk.read("data/access.csr"), desk.read("data/system.csr"));
+    std::fs::remove_file(desk.path("data/system.csr")).unwrap();
+    desk.begin_with(&["--offline-root"]).done();
+    assert_eq!(desk.read("data/access.csr"), requests.0, "what was made stays");
+    assert_ne!(desk.read("data/system.csr"), requests.1);
+    desk.begin_with(&[]).fails(&["was begun with --offline-root"]);
+    desk.certify_both("root");
+    desk.begin_with(&CERTIFIED).done();
+    desk.begin_with(&CERTIFIED).fails(&["is made already"]);
+    desk.finish();
+    let strict = ["-x509_strict", "-crl_check", "-CAfile", "root/root.pem", "-CRLfile", "root.crl"];
+    for file in ["access.pem", "system.pem"] {
+        assert_eq!(desk.verify(&strict, file), Ok(()));
+    }
+}
+
+#[test]
+fn init_takes_nothing_from_a_ceremony_that_does_not_fit() {
+    let desk = Desk::with_officers();
+    desk.begin_with(&["--offline-root"]).done();
+    desk.certify_both("root");
+    desk.certify_both("other");
+    let begin = |access: &str, system: &str, root: &str, list: &str| {
+        let given = ["--offline-root", "--certificate", access, "--certificate", system];
+        desk.begin_with(&[&given[..], &["--root", root, "--root-crl", list]].concat())
+    };
+    // By now both certificates and root.crl are of the other root.
+    begin("access.pem", "system.pem", "root/root.pem", "root/root.crl").fails(&["of another root"]);
+    begin("access.pem", "system.pem", "other/root.pem", "root/root.crl").fails(&["root.crl", "list_issuer"]);
+    begin("access.pem", "access.pem", "other/root.pem", "root.crl").fails(&["no certificate of the SYSTEM"]);
+    begin("access.pem", "other/root.pem", "other/root.pem", "root.crl").fails(&["other/root.pem"]);
+    // Of an authority whose key is not here.
+    request(&desk, "foreign", "ACCESS", ACCESS, &[]);
+    desk.certify("other", "foreign.csr", "ACCESS", "foreign.pem").done();
+    begin("foreign.pem", "system.pem", "other/root.pem", "root.crl").fails(&["whose key was made here"]);
+    // Swapped at the ceremony.
+    desk.certify("other", "data/access.csr", "SYSTEM", "swapped.pem").fails(&["of kind ACCESS, not SYSTEM"]);
+    // Revoked since.
+    desk.root_crl("other", "revoked.crl", &["system.pem"]).done();
+    begin("access.pem", "system.pem", "other/root.pem", "revoked.crl").fails(&["its root has revoked it"]);
+    assert!(!desk.path("data/genesis.cbor").exists());
+    desk.begin_with(&["--certificate", "access.pem"]).fails_usage();
+    begin("access.pem", "system.pem", "other/root.pem", "root.crl").done();
+}
+
+/// What a TLS client says of the server that trusts this alone.
+fn handshake(served: &Served, pinned: &str) -> (bool, String) {
+    let address = served.url.strip_prefix("https://").unwrap();
+    let path = served.desk.path(pinned);
+    let pinned =
+        ["s_client", "-connect", address, "-CAfile", path.to_str().unwrap(), "-no-CApath", "-no-CAstore"];
+    let strict = ["-x509_strict", "-verify_return_error", "-tls1_3", "-alpn", "h2", "-brief"];
+    let (done, out, said) = openssl(&[&pinned[..], &strict].concat(), b"");
+    (done, String::from_utf8_lossy(&out).into_owned() + &said)
+}
+
+#[test]
+fn who_pins_only_the_root_or_only_the_old_one_connects_to_a_service_beneath_it() {
+    let desk = Desk::beneath_root();
+    desk.root("old");
+    desk.root_crl("old", "old.crl", &[]).done();
+    desk.cross_sign("old", "root/root.pem", "cross.pem", &[]).done();
+    let mut served = Served::of(desk);
+    let listed = served.by("alice", &["authority", "list"]).done().json();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    let (done, said) = handshake(&served, "root/root.pem");
+    assert!(done && said.contains("Verification: OK"), "{said}");
+    assert!(!handshake(&served, "old/root.pem").0, "nothing leads there yet");
+    // Of a root that is not on record, nothing is taken.
+    let cross =
+        ["authority", "root", "cross", "--by", "old/root.pem", "--certificate", "cross.pem", "--commit"];
+    served.by("alice", &cross).fails(&["root"]);
+    served.both(&["authority", "root", "trust", "--root", "old/root.pem", "--crl", "old.crl"]);
+    served.both(&["authority", "root", "cross", "--by", "old/root.pem", "--certificate", "cross.pem"]);
+    served.restart_after(|_| {});
+    let (done, said) = handshake(&served, "old/root.pem");
+    assert!(done && said.contains("Verification: OK"), "{said}");
+    // The bundle leads to every root, and officers read it.
+    let bundle = served.by("alice", &["cert", "bundle"]).done().json();
+    let bundle = bundle["system_pem"].as_str().unwrap().to_owned();
+    std::fs::write(served.desk.path("bundle.pem"), &bundle).unwrap();
+    assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 4, "authority, both roots, cross: {bundle}");
+    let strict = ["-x509_strict", "-CAfile", "bundle.pem"];
+    assert_eq!(served.desk.verify(&strict, "alice/certificate.pem"), Ok(()));
+}
+
+#[test]
+fn a_list_of_the_root_is_taken_from_one_officer_and_revokes_what_it_names() {
+    let desk = Desk::beneath_root();
+    let first = desk.read("root.crl");
+    desk.root_crl("root", "second.crl", &["access.pem"]).done();
+    desk.root("other");
+    desk.root_crl("other", "other.crl", &[]).done();
+    let served = Served::of(desk);
+    let crl = |root: &str, list: &str| {
+        served.by("bob", &["authority", "root", "crl", "--root", root, "--crl", list])
+    };
+    std::fs::write(served.desk.path("first.crl"), first).unwrap();
+    crl("root/root.pem", "first.crl").fails(&["higher number"]);
+    crl("root/root.pem", "other.crl").fails(&["list_issuer"]);
+    crl("other/root.pem", "other.crl").fails(&["root"]);
+    crl("root/root.pem", "second.crl").done();
+    let listed = served.by("alice", &["authority", "list"]).done().json();
+    let states: Vec<_> = listed.as_array().unwrap().iter().map(|row| [&row["kind"], &row["state"]]).collect();
+    assert!(states.contains(&[&"ACCESS".into(), &"REVOKED".into()]), "{listed}");
+    assert!(states.contains(&[&"SYSTEM".into(), &"ACTIVE".into()]), "{listed}");
+    crl("root/root.pem", "first.crl").fails(&["higher number"]);
 }

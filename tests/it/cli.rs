@@ -79,11 +79,16 @@ impl Desk {
     }
 
     fn begin(&self) -> Ended {
+        self.begin_with(&[])
+    }
+
+    /// The first step of `init`, with more arguments.
+    pub(crate) fn begin_with(&self, more: &[&str]) -> Ended {
         let policy = root("deploy/policy");
         let begin = ["init", "--data", "data", "--trust-domain", "example.org", "--policy", &policy];
         let whom = ["--provider-name", "Example AI", "--officer", "alice=alice/alice.csr"];
-        let more = ["--officer", "bob=bob/bob.csr", "--listen", "127.0.0.1:0"];
-        self.run(&[&begin[..], &whom, &more].concat())
+        let last = ["--officer", "bob=bob/bob.csr", "--listen", "127.0.0.1:0"];
+        self.run(&[&begin[..], &whom, &last, more].concat())
     }
 
     fn sign(&self, officer: &str) -> Ended {
@@ -110,12 +115,18 @@ impl Desk {
         self.run(&arguments)
     }
 
-    /// Two officers, and the first step of `init`.
-    fn begun() -> Self {
+    /// Two officers.
+    pub(crate) fn with_officers() -> Self {
         let desk = Self::new();
         for officer in ["alice", "bob"] {
             desk.run(&["officer", "new", "--name", officer, "--out", officer]).done();
         }
+        desk
+    }
+
+    /// Two officers, and the first step of `init`.
+    fn begun() -> Self {
+        let desk = Self::with_officers();
         desk.begin().done();
         desk
     }
@@ -123,17 +134,22 @@ impl Desk {
     /// A service that is made and not running; both officers hold their identities.
     pub(crate) fn made() -> Self {
         let desk = Self::begun();
-        desk.sign("alice").done();
-        desk.sign("bob").done();
-        desk.complete(&["alice=alice.sig", "bob=bob.sig"]).done();
+        desk.finish();
+        desk
+    }
+
+    /// The second step of `init`.
+    pub(crate) fn finish(&self) {
+        self.sign("alice").done();
+        self.sign("bob").done();
+        self.complete(&["alice=alice.sig", "bob=bob.sig"]).done();
         for officer in ["alice", "bob"] {
             let copy = |from: &str, to: &str| {
-                std::fs::copy(desk.path(from), desk.path(&format!("{officer}/{to}"))).unwrap();
+                std::fs::copy(self.path(from), self.path(&format!("{officer}/{to}"))).unwrap();
             };
             copy(&format!("data/officers/{officer}.pem"), "certificate.pem");
             copy("data/trust/system.pem", "system-bundle.pem");
         }
-        desk
     }
 }
 

@@ -416,6 +416,7 @@ async fn a_key_is_made_here_and_only_for_what_is_asked() {
         kind: ACCESS,
         certificate: world.running().app().state().authority(ACCESS).unwrap().certificate.clone(),
         not_after: world.clock.now().plus_ms(86_400_000),
+        beneath: None,
     };
     refused(world.enact(Command::PrepareAuthority(other)).await, Code::InvalidArgument, "certificate");
     // Nothing names the key after a restart: it is set aside, and what was signed for it is refused.

@@ -61,7 +61,7 @@ fn a_list_is_imported_and_a_match_resolved_with_a_reason() {
     let entry = &hit["entry"].as_str().unwrap()[..12];
     let resolve = ["screening", "resolve", &entity, entry, "--reason", "another registry number"];
     let undecided = served.by("alice", &resolve);
-    assert!(undecided.code == 2 && undecided.err.contains("--false-positive"), "{}", undecided.err);
+    assert!(undecided.code == 64 && undecided.err.contains("--false-positive"), "{}", undecided.err);
     let unknown = ["screening", "resolve", &entity, "ffffffffffff", "--confirm", "--reason", "x"];
     served.by("alice", &unknown).fails(&["has no match"]);
     let resolved = served.by("alice", &[&resolve[..], &["--false-positive", "--commit"]].concat()).done();

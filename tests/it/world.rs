@@ -545,7 +545,7 @@ pub(crate) fn found(
         let serial = Serial::from_random(SystemEntropy.bytes16());
         let made = authority(signer, &NewAuthority { id, kind, serial, not_after }, now).unwrap();
         let certificate = made.der().to_vec();
-        Authority::first(authority::NewAuthority { id, kind, certificate, not_after })
+        Authority::first(authority::NewAuthority { id, kind, certificate, not_after, beneath: None })
     };
     let bundle =
         countersign::policy::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/policy")), &[]);
@@ -576,6 +576,7 @@ pub(crate) fn found(
         },
         lease_ms: 10_000,
         ttl_s: 86_400,
+        roots: None,
         recovery: Some(RecoveryKeys {
             threshold: 2,
             keys: recovery.iter().map(|key| RecoveryKey(key.public_key().spki().to_vec())).collect(),

@@ -24,7 +24,7 @@ use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use crate::journal::JournalError;
 use crate::journal::file::Options;
 use crate::server::{self, KeyStore};
-use crate::x509::{Authority, TrustBundle};
+use crate::x509::{Authority, Root, TrustBundle};
 
 /// Both officers have their certificates: the last thing that `init` writes.
 pub(super) fn is_complete(data: &Path) -> bool {
@@ -67,6 +67,8 @@ pub(super) fn complete(
             AuthorityKind::System => "system.pem",
         };
         let bundle = TrustBundle::new(vec![Authority::from_der(&authority.certificate)?])?;
+        let roots = genesis.roots.iter().flatten().map(|root| Root::from_der(&root.certificate));
+        let bundle = bundle.with_roots(roots.collect::<Result<_, _>>()?, Vec::new());
         files::write(&data.join(TRUST).join(file), bundle.to_pem().as_bytes(), Access::Public)?;
     }
     let log_key = log_key_pem(&genesis.log_key);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::beneath::{self, Certified, Hierarchy};
 use super::{CONFIG, GENESIS, KEYS, New, REQUESTS};
 use crate::ca::SignatureAlgorithm;
 use crate::ca::bootstrap::{NewAuthority, authority};
@@ -57,7 +58,12 @@ pub(super) fn make(data: &Path, new: &New, unlock: &Unlock, output: &Output) -> 
     let config = Config::load(&data.join(CONFIG))?;
     let passphrase = unlock.for_new(&data.join(KEYS))?;
     let keys = KeyStore::open(&config.keys, passphrase.clone())?;
-    let genesis = genesis(new, officers, bundle.parts().clone(), &keys)?;
+    let given = match beneath::hierarchy(data, new, &keys)? {
+        Hierarchy::SelfSigned => None,
+        Hierarchy::Certified(given) => Some(*given),
+        Hierarchy::Requested => return beneath::report(data, output),
+    };
+    let genesis = genesis(new, (officers, given), bundle.parts().clone(), &keys)?;
     keys.key_or_new(KeyRole::Server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
     let bytes = to_bytes(&genesis);
     files::write(&path, &bytes, Access::Public)?;
@@ -132,7 +138,7 @@ fn officers(named: &[Named<PrincipalId>]) -> Result<(Vec<NewPrincipal>, Requests
 
 fn genesis(
     new: &New,
-    officers: Vec<NewPrincipal>,
+    (officers, given): (Vec<NewPrincipal>, Option<Certified>),
     bundle: crate::domain::bundle::BundleParts,
     keys: &KeyStore<'_>,
 ) -> Result<Genesis, Failure> {
@@ -151,10 +157,16 @@ fn genesis(
             kind,
             certificate: made.der().to_vec(),
             not_after: made.not_after(),
+            beneath: None,
         }))
     };
-    let access = make(AuthorityKind::Access, KeyRole::Access)?;
-    let system = make(AuthorityKind::System, KeyRole::System)?;
+    let (authorities, roots) = match given {
+        Some(Certified { authorities, root }) => (authorities, Some(vec![root])),
+        None => {
+            let access = make(AuthorityKind::Access, KeyRole::Access)?;
+            (vec![access, make(AuthorityKind::System, KeyRole::System)?], None)
+        }
+    };
     let log = keys.key_or_new(KeyRole::Log, SignatureAlgorithm::Ed25519)?;
     let log_key = log.public_key().last_chunk::<32>().map(|key| key.to_vec());
     let trust_domain = new.trust_domain.as_ref().ok_or_else(|| missing("--trust-domain"))?;
@@ -163,7 +175,7 @@ fn genesis(
         arc: new.arc.to_string(),
         bundle,
         officers,
-        authorities: vec![access, system],
+        authorities,
         log_key: log_key.ok_or_else(|| Failure("the log key has no public key".to_owned()))?,
         provider: NewEntity {
             id: EntityId::from_parts(now, SystemEntropy.bytes16()),
@@ -174,6 +186,7 @@ fn genesis(
         },
         lease_ms: new.lease_ms,
         ttl_s: new.ttl_hours * 3_600,
+        roots,
         recovery: recovery_keys(new)?,
     })
 }
@@ -269,15 +282,9 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
             writeln!(text, "                 key sha-256 {}", Digest::of(key))?;
         }
     }
-    for authority in &genesis.authorities {
-        writeln!(
-            text,
-            "  authority      {} {}, until {}",
-            authority.kind, authority.id, authority.not_after
-        )?;
-        writeln!(text, "                 sha-256 {}", Digest::of(&authority.certificate))?;
-    }
+    describe_hierarchy(&genesis, &mut text)?;
     writeln!(text, "  log key        {}", hex::encode(&genesis.log_key))?;
+    let (authorities, roots) = hierarchy_value(&genesis);
     let value = json!({
         "sha256": Digest::of(bytes).to_string(),
         "trust_domain": genesis.trust_domain,
@@ -293,14 +300,51 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
         "officers": genesis.officers.iter().map(|officer| json!({
             "name": officer.id.as_str(), "key_sha256": Digest::of(&officer.key).to_string(),
         })).collect::<Vec<_>>(),
-        "authorities": genesis.authorities.iter().map(|authority| json!({
-            "id": authority.id.to_string(), "kind": authority.kind.as_str(),
-            "not_after": authority.not_after.to_string(),
-            "sha256": Digest::of(&authority.certificate).to_string(),
-        })).collect::<Vec<_>>(),
+        "authorities": authorities,
+        "roots": roots,
         "log_key": hex::encode(&genesis.log_key),
     });
     Ok((value, text))
+}
+
+/// The authorities, and the roots that they stand beneath.
+fn describe_hierarchy(genesis: &Genesis, text: &mut String) -> Result<(), Failure> {
+    for authority in &genesis.authorities {
+        writeln!(
+            text,
+            "  authority      {} {}, until {}",
+            authority.kind, authority.id, authority.not_after
+        )?;
+        writeln!(text, "                 sha-256 {}", Digest::of(&authority.certificate))?;
+        if let Some(beneath) = authority.beneath {
+            writeln!(text, "                 beneath {}", beneath.root)?;
+        }
+    }
+    for root in genesis.roots.iter().flatten() {
+        writeln!(text, "  root           {}, until {}", root.id, root.not_after)?;
+        writeln!(text, "                 sha-256 {}", Digest::of(&root.certificate))?;
+        writeln!(text, "                 list number {} until {}", root.list.number, root.list.next_update)?;
+    }
+    Ok(())
+}
+
+fn hierarchy_value(genesis: &Genesis) -> (Value, Value) {
+    let authorities = genesis.authorities.iter().map(|authority| {
+        json!({
+            "id": authority.id.to_string(), "kind": authority.kind.as_str(),
+            "not_after": authority.not_after.to_string(),
+            "sha256": Digest::of(&authority.certificate).to_string(),
+            "beneath": authority.beneath.map(|beneath| beneath.root.to_string()),
+        })
+    });
+    let roots = genesis.roots.iter().flatten().map(|root| {
+        json!({
+            "id": root.id.to_string(), "not_after": root.not_after.to_string(),
+            "sha256": Digest::of(&root.certificate).to_string(), "crl_number": root.list.number,
+            "crl_next_update": root.list.next_update.to_string(),
+        })
+    });
+    (authorities.collect(), roots.collect())
 }
 
 pub(in crate::cli) fn decode(bytes: &[u8]) -> Result<Genesis, Failure> {

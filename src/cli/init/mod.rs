@@ -3,6 +3,7 @@
 //!
 //! Interrupted, either step is simply run again. Nothing that exists is replaced, and a finished service is left alone.
 
+mod beneath;
 mod complete;
 mod genesis;
 
@@ -25,6 +26,8 @@ const GENESIS: &str = "genesis.cbor";
 const CONFIG: &str = "countersign.toml";
 const KEYS: &str = "keys";
 const REQUESTS: &str = "requests";
+const ACCESS_REQUEST: &str = "access.csr";
+const SYSTEM_REQUEST: &str = "system.csr";
 const JOURNAL: &str = "journal";
 const OFFICERS: &str = "officers";
 const TRUST: &str = "trust";
@@ -35,6 +38,8 @@ const OURS: &[&str] = &[
     CONFIG,
     KEYS,
     REQUESTS,
+    ACCESS_REQUEST,
+    SYSTEM_REQUEST,
     JOURNAL,
     OFFICERS,
     TRUST,
@@ -54,7 +59,11 @@ const OURS: &[&str] = &[
     countersign init --data ./data --trust-domain example.org --policy deploy/policy \\\n      \
         --provider-name 'Example AI' --officer alice=alice.csr --officer bob=bob.csr\n  \
     countersign officer sign-genesis --key alice/key.pem --genesis data/genesis.cbor --out alice.sig\n  \
-    countersign init --data ./data --signature alice=alice.sig --signature bob=bob.sig")]
+    countersign init --data ./data --signature alice=alice.sig --signature bob=bob.sig\n\n\
+    Beneath an offline root, the first step is run twice, the second time with what the root signed:\n  \
+    countersign init --data ./data ... --offline-root\n  \
+    countersign init --data ./data ... --offline-root --certificate access.pem --certificate system.pem \\\n      \
+        --root root.pem --root-crl root.crl")]
 pub(super) struct Arguments {
     /// Folder of the new service; made with mode 0700.
     #[arg(long, value_name = "DIR")]
@@ -105,6 +114,19 @@ struct New {
     /// How long certificates of people and workloads live, in hours.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=168))]
     ttl_hours: u32,
+    /// Put both authorities beneath an offline root: the first run makes their keys and requests, the second takes what the
+    /// root certified.
+    #[arg(long)]
+    offline_root: bool,
+    /// The certificate of an authority that the root certified; twice.
+    #[arg(long, value_name = "FILE", requires = "root", requires = "root_crl")]
+    certificate: Vec<PathBuf>,
+    /// The certificate of the root.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    root: Option<PathBuf>,
+    /// The newest revocation list of the root.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    root_crl: Option<PathBuf>,
     /// A PKCS#11 module: the authorities' keys are made on its token and never leave it.
     #[arg(long, value_name = "FILE", requires_all = ["pkcs11_token", "pkcs11_pin"])]
     pkcs11_module: Option<PathBuf>,
@@ -114,7 +136,7 @@ struct New {
     /// Where the PIN of its user is: file:PATH, credential:NAME or env:NAME.
     #[arg(long, value_name = "SOURCE", requires = "pkcs11_module")]
     pkcs11_pin: Option<PassphraseSource>,
-    /// How long both authorities live, in years.
+    /// How long both authorities live, in years, when they are self-signed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10))]
     authority_years: u8,
 }

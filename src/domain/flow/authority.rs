@@ -2,11 +2,11 @@
 //! whether anything of what is to be retired is still good, is not on record: `app` looks at that before.
 
 use super::reject::Reject;
+use super::root;
 use crate::domain::authority::{AUTHORITIES_MAX, Authority, AuthorityState, NewAuthority};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::command::Command;
 use crate::domain::id::{AuthorityId, Seq};
-use crate::domain::principal::Role;
 use crate::domain::rotation::{APPROVAL_MAX_MS, ROTATIONS_MAX, RotationStep};
 use crate::domain::state::{RotationFault, State};
 use crate::domain::time::Timestamp;
@@ -25,13 +25,23 @@ fn wrong(row: &Authority, need: &'static str) -> Reject {
 /// May this step of a rotation, or this standing approval, be recorded?
 pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
     match command {
-        Command::PrepareAuthority(new) => check_prepare(state, new, now),
+        Command::PrepareAuthority(new) => {
+            check_prepare(state, new, now)?;
+            root::check_prepare(state, new)
+        }
         Command::ActivateAuthority(id) => check_activate(state, *id, now),
         Command::TaintAuthority { authority: id, .. } => check_taint(state, *id),
         Command::RollbackAuthority(id) => check_rollback(state, *id, now),
         Command::RetireAuthority(id) => check_retire(state, *id),
         Command::RevokeAuthority { authority: id, .. } => check_revoke(state, *id, now),
-        Command::PermitRotation { until, rotations, .. } => check_permit(*until, *rotations, now),
+        Command::PermitRotation { kind, until, rotations } => {
+            check_online(state, *kind)?;
+            check_permit(*until, *rotations, now)
+        }
+        Command::TrustRoot(new) => root::check_trust(state, new, now),
+        Command::RenewRootList { root: id, list } => root::check_list(state, *id, list, now),
+        Command::AddCrossCertificate(new) => root::check_cross(state, new, now),
+        Command::DropRoot(id) => root::check_drop(state, *id),
         Command::WithdrawRotation(kind) => match state.rotations.approvals.contains_key(kind) {
             true => Ok(()),
             false => Err(Reject::NotFound("standing approval")),
@@ -149,6 +159,18 @@ fn check_revoke(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Re
     }
 }
 
+/// What the server makes by itself signs itself: it would leave the root that those before it stand beneath.
+fn check_online(state: &State, kind: AuthorityKind) -> Result<(), Reject> {
+    match state.authority(kind).is_some_and(|row| row.beneath.is_some()) {
+        false => Ok(()),
+        true => Err(Reject::WrongState {
+            what: "authority",
+            have: "one beneath an offline root, which certifies at ceremonies only".to_owned(),
+            need: "a self-signed one, or each step by officers",
+        }),
+    }
+}
+
 /// A standing approval ends, so that officers look at it again.
 fn check_permit(until: Timestamp, rotations: u32, now: Timestamp) -> Result<(), Reject> {
     if until <= now || until > now.plus_ms(APPROVAL_MAX_MS) {
@@ -182,7 +204,10 @@ pub(super) fn check_step(
         }
     })?;
     match step {
-        RotationStep::Prepare(new) => check_prepare(state, new, now),
+        RotationStep::Prepare(new) => {
+            check_online(state, kind)?;
+            check_prepare(state, new, now)
+        }
         RotationStep::Activate(id) => check_activate(state, *id, now),
         RotationStep::Retire(id) => check_retire(state, *id),
     }
@@ -197,18 +222,12 @@ pub(super) fn check_failure(state: &State, kind: AuthorityKind, approval: Seq) -
 }
 
 fn check_officers_remain(state: &State, without: AuthorityId, now: Timestamp) -> Result<(), Reject> {
-    let remains = |id| {
-        state.system_certificates.get(id).is_some_and(|last| {
-            last.issuer != without && last.not_after > now && state.enforcement.is_trusted(&last.issuer)
-        })
-    };
-    let approvers = state.principals.values().filter(|p| p.has(Role::Approver) && !p.is_removed);
-    match approvers.filter(|p| remains(&p.id)).count() {
-        0 | 1 => Err(Reject::WrongState {
+    match state.approvers_remain(without, now) {
+        true => Ok(()),
+        false => Err(Reject::WrongState {
             what: "system authority",
             have: "the one that the approvers' certificates are of".to_owned(),
             need: "two approvers with certificates of another one",
         }),
-        _ => Ok(()),
     }
 }

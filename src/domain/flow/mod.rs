@@ -10,6 +10,7 @@ mod officers;
 mod quorum;
 mod recovery;
 mod reject;
+mod root;
 mod screening;
 #[cfg(test)]
 mod tests;

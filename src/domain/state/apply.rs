@@ -21,6 +21,7 @@ use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
 use crate::domain::id::{Digest, EntityId, Epoch, Ordinal, Seq, SubjectId};
 use crate::domain::person::Relation;
 use crate::domain::principal::{Principal, Role};
+use crate::domain::root::ROOTS_MAX;
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::Timestamp;
 
@@ -130,6 +131,8 @@ impl State {
             causes: Causes::default(),
             canaries: OrdMap::new(),
             restore: None,
+            roots: genesis.roots.iter().flatten().map(|root| (root.id, Arc::new(root.clone()))).collect(),
+            cross_certificates: OrdMap::new(),
             rotations: Rotations::since(genesis.authorities.iter().map(|a| a.id), time),
             announcements: OrdMap::new(),
             closed: OrdMap::new(),
@@ -497,6 +500,7 @@ fn check_genesis(genesis: &Genesis) -> Result<(), String> {
     if (count(AuthorityKind::Access), count(AuthorityKind::System)) != (1, 1) {
         return Err("genesis needs one access and one system authority".to_owned());
     }
+    check_hierarchy(genesis)?;
     if !(1..=LEASE_MAX_MS).contains(&genesis.lease_ms) {
         return Err(format!("a lease lasts 1 to {LEASE_MAX_MS} ms"));
     }
@@ -508,6 +512,23 @@ fn check_genesis(genesis: &Genesis) -> Result<(), String> {
     }
     if genesis.log_key.len() != 32 {
         return Err("the log key is no Ed25519 key of 32 bytes".to_owned());
+    }
+    Ok(())
+}
+
+/// Authorities of genesis are self-signed, or stand beneath a root of genesis that has not revoked them and outlives them.
+fn check_hierarchy(genesis: &Genesis) -> Result<(), String> {
+    let roots = genesis.roots.as_deref().unwrap_or_default();
+    if roots.len() > ROOTS_MAX {
+        return Err(format!("genesis has at most {ROOTS_MAX} roots"));
+    }
+    for authority in &genesis.authorities {
+        let Some(beneath) = authority.beneath else { continue };
+        let root = roots.iter().find(|root| root.id == beneath.root);
+        let root = root.ok_or_else(|| format!("the root of authority {} is not in genesis", authority.id))?;
+        if root.list.revokes(beneath.serial) || authority.not_after > root.not_after {
+            return Err(format!("authority {} is revoked by its root, or outlives it", authority.id));
+        }
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ impl State {
             prepared: Some(seq),
             predecessor: None,
             issued_until: None,
+            beneath: new.beneath,
         };
         let listed = EnforcementEvent::AuthorityListed(Arc::new(row.card()));
         self.authorities.insert(new.id, Arc::new(row));

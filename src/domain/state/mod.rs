@@ -9,6 +9,7 @@ mod officers;
 mod proposals;
 mod recovery;
 mod restored;
+mod roots;
 mod rotations;
 mod screening;
 mod tables;
@@ -32,7 +33,7 @@ use super::entity::Entity;
 use super::event::Intent;
 use super::id::{
     AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal,
-    PrincipalId, ProposalId, PurposeId, RequestId, Seq, SubjectId, TokenId,
+    PrincipalId, ProposalId, PurposeId, RequestId, RootId, Seq, SubjectId, TokenId,
 };
 use super::license::License;
 use super::officer_command::Review;
@@ -41,6 +42,7 @@ use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
 use super::recovery::{PendingRecovery, RecoveryKeys};
 use super::restore::Restore;
+use super::root::{CrossCertificate, Root};
 use super::screening::{EntityScreening, ScreeningList};
 use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
@@ -168,6 +170,14 @@ pub struct State {
     /// The last restore from a backup.
     #[n(29)]
     pub restore: Option<Restore>,
+    /// Roots that are trusted.
+    #[n(30)]
+    #[cbor(with = "rows")]
+    pub roots: OrdMap<RootId, Arc<Root>>,
+    /// Certificates by other roots, by their SHA-256.
+    #[n(31)]
+    #[cbor(with = "rows")]
+    pub cross_certificates: OrdMap<Digest, Arc<CrossCertificate>>,
     /// Rotation by itself.
     #[n(32)]
     pub rotations: Rotations,

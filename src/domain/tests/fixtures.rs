@@ -9,6 +9,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use crate::domain::approval::{Approval, MANDATE_PREFIX, Mandate, SignedMandate};
 use crate::domain::authority::{Authority, NewAuthority};
 use crate::domain::bundle::{Bundle, BundleParts};
+use crate::domain::certificate::Serial;
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::codec::to_bytes;
 use crate::domain::command::NewPrincipal;
@@ -17,11 +18,13 @@ use crate::domain::determination::{Determination, DeterminationKind, Determinati
 use crate::domain::entity::{EntityClass, EntityKind, Organisation};
 use crate::domain::event::{Genesis, NewEntity};
 use crate::domain::grant::Grant;
+use crate::domain::id::RootId;
 use crate::domain::id::{AuthorityId, DeterminationId, EntityId, GrantId, ModelId, PrincipalId};
 use crate::domain::model::{AccessForm, Model};
 use crate::domain::person::{Assurance, PersonStatus, Relation};
 use crate::domain::policy::{Country, DatedRule, Edge, Place, PolicyRule, Posture};
 use crate::domain::principal::Role;
+use crate::domain::root::{Root, RootList};
 use crate::domain::time::{Interval, Timestamp};
 
 pub(crate) const TRUST_DOMAIN: &str = "countersign.example";
@@ -287,7 +290,22 @@ pub(crate) fn entity(id: EntityId, org: Organisation) -> NewEntity {
 
 /// An authority until next June.
 pub(crate) fn new_authority(id: AuthorityId, kind: AuthorityKind) -> NewAuthority {
-    NewAuthority { id, kind, certificate: vec![0x30], not_after: at("2027-06-01T00:00:00Z") }
+    NewAuthority { id, kind, certificate: vec![0x30], not_after: at("2027-06-01T00:00:00Z"), beneath: None }
+}
+
+/// A root until 2041, whose list 1 revokes this.
+pub(crate) fn new_root(id: RootId, revoked: &[Serial]) -> Root {
+    Root { id, certificate: vec![0x31], not_after: at("2041-06-01T00:00:00Z"), list: root_list(1, revoked) }
+}
+
+pub(crate) fn root_list(number: u64, revoked: &[Serial]) -> RootList {
+    RootList {
+        list: vec![0x32],
+        number,
+        this_update: at("2026-06-01T00:00:00Z"),
+        next_update: at("2027-06-01T00:00:00Z"),
+        revoked: revoked.to_vec(),
+    }
 }
 
 pub(crate) fn genesis() -> Genesis {
@@ -305,6 +323,7 @@ pub(crate) fn genesis() -> Genesis {
         provider: entity(PROVIDER, Organisation::Us),
         lease_ms: 10_000,
         ttl_s: 86_400,
+        roots: None,
         recovery: None,
     }
 }

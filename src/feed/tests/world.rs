@@ -293,6 +293,7 @@ fn first_state() -> State {
         provider,
         lease_ms: 10_000,
         ttl_s: 86_400,
+        roots: None,
         recovery: None,
     };
     let bytes = to_bytes(&genesis);
@@ -325,7 +326,7 @@ fn first_state() -> State {
 fn authority(number: u8, kind: AuthorityKind) -> Authority {
     let not_after = NOW.plus_ms(86_400_000);
     let id = AuthorityId::from_bytes([number; 16]);
-    Authority::first(NewAuthority { id, kind, certificate: vec![number], not_after })
+    Authority::first(NewAuthority { id, kind, certificate: vec![number], not_after, beneath: None })
 }
 
 /// The next message of a session, when there is one.

@@ -293,7 +293,7 @@ fn no_more_authorities_than_a_bundle_holds_and_none_that_has_ended() {
 }
 
 /// Issues a certificate to an officer.
-fn certify(world: &mut World, officer: &Officer, kind: PrincipalKind) {
+pub(super) fn certify(world: &mut World, officer: &Officer, kind: PrincipalKind) {
     let ordinal = Ordinal(world.state.last_system_ordinal.0 + 1);
     let intent = Intent {
         authority: AuthorityKind::System,

@@ -5,6 +5,7 @@ mod issuance;
 mod keys;
 mod nomination;
 mod officers;
+mod roots;
 mod rotations;
 mod scenarios;
 mod screening;

@@ -1,17 +1,19 @@
 use super::{assert_lines, spelled};
-use crate::domain::certificate::AuthorityKind;
+use crate::domain::authority::NewAuthority;
+use crate::domain::certificate::{AuthorityKind, Serial};
 use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::entity::{Screening, ScreeningResult};
 use crate::domain::grant::Grant;
 use crate::domain::id::{
-    AnnouncementId, AuthorityId, Digest, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId, Seq,
-    SubjectId,
+    AnnouncementId, AuthorityId, Digest, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId,
+    RootId, Seq, SubjectId,
 };
 use crate::domain::license::License;
 use crate::domain::model::AccessForm;
 use crate::domain::officer_command::{Emergency, OfficerCommand};
 use crate::domain::person::{Assurance, EvidenceKind, PersonStatus};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use crate::domain::root::{Beneath, CrossCertificate, CrossSubject};
 use crate::domain::screening::{MatchVerdict, SCORE_MIN, ScreeningList};
 use crate::domain::subject::Vetting;
 use crate::domain::tests::fixtures::*;
@@ -20,6 +22,7 @@ use crate::domain::time::{Interval, Timestamp};
 const AT: Timestamp = Timestamp::from_millis(1_782_518_400_000);
 const ENTITY: EntityId = EntityId::from_bytes([1; 16]);
 const SUBJECT: SubjectId = SubjectId::from_bytes([2; 16]);
+const ROOT: RootId = RootId::from_bytes([9; 16]);
 const KEY: Digest = Digest([8; 32]);
 const REASON: RevocationReason = RevocationReason::GovernmentOrder;
 
@@ -188,6 +191,21 @@ fn of_officers() -> Vec<Command> {
     ]
 }
 
+fn of_roots() -> Vec<Command> {
+    let beneath = Beneath { root: ROOT, serial: Serial::from_random([6; 16]) };
+    let authority = AuthorityId::from_bytes([5; 16]);
+    let cross = |subject| CrossCertificate { certificate: vec![0x30], subject, by: beneath, not_after: AT };
+    let prepared = NewAuthority { beneath: Some(beneath), ..new_authority(authority, AuthorityKind::Access) };
+    vec![
+        Command::PrepareAuthority(prepared),
+        Command::TrustRoot(new_root(ROOT, &[])),
+        Command::RenewRootList { root: ROOT, list: root_list(2, &[beneath.serial]) },
+        Command::AddCrossCertificate(cross(CrossSubject::Root(ROOT))),
+        Command::AddCrossCertificate(cross(CrossSubject::Authority(authority))),
+        Command::DropRoot(ROOT),
+    ]
+}
+
 #[test]
 fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
     let commands = others();
@@ -278,6 +296,21 @@ fn every_command_is_in_a_test_of_its_encoding() {
 }
 
 #[test]
+fn every_command_about_roots_keeps_its_encoding_and_its_signers() {
+    let line =
+        |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
+    let lines: Vec<_> = of_roots().iter().map(line).collect();
+    assert_lines(&lines, "
+        PREPARE_AUTHORITY 2 821818818550050505050505050505050505050505050041301b000001a5d82c18008250090909090909090909090909090909095046060606060606060606060606060606
+        TRUST_ROOT 2 82181e8184500909090909090909090909090909090941311b0000020cb875f000854132011b0000019e807aec001b000001a5d82c180080
+        RENEW_ROOT_LIST 1 82181f825009090909090909090909090909090909854132021b0000019e807aec001b000001a5d82c1800815046060606060606060606060606060606
+        ADD_CROSS_CERTIFICATE 2 82182081844130820081500909090909090909090909090909090982500909090909090909090909090909090950460606060606060606060606060606061b0000019f06604400
+        ADD_CROSS_CERTIFICATE 2 82182081844130820181500505050505050505050505050505050582500909090909090909090909090909090950460606060606060606060606060606061b0000019f06604400
+        DROP_ROOT 2 821821815009090909090909090909090909090909
+        ");
+}
+
+#[test]
 fn every_reference_to_an_object_keeps_its_encoding() {
     let objects = [
         ObjectRef::Principal(officer()),
@@ -292,6 +325,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Clock,
         ObjectRef::Key(KEY),
         ObjectRef::Authorities,
+        ObjectRef::Roots,
+        ObjectRef::RootList(ROOT),
         ObjectRef::Rotation(AuthorityKind::System),
         ObjectRef::Announcement(AnnouncementId::from_bytes([6; 16])),
         ObjectRef::Drills,
@@ -315,6 +350,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         820980 clock
         820a8158200808080808080808080808080808080808080808080808080808080808080808 block of key 0808080808080808080808080808080808080808080808080808080808080808
         820c80 list of authorities
+        820d80 list of roots
+        820e815009090909090909090909090909090909 revocation list of root_09144GJ289144GJ289144GJ289
         820f8101 standing approval of SYSTEM rotations
         8210815006060606060606060606060606060606 announcement ann_060R30C1G60R30C1G60R30C1G6
         821480 drills
