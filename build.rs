@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "attestation",
     "audit",
     "authority",
@@ -13,6 +13,7 @@ const SERVICES: [&str; 8] = [
     "mandate",
     "provisioning",
     "revocation",
+    "screening",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -26,6 +26,7 @@ mod reports;
 mod restored;
 mod restrict;
 mod rotation;
+mod screening;
 mod simulate;
 pub mod store;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use recovery::Recovered;
 pub use renewals::{Campaign, CampaignCause, RenewalWindow};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
+pub use screening::Receiving;
 pub use simulate::{Simulation, Stage};
 pub use trust::{Term, TrustSet};
 pub use trusted_time::TrustedTime;
@@ -65,6 +67,7 @@ use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
 use self::renewals::Renewals;
 use self::rotation::Rotation;
+use self::screening::Lists;
 use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
 use crate::calls::CallLog;
@@ -146,6 +149,7 @@ pub struct App {
     simulations: Arc<tokio::sync::Semaphore>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
+    lists: Lists,
     calls: CallLog,
     boot: BootId,
 }
@@ -243,6 +247,7 @@ impl App {
             verified: CertificateCache::default(),
             certificates: store.certificates,
             decisions: store.decisions,
+            lists: Lists::new(store.lists),
             calls: store.calls,
             boot,
         }))

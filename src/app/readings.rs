@@ -50,6 +50,7 @@ impl App {
                 .values()
                 .filter(|p| p.suspended.is_some() && !p.is_removed)
                 .count()),
+            screening: self.screening_reading(&state),
             faults: self.faults(space.is_some()),
             rotations: self.rotation_readings(),
             listeners: Vec::new(),

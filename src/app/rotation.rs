@@ -206,6 +206,7 @@ impl App {
             {
                 self.check_spent(&state, *id).await
             }
+            Command::ImportScreeningList { list, .. } => self.check_list(list),
             command => hierarchy::check(&state, command),
         }
     }

@@ -17,6 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::journal::file::{FileJournal, OpenReport, Options, VerifyReport, verify};
 use crate::journal::snapshot::{SnapshotError, SnapshotId, SnapshotStore};
 use crate::journal::{Batch, Draft, Journal, JournalError, Outcome, Record};
+use crate::screening::ListFiles;
 use crate::views::{CertificateIndex, DiskIndex, Opened, Origin, ViewError};
 
 /// Records read at a time during recovery.
@@ -68,6 +69,8 @@ pub struct Store {
     pub snapshots: SnapshotStore,
     /// What gateways reported.
     pub decisions: DecisionLog,
+    /// The files of screening lists.
+    pub lists: ListFiles,
     /// The audit of calls.
     pub calls: CallLog,
     /// What opening found.
@@ -154,8 +157,9 @@ pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
     }
     let certificates = std::sync::Arc::new(index);
     let decisions = DecisionLog::open(&data.join("decisions"));
+    let lists = ListFiles::at(&data.join("screening"));
     let calls = CallLog::open(&calls_dir(data));
-    Ok(Store { journal, state, certificates, snapshots, decisions, calls, report, replayed })
+    Ok(Store { journal, state, certificates, snapshots, decisions, lists, calls, report, replayed })
 }
 
 struct Recovered {

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::automation::Automation;
 use super::error::Error;
+use super::screening::screenings;
 use super::view::Follower;
 use super::{App, Caller, store};
 use crate::domain::announcement::ANNOUNCED_MAX;
@@ -41,6 +42,7 @@ impl Upkeep {
     pub fn start(app: &Arc<App>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let tasks = vec![
+            tokio::spawn(screenings(Arc::clone(app), stopped.clone())),
             tokio::spawn(ticks(Arc::clone(app), stopped.clone())),
             tokio::spawn(rotations(Arc::clone(app), stopped.clone())),
             tokio::spawn(blocks(Arc::clone(app), stopped.clone())),

@@ -39,6 +39,7 @@ mod remote;
 mod restore;
 mod restrict;
 mod root;
+mod screening;
 mod serve;
 mod signed;
 mod simulate;
@@ -107,9 +108,9 @@ enum Verb {
     /// Machine identities of a partner.
     #[command(subcommand)]
     Workload(subject::WorkloadVerb),
-    /// Screening results.
+    /// Screening: lists, matches, and what officers make of them.
     #[command(subcommand)]
-    Screening(records::ScreeningVerb),
+    Screening(screening::Verb),
     /// Attested safeguards.
     #[command(subcommand)]
     Safeguards(records::SafeguardsVerb),
@@ -257,7 +258,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::License(verb) => entity::license(verb, context).await,
         Verb::Person(verb) => subject::person(verb, context).await,
         Verb::Workload(verb) => subject::workload(verb, context).await,
-        Verb::Screening(verb) => records::screening(verb, context).await,
+        Verb::Screening(verb) => screening::run(verb, context).await,
         Verb::Safeguards(verb) => records::safeguards(verb, context).await,
         Verb::Token(verb) => subject::token(verb, context).await,
         Verb::Enroll(arguments) => enroll::enroll(&arguments, context).await,

@@ -1,41 +1,13 @@
-//! `countersign screening`, `safeguards` and `clock`: what officers enter by hand.
+//! `countersign safeguards` and `clock`: what officers enter by hand.
 
 use clap::Subcommand;
 
 use super::mandate::{Commit, Wait, carry_out};
 use super::{Context, Failure, Outcome};
 use crate::domain::command::Command;
-use crate::domain::entity::{Screening, ScreeningResult};
 use crate::domain::id::EntityId;
 use crate::domain::time::Timestamp;
 use crate::env::{Clock as _, SystemClock};
-
-#[derive(Subcommand)]
-pub(super) enum ScreeningVerb {
-    /// Record the result of screening every party of an entity.
-    #[command(
-        after_help = "Example:\n  countersign screening record ent_01J... --list-version csl-2026-06-27 \\\n      \
-                            --list-date 2026-06-27T00:00:00Z --result CLEAR --reason 'no match' --commit"
-    )]
-    Record {
-        /// Of whom.
-        entity: EntityId,
-        /// Name of the list version, as published.
-        #[arg(long)]
-        list_version: String,
-        /// When that version was published.
-        #[arg(long, value_name = "RFC3339")]
-        list_date: Timestamp,
-        /// CLEAR, UNRESOLVED or CONFIRMED.
-        #[arg(long)]
-        result: ScreeningResult,
-        /// Why it came out so; no personal data.
-        #[arg(long)]
-        reason: String,
-        #[command(flatten)]
-        commit: Commit,
-    },
-}
 
 #[derive(Subcommand)]
 pub(super) enum SafeguardsVerb {
@@ -68,13 +40,6 @@ pub(super) enum ClockVerb {
         #[command(flatten)]
         commit: Commit,
     },
-}
-
-pub(super) async fn screening(verb: ScreeningVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
-    let ScreeningVerb::Record { entity, list_version, list_date, result, reason, commit } = verb;
-    let screening = Screening { list_version, list_date, result };
-    let command = Command::RecordScreening { entity, screening, reason };
-    carry_out(context, command, commit, Wait::default()).await
 }
 
 pub(super) async fn safeguards(verb: SafeguardsVerb, context: &Context<'_>) -> Result<Outcome, Failure> {

@@ -35,6 +35,7 @@ use crate::pb::enforcement_service_client::EnforcementServiceClient;
 use crate::pb::mandate_service_client::MandateServiceClient;
 use crate::pb::provisioning_service_client::ProvisioningServiceClient;
 use crate::pb::revocation_service_client::RevocationServiceClient;
+use crate::pb::screening_service_client::ScreeningServiceClient;
 use crate::wire::REQUEST_ID;
 use crate::x509::TrustBundle;
 
@@ -211,6 +212,10 @@ impl Remote {
 
     pub(super) fn provisioning(&self) -> ProvisioningServiceClient<Stamped> {
         ProvisioningServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn screening(&self) -> ScreeningServiceClient<Stamped> {
+        ScreeningServiceClient::new(self.channel.clone())
     }
 
     pub(super) fn revocation(&self) -> RevocationServiceClient<Stamped> {

@@ -14,6 +14,7 @@ use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
 use crate::domain::officer_command::OfficerCommand;
 use crate::domain::root::CrossSubject;
+use crate::domain::screening::ScreeningList;
 use crate::domain::subject::Vetting;
 use crate::domain::time::Interval;
 
@@ -82,11 +83,8 @@ fn command(command: &Command) -> Vec<String> {
         }
         Command::ReleaseHold(ordinal) => vec![format!("Release the hold on certificate {ordinal}")],
         Command::DecideSubject { subject, decision } => decided(subject, decision),
-        Command::RecordScreening { entity, screening, reason } => vec![
-            format!("Record that {entity} was screened: {}", screening.result),
-            format!("  list        {} of {}", screening.list_version, screening.list_date),
-            format!("  because     {}", printable(reason)),
-        ],
+        Command::ImportScreeningList { list, shrinks } => imported(list, *shrinks),
+        Command::ResolveScreeningMatch { .. } | Command::RecordScreening { .. } => screened(command),
         Command::RecordSafeguards { entity, until, reverify_due } => {
             let mut lines =
                 vec![format!("Record that the safeguards of {entity} are attested until {until}")];
@@ -241,6 +239,36 @@ fn policy(parts: &BundleParts) -> Vec<String> {
     lines.extend(parts.determinations.iter().map(|determination| {
         format!("  law         {} {} ({})", determination.id, determination.kind, determination.state)
     }));
+    lines
+}
+
+/// What a vetter says of a party and the screening lists.
+fn screened(command: &Command) -> Vec<String> {
+    match command {
+        Command::ResolveScreeningMatch { entity, entry, score, verdict, reason } => vec![
+            format!("Resolve a screening match of {entity}: {verdict}"),
+            format!("  entry       {entry}, score {score} of 100"),
+            format!("  because     {}", printable(reason)),
+        ],
+        Command::RecordScreening { entity, screening, reason } => vec![
+            format!("Record that {entity} was screened: {}", screening.result),
+            format!("  list        {} of {}", screening.list_version, screening.list_date),
+            format!("  because     {}", printable(reason)),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+fn imported(list: &ScreeningList, shrinks: bool) -> Vec<String> {
+    let mut lines = vec![
+        format!("Screen every entity against the list {} of {}", printable(&list.version), list.date),
+        format!("  entries     {}", list.entries),
+        format!("  file        {}", list.file),
+        format!("  matches     from a score of {} of 100", list.score_min),
+    ];
+    if shrinks {
+        lines.push("  It may have far fewer entries than the list before.".to_owned());
+    }
     lines
 }
 

@@ -20,6 +20,7 @@ use super::officer_command::OfficerCommand;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
+use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
 pub use super::subject::SubjectDecision;
 use super::time::Timestamp;
 
@@ -331,6 +332,35 @@ pub enum Command {
     /// About officers and other principals, and emergencies.
     #[n(40)]
     Officers(#[n(0)] OfficerCommand),
+    /// Make a version of the screening list the newest one. Every entity is compared with it. Its file is at the server.
+    #[n(60)]
+    ImportScreeningList {
+        /// The version.
+        #[n(0)]
+        list: ScreeningList,
+        /// It may have far fewer entries than the one before.
+        #[n(1)]
+        shrinks: bool,
+    },
+    /// Say what a match with an entry of the list is.
+    #[n(61)]
+    ResolveScreeningMatch {
+        /// Of whom.
+        #[n(0)]
+        entity: EntityId,
+        /// The entry.
+        #[n(1)]
+        entry: Digest,
+        /// The score of the match, which decides how many must sign.
+        #[n(2)]
+        score: u8,
+        /// What it is.
+        #[n(3)]
+        verdict: MatchVerdict,
+        /// Why; no personal data.
+        #[n(4)]
+        reason: String,
+    },
 }
 
 /// Who must sign a command.
@@ -345,6 +375,8 @@ pub struct Signers {
 pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
 pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
 const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
+/// What a vetter decides and what would let somebody in whom a list nearly names.
+const VET_BY_TWO: Signers = Signers { count: 2, roles: &[Role::Vetter, Role::Approver] };
 
 impl Command {
     /// Who must sign it: restrict with one, loosen with two, a vetter for what vetters decide.
@@ -391,7 +423,18 @@ impl Command {
             | Self::WithdrawRotation(_)
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
-            Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
+            Self::ImportScreeningList { list, shrinks } if *shrinks || list.score_min > SCORE_MIN => VET_BY_TWO,
+            Self::ResolveScreeningMatch { verdict: MatchVerdict::Withdrawn, .. } => VET_BY_TWO,
+            Self::ResolveScreeningMatch { verdict: MatchVerdict::FalsePositive, score, .. }
+                if *score >= ALIKE_SCORE =>
+            {
+                VET_BY_TWO
+            }
+            Self::DecideSubject { .. }
+            | Self::RecordScreening { .. }
+            | Self::RecordSafeguards { .. }
+            | Self::ImportScreeningList { .. }
+            | Self::ResolveScreeningMatch { .. } => VET,
             Self::Officers(command) => command.signers(),
         }
     }
@@ -447,6 +490,8 @@ impl Command {
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
             Self::Drill(_) => vec![ObjectRef::Drills],
             Self::Officers(command) => command.objects(),
+            Self::ImportScreeningList { .. } => vec![ObjectRef::ScreeningList],
+            Self::ResolveScreeningMatch { entity, .. } => vec![ObjectRef::Screening(*entity)],
             Self::PrepareAuthority(_)
             | Self::ActivateAuthority(_)
             | Self::TaintAuthority { .. }
@@ -503,6 +548,8 @@ impl Command {
             | Self::ActivateAuthority(_)
             // They deny nobody anything.
             | Self::Drill(_)
+            | Self::ImportScreeningList { .. }
+            | Self::ResolveScreeningMatch { .. }
             | Self::TaintAuthority { .. }
             | Self::RollbackAuthority(_)
             | Self::RetireAuthority(_)
@@ -560,6 +607,8 @@ impl Command {
             Self::WithdrawRotation(_) => "WITHDRAW_ROTATION",
             Self::Drill(_) => "DRILL",
             Self::Officers(command) => command.name(),
+            Self::ImportScreeningList { .. } => "IMPORT_SCREENING_LIST",
+            Self::ResolveScreeningMatch { .. } => "RESOLVE_SCREENING_MATCH",
         }
     }
 }

@@ -23,6 +23,7 @@ use super::proposal::Lapse;
 use super::recovery::{RecoveryKeys, SignedRecovery};
 use super::root::Root;
 use super::rotation::RotationStep;
+use super::screening::ScreeningMatch;
 use super::subject::SubjectBody;
 use super::time::Timestamp;
 
@@ -416,6 +417,25 @@ pub enum Event {
     /// A segment of the audit of calls is complete.
     #[n(28)]
     CallsSealed(#[n(0)] Box<SealedCalls>),
+    /// An entity's name was compared with the newest screening list.
+    #[n(40)]
+    EntityScreened {
+        /// Whose.
+        #[n(0)]
+        entity: EntityId,
+        /// SHA-256 of the list's file.
+        #[n(1)]
+        list: Digest,
+        /// SHA-256 of what was looked up.
+        #[n(2)]
+        query: Digest,
+        /// Entries that it came close to and that nobody knew of.
+        #[n(3)]
+        found: Vec<ScreeningMatch>,
+        /// How many more there are.
+        #[n(4)]
+        more: u32,
+    },
 }
 
 impl Event {
@@ -449,6 +469,7 @@ impl Event {
             Self::RecoveryAnnounced { .. } => 26,
             Self::RecoveryTookEffect(_) => 27,
             Self::CallsSealed(_) => 28,
+            Self::EntityScreened { .. } => 40,
         }
     }
 
@@ -482,6 +503,7 @@ impl Event {
             Self::RecoveryAnnounced { .. } => "recovery.announced",
             Self::RecoveryTookEffect(_) => "recovery.effective",
             Self::CallsSealed(_) => "calls.sealed",
+            Self::EntityScreened { .. } => "partner.screened",
         }
     }
 }

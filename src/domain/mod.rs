@@ -33,6 +33,7 @@ pub mod restore;
 pub mod revocation;
 pub mod root;
 pub mod rotation;
+pub mod screening;
 pub mod simulate;
 pub mod state;
 pub mod subject;

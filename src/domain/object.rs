@@ -71,6 +71,12 @@ pub enum ObjectRef {
     /// The review of an emergency.
     #[n(17)]
     Review(#[n(0)] Seq),
+    /// The newest screening list.
+    #[n(30)]
+    ScreeningList,
+    /// The matches of an entity with the screening list.
+    #[n(31)]
+    Screening(#[n(0)] EntityId),
 }
 
 impl fmt::Display for ObjectRef {
@@ -94,6 +100,8 @@ impl fmt::Display for ObjectRef {
             Self::Roots => f.write_str("list of roots"),
             Self::RootList(root) => write!(f, "revocation list of {root}"),
             Self::Drills => f.write_str("drills"),
+            Self::ScreeningList => f.write_str("screening list"),
+            Self::Screening(id) => write!(f, "screening of {id}"),
             Self::Review(seq) => write!(f, "review of record {seq}"),
         }
     }

@@ -13,7 +13,9 @@ use prometheus_client::registry::Registry;
 
 use crate::env::SystemClock;
 
-pub use readings::{Fault, GATEWAYS_MAX, GatewayReading, ListenerReading, Readings, RotationReading};
+pub use readings::{
+    Fault, GATEWAYS_MAX, GatewayReading, ListenerReading, Readings, RotationReading, ScreeningReading,
+};
 
 /// What every name begins with.
 const PREFIX: &str = "countersign";

@@ -49,6 +49,40 @@ pub struct ListenerReading {
     pub nacks: u64,
 }
 
+/// How screening stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScreeningReading {
+    /// When the newest list was published, in seconds since 1970; 0: there is none.
+    pub list_date_s: i64,
+    /// Its file is not in memory: nobody can be compared with it.
+    pub is_list_missing: bool,
+    /// Entities that are not compared with it yet.
+    pub waiting: u64,
+    /// Matches that nobody has resolved.
+    pub open_matches: u64,
+}
+
+impl ScreeningReading {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "screening_list_timestamp_seconds",
+            "When the newest screening list was published; 0: there is none",
+            ConstGauge::new(self.list_date_s),
+        );
+        for (name, help, value) in [
+            (
+                "screening_list_missing",
+                "1 while the newest list's file cannot be used",
+                u64::from(self.is_list_missing),
+            ),
+            ("screening_waiting", "Entities not compared with the newest list yet", self.waiting),
+            ("screening_open_matches", "Matches that nobody has resolved", self.open_matches),
+        ] {
+            registry.register(name, help, ConstGauge::new(value));
+        }
+    }
+}
+
 /// Everything that is read at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readings {
@@ -92,6 +126,8 @@ pub struct Readings {
     pub recoveries: u64,
     /// Principals that are suspended.
     pub suspended: u64,
+    /// How screening stands.
+    pub screening: ScreeningReading,
     /// Every kind of fault.
     pub faults: Vec<Fault>,
     /// How the authorities of each kind are rotated.
@@ -160,6 +196,7 @@ impl Readings {
             "When the server's own certificate ends; it is renewed at start only",
             ConstGauge::new(self.certificate_ends_s),
         );
+        self.screening.register(&mut registry);
         let (entries, is_closed) = self.pushed_set.unwrap_or_default();
         for (name, help, value) in [
             ("pushed_set_entries", "Certificates on the list of the last pushed trust set", entries as u64),

@@ -55,7 +55,8 @@ impl Class {
             _ if begins(&["Watch", "Simulate"]) => Self::Stream,
             _ if begins(&["List"]) => Self::List,
             _ if begins(&["Get", "Fetch"]) => Self::Read,
-            ("countersign.v1.MandateService", _) => Self::Mandate,
+            // An upload takes as long as its file, and is as rare as what is signed for it.
+            ("countersign.v1.MandateService", _) | (_, "UploadList") => Self::Mandate,
             _ => Self::Mutation,
         }
     }
@@ -176,6 +177,9 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.ProvisioningService/GetSubject", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/ListSubjects", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/CreateToken", Access::Roles(REGISTRARS)),
+    row("/countersign.v1.ScreeningService/UploadList", Access::Roles(&[Role::Vetter])),
+    row("/countersign.v1.ScreeningService/GetScreening", Access::Roles(OFFICERS)),
+    row("/countersign.v1.ScreeningService/ListMatches", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuthorityService/PrepareAuthority", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.AuthorityService/ListAuthorities", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuthorityService/GetAuthority", Access::Roles(OFFICERS)),

@@ -20,6 +20,7 @@ mod provisioning;
 mod readmit;
 mod renewals;
 mod revocation;
+mod screening;
 mod show;
 mod show_approvals;
 pub mod status;
@@ -67,6 +68,9 @@ pub fn routes(app: &Arc<App>) -> Routes {
     let provisioning = pb::provisioning_service_server::ProvisioningServiceServer::new(
         provisioning::Provisioning::new(Arc::clone(app)),
     );
+    let screening = pb::screening_service_server::ScreeningServiceServer::new(screening::Screenings::new(
+        Arc::clone(app),
+    ));
     let revocation = pb::revocation_service_server::RevocationServiceServer::new(
         revocation::Revocation::new(Arc::clone(app), watches),
     );
@@ -77,5 +81,6 @@ pub fn routes(app: &Arc<App>) -> Routes {
         .add_service(subscriptions.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(mandate.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(provisioning.max_decoding_message_size(REQUEST_LEN_MAX))
+        .add_service(screening.max_decoding_message_size(REQUEST_LEN_MAX))
         .add_service(revocation.max_decoding_message_size(REQUEST_LEN_MAX))
 }

@@ -87,6 +87,11 @@ impl NameIndex {
         self.entries.is_empty()
     }
 
+    /// The name of the entry with this digest.
+    pub fn name_of(&self, entry: Digest) -> Option<&str> {
+        self.entries.iter().find(|(_, digest)| *digest == entry).map(|(entry, _)| entry.name.as_str())
+    }
+
     /// Adds an entry. Ships and aircraft are no parties, and are left out.
     pub fn add(&mut self, entry: ListEntry) {
         if matches!(entry.kind, EntryKind::Vessel | EntryKind::Aircraft) {

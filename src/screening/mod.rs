@@ -3,11 +3,13 @@
 //!
 //! The files are public data of a foreign format, so reading is strict and bounded, and a file that is not whole is
 //! refused whole. Matching only finds and explains; it decides nothing, and a hit only starts diligence. Knows neither
-//! State nor time. Called by `app`, and by `cli` for candidates.
+//! State nor time. Keeps the files that it read. Called by `app`, and
+//! by `cli` for candidates.
 
 mod delimited;
 mod entry;
 mod fault;
+mod files;
 mod guard;
 mod index;
 mod json;
@@ -19,6 +21,7 @@ mod tests;
 
 pub use entry::{EntryKind, ListEntry};
 pub use fault::ListFault;
+pub use files::{ListFiles, Loaded, Upload};
 pub use index::{Hit, NameIndex, Query};
 pub use read::{Format, ListSummary, read_list};
 

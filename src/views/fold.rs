@@ -73,7 +73,8 @@ pub(super) fn fold(
             | Event::RotationStepped { .. }
             | Event::RotationFailed { .. }
             | Event::AnnouncementPassed(_)
-            | Event::CallsSealed(_) => {}
+            | Event::CallsSealed(_)
+            | Event::EntityScreened { .. } => {}
         }
     }
     Ok(changes)

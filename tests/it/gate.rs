@@ -49,7 +49,7 @@ pub(crate) const STRONG: Strength = Strength {
 };
 
 /// A gate of the running service, with a clock of its own.
-async fn gate(world: &World, name: &str, strength: Strength, clock: &Arc<ManualClock>) -> Gate {
+pub(crate) async fn gate(world: &World, name: &str, strength: Strength, clock: &Arc<ManualClock>) -> Gate {
     let caller = world.gateway_on(name, strength.pausable).await;
     connect(world, (&caller, world.running().address()), strength, clock).await
 }

@@ -129,6 +129,10 @@ mod runbook;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod screening;
+#[cfg(test)]
+mod screening_cli;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;

@@ -16,6 +16,8 @@ const LAG_MAX: u64 = 1_000;
 const IDENTITY_LEFT_MS: i64 = 7 * DAY_MS;
 /// An authority is rotated by then.
 const AUTHORITY_LEFT_MS: i64 = 30 * DAY_MS;
+/// The newest screening list is replaced by then: a day before decisions that rest on it are denied.
+const LIST_LEFT_MS: i64 = DAY_MS;
 /// A stop is practised every week.
 const DRILL_AGE_MS: i64 = 8 * DAY_MS;
 /// The most names in one line.
@@ -50,6 +52,7 @@ pub(super) async fn check(connection: &Connection, findings: &mut Findings) {
         ("stops", stops(&remote, findings).await),
         ("drill", drills(&remote, findings).await),
         ("screening", screenings(&remote, findings).await),
+        ("list", list(&remote, findings).await),
     ];
     for (name, answered) in checks {
         if let Err(failure) = answered {
@@ -294,6 +297,43 @@ async fn screenings(remote: &Remote, findings: &mut Findings) -> Result<(), Fail
     })
     .await?;
     screened(&entities, findings);
+    Ok(())
+}
+
+async fn list(remote: &Remote, findings: &mut Findings) -> Result<(), Failure> {
+    let standing = answer(remote.screening().get_screening(pb::GetScreeningRequest {})).await?;
+    listed(&standing, SystemClock.now(), findings)
+}
+
+/// Is the screening list there and new, and did somebody look at what was found?
+pub(super) fn listed(
+    standing: &pb::GetScreeningResponse,
+    now: Timestamp,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    let import = |why| remedy(why, "countersign screening import --help");
+    if standing.list_version.is_empty() {
+        let what = "no screening list was imported";
+        findings.warn("list", what, import("entities are screened by hand only"));
+        return Ok(());
+    }
+    let until: Timestamp = standing.fresh_until.parse()?;
+    let what = format!("{} is fresh until {until}", standing.list_version);
+    let left_ms = until.millis() - now.millis();
+    if standing.file_missing {
+        let what = format!("the file of {} is not at the server", standing.list_version);
+        findings.fail("list", what, import("whoever applies is compared with nothing; upload it again"));
+    } else if left_ms <= 0 {
+        findings.fail("list", what, import("everything that rests on it is denied with SCREENING_STALE"));
+    } else if left_ms < LIST_LEFT_MS {
+        findings.warn("list", what, import("then everything that rests on it is denied"));
+    } else if standing.open_matches > 0 {
+        let what = format!("{what}; {} matches wait to be resolved", standing.open_matches);
+        let how = remedy("until then these entities are denied", "countersign screening list");
+        findings.warn("list", what, how);
+    } else {
+        findings.ok("list", what);
+    }
     Ok(())
 }
 

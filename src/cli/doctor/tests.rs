@@ -163,3 +163,23 @@ fn a_drill_that_is_old_missing_or_did_not_reach_everybody_is_warned_of() {
         assert_eq!(check(&[missed]), Level::Warn);
     }
 }
+
+#[test]
+fn a_screening_list_that_is_missing_old_or_not_looked_at_is_said() {
+    let now: Timestamp = "2026-11-30T00:00:00Z".parse().unwrap();
+    let check = |standing: &pb::GetScreeningResponse| {
+        worst("list", |found| online::listed(standing, now, found).unwrap())
+    };
+    let good = pb::GetScreeningResponse {
+        list_version: "csl-1".to_owned(),
+        fresh_until: "2026-12-02T00:00:00Z".to_owned(),
+        ..Default::default()
+    };
+    let until = |at: &str| pb::GetScreeningResponse { fresh_until: at.to_owned(), ..good.clone() };
+    assert_eq!(check(&good), Level::Ok);
+    assert_eq!(check(&pb::GetScreeningResponse::default()), Level::Warn);
+    assert_eq!(check(&until("2026-11-30T12:00:00Z")), Level::Warn);
+    assert_eq!(check(&until("2026-11-29T00:00:00Z")), Level::Fail);
+    assert_eq!(check(&pb::GetScreeningResponse { open_matches: 1, ..good.clone() }), Level::Warn);
+    assert_eq!(check(&pb::GetScreeningResponse { file_missing: true, ..good.clone() }), Level::Fail);
+}

@@ -4,6 +4,7 @@ use super::announced;
 use super::issuance;
 use super::recovery;
 use super::reject::Reject;
+use super::screening;
 use super::{authority, mandate};
 use crate::domain::approval::{Mandate, SignedMandate};
 use crate::domain::enforce::EnforcementEvent;
@@ -104,6 +105,7 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
             authority::check_failure(state, *kind, *approval)
         }
         Event::AnnouncementPassed(id) => announced::check_passed(state, *id, now),
+        Event::EntityScreened { .. } => screening::check_run(state, event),
         Event::BlockOpened(ordinal) => {
             match *ordinal > state.opened && *ordinal <= state.enforcement.ceiling {
                 true => Ok(()),

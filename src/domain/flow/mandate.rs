@@ -6,6 +6,7 @@ use super::issuance::check_unblocked;
 use super::officers;
 use super::quorum::{self, Gone};
 use super::reject::Reject;
+use super::screening;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
 use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
@@ -80,7 +81,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
-        Command::ActivateEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
+        Command::ActivateEntity(id) => screening::check_activation(state, entity(state, *id)?),
         Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
         Command::RemoveEntity { entity: id, .. } => check_entity_removal(state, *id),
         Command::AmendAnnex { determination, revision, add, remove } => {
@@ -125,6 +126,9 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
         }
         Command::RecordSafeguards { entity: id, reverify_due, .. } => {
             check_due(entity(state, *id)?.card.reverify_due, *reverify_due)
+        }
+        Command::ImportScreeningList { .. } | Command::ResolveScreeningMatch { .. } => {
+            screening::check(state, command, now)
         }
         Command::AcceptClock(at) => check_clock(*at, now),
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
@@ -207,7 +211,7 @@ pub(super) fn found(is: bool, what: &'static str) -> Result<(), Reject> {
     if is { Ok(()) } else { Err(Reject::NotFound(what)) }
 }
 
-fn status(entity: &Entity, need: EntityStatus, word: &'static str) -> Result<(), Reject> {
+pub(super) fn status(entity: &Entity, need: EntityStatus, word: &'static str) -> Result<(), Reject> {
     if entity.status == need {
         Ok(())
     } else {

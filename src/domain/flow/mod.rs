@@ -11,6 +11,7 @@ mod quorum;
 mod recovery;
 mod reject;
 mod root;
+mod screening;
 #[cfg(test)]
 mod tests;
 

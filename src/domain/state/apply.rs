@@ -140,6 +140,8 @@ impl State {
             recoveries: OrdMap::new(),
             reviews: OrdMap::new(),
             drills: Drills::default(),
+            screening_list: None,
+            screenings: OrdMap::new(),
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);
@@ -261,6 +263,7 @@ impl State {
             Event::LineageLocked(lineage) => return event(EnforcementEvent::LineageLocked(*lineage)),
             Event::CeilingAnnounced(ordinal) => return event(EnforcementEvent::CeilingRaised(*ordinal)),
             Event::BlockOpened(ordinal) => self.opened = self.opened.max(*ordinal),
+            compared @ Event::EntityScreened { .. } => return self.screen(seq, compared),
             Event::Restored => return self.begin_after_backup(seq, time),
             Event::RestrictionsCollected { gateway, upto, events } => {
                 return self.collect((gateway, *upto), (seq, time), events);

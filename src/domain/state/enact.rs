@@ -68,9 +68,10 @@ impl State {
                 return self.decide_subject(seq, time, *subject, decision);
             }
             Command::RecordScreening { entity, screening, .. } => {
-                return self
-                    .change_entity(*entity, seq, |entity| entity.card.screening = Some(screening.clone()));
+                return self.record_screening(seq, *entity, screening);
             }
+            Command::ImportScreeningList { list, .. } => self.screening_list = Some(list.clone()),
+            Command::ResolveScreeningMatch { .. } => return self.resolve_match(seq, time, command),
             Command::RecordSafeguards { entity, until, reverify_due } => {
                 return self.change_entity(*entity, seq, |entity| {
                     (entity.card.safeguards_until, entity.card.reverify_due) = (Some(*until), *reverify_due);

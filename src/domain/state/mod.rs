@@ -11,6 +11,7 @@ mod recovery;
 mod restored;
 mod roots;
 mod rotations;
+mod screening;
 mod suppose;
 mod tables;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use super::proposal::{ClosedProposal, Proposal};
 use super::recovery::{PendingRecovery, RecoveryKeys};
 use super::restore::Restore;
 use super::root::{CrossCertificate, Root};
+use super::screening::{EntityScreening, ScreeningList};
 use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
@@ -202,6 +204,13 @@ pub struct State {
     /// The last drills of a stop.
     #[n(39)]
     pub drills: Drills,
+    /// The newest screening list.
+    #[n(50)]
+    pub screening_list: Option<ScreeningList>,
+    /// What is known of the screening of entities.
+    #[n(51)]
+    #[cbor(with = "rows")]
+    pub screenings: OrdMap<EntityId, Arc<EntityScreening>>,
 }
 
 /// A clock that officers accepted.

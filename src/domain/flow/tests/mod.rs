@@ -8,3 +8,4 @@ mod officers;
 mod roots;
 mod rotations;
 mod scenarios;
+mod screening;

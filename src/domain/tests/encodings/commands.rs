@@ -14,6 +14,7 @@ use crate::domain::officer_command::{Emergency, OfficerCommand};
 use crate::domain::person::{Assurance, EvidenceKind, PersonStatus};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::root::{Beneath, CrossCertificate, CrossSubject};
+use crate::domain::screening::{MatchVerdict, SCORE_MIN, ScreeningList};
 use crate::domain::subject::Vetting;
 use crate::domain::tests::fixtures::*;
 use crate::domain::time::{Interval, Timestamp};
@@ -113,6 +114,36 @@ fn vetting() -> Vec<Command> {
     ]
 }
 
+/// All but those of screening.
+fn others() -> Vec<Command> {
+    [loosening(), restricting(), vetting(), rotating(), announcing(), of_officers()].concat()
+}
+
+fn screening() -> Vec<Command> {
+    let list = ScreeningList {
+        version: "csl-1".to_owned(),
+        date: AT,
+        file: KEY,
+        entries: 12_000,
+        score_min: SCORE_MIN,
+    };
+    let resolve = |score, verdict| Command::ResolveScreeningMatch {
+        entity: ENTITY,
+        entry: KEY,
+        score,
+        verdict,
+        reason: "same name".to_owned(),
+    };
+    vec![
+        Command::ImportScreeningList { list: list.clone(), shrinks: false },
+        Command::ImportScreeningList { list, shrinks: true },
+        resolve(84, MatchVerdict::FalsePositive),
+        resolve(95, MatchVerdict::FalsePositive),
+        resolve(95, MatchVerdict::Confirmed),
+        resolve(84, MatchVerdict::Withdrawn),
+    ]
+}
+
 fn rotating() -> Vec<Command> {
     let authority = AuthorityId::from_bytes([5; 16]);
     vec![
@@ -177,7 +208,7 @@ fn of_roots() -> Vec<Command> {
 
 #[test]
 fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
-    let commands = [loosening(), restricting(), vetting(), rotating(), announcing(), of_officers()].concat();
+    let commands = others();
     let line =
         |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
     let lines: Vec<_> = commands.iter().map(line).collect();
@@ -238,10 +269,30 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         BREAK_GLASS 1 8218288182028282068265616c6963650d6178
         CLOSE_REVIEW 1 821828818203820c6178
         ");
+}
+
+#[test]
+fn every_command_of_screening_keeps_its_encoding_and_its_signers() {
+    let line =
+        |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
+    let lines: Vec<_> = screening().iter().map(line).collect();
+    assert_lines(&lines, "
+        IMPORT_SCREENING_LIST 1 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f4
+        IMPORT_SCREENING_LIST 2 82183c82856563736c2d311b0000019f0660440058200808080808080808080808080808080808080808080808080808080808080808192ee01852f5
+        RESOLVE_SCREENING_MATCH 1 82183d855001010101010101010101010101010101582008080808080808080808080808080808080808080808080808080808080808081854006973616d65206e616d65
+        RESOLVE_SCREENING_MATCH 2 82183d85500101010101010101010101010101010158200808080808080808080808080808080808080808080808080808080808080808185f006973616d65206e616d65
+        RESOLVE_SCREENING_MATCH 1 82183d85500101010101010101010101010101010158200808080808080808080808080808080808080808080808080808080808080808185f016973616d65206e616d65
+        RESOLVE_SCREENING_MATCH 2 82183d855001010101010101010101010101010101582008080808080808080808080808080808080808080808080808080808080808081854026973616d65206e616d65
+        ");
+}
+
+#[test]
+fn every_command_is_in_a_test_of_its_encoding() {
+    let commands = [others(), screening()].concat();
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 40, "one of each");
+    assert_eq!(names.len(), 42, "one of each");
 }
 
 #[test]
@@ -280,6 +331,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Announcement(AnnouncementId::from_bytes([6; 16])),
         ObjectRef::Drills,
         ObjectRef::Review(Seq(12)),
+        ObjectRef::ScreeningList,
+        ObjectRef::Screening(ENTITY),
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -303,6 +356,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         8210815006060606060606060606060606060606 announcement ann_060R30C1G60R30C1G60R30C1G6
         821480 drills
         8211810c review of record 12
+        82181e80 screening list
+        82181f815001010101010101010101010101010101 screening of ent_01040G2081040G2081040G2081
         ",
     );
 }

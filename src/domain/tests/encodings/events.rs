@@ -20,6 +20,7 @@ use crate::domain::proposal::Lapse;
 use crate::domain::recovery::{RecoverySignature, SignedRecovery};
 use crate::domain::revocation::StopScope;
 use crate::domain::rotation::RotationStep;
+use crate::domain::screening::ScreeningMatch;
 use crate::domain::subject::{Employment, SubjectBody, Workload};
 use crate::domain::tests::fixtures::*;
 use crate::domain::time::Timestamp;
@@ -176,9 +177,25 @@ fn waiting() -> Vec<Event> {
     ]
 }
 
+fn screened() -> Vec<Event> {
+    vec![Event::EntityScreened {
+        entity: ENTITY,
+        list: Digest([7; 32]),
+        query: Digest([7; 32]),
+        found: vec![ScreeningMatch {
+            entry: Digest([7; 32]),
+            entry_id: "a1".to_owned(),
+            source: "EL".to_owned(),
+            score: 90,
+            explanation: "its name".to_owned(),
+        }],
+        more: 3,
+    }]
+}
+
 #[test]
 fn every_event_keeps_its_number_its_name_and_its_encoding() {
-    let mut events = [others(), waiting(), subjects(), intents()].concat();
+    let mut events = [others(), waiting(), screened(), subjects(), intents()].concat();
     events.sort_by_key(Event::number);
     let line = |event: &Event| format!("{} {} {}", event.number(), event.name(), spelled(event));
     let lines: Vec<_> = events.iter().map(line).collect();
@@ -218,16 +235,17 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         26 recovery.announced 82181a8250040404040404040404040404040404048244bbbbbbbb81825820070707070707070707070707070707070707070707070707070707070707070744aaaaaaaa
         27 recovery.effective 82181b815004040404040404040404040404040404
         28 calls.sealed 82181c818507011864028158200707070707070707070707070707070707070707070707070707070707070707
+        40 partner.screened sha256 81e52013b6361242add07ed9f9919cc60ef5b8900df88b8f41305457a4604ae6
         ");
 }
 
 #[test]
 fn an_events_number_is_the_one_in_its_encoding() {
-    let events = [others(), waiting(), subjects(), intents()].concat();
+    let events = [others(), waiting(), screened(), subjects(), intents()].concat();
     let mut numbers: Vec<_> = events.iter().map(Event::number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers, (0..19).chain(21..26).chain([28]).collect::<Vec<_>>(), "one of each");
+    assert_eq!(numbers, (0..19).chain(21..29).chain([40]).collect::<Vec<_>>(), "one of each");
     for event in &events {
         let bytes = to_bytes(event);
         // From 24 on a number takes a byte of its own.

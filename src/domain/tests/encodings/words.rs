@@ -10,6 +10,7 @@ use crate::domain::person::{Assurance, EvidenceKind, PersonStatus, Relation, Sub
 use crate::domain::policy::PolicyRule;
 use crate::domain::principal::Role;
 use crate::domain::revocation::RevocationReason;
+use crate::domain::screening::MatchVerdict;
 use crate::domain::subject::SubjectStatus;
 
 macro_rules! vocabularies {
@@ -53,6 +54,7 @@ fn every_word_keeps_its_number_and_its_spelling() {
         Legal,
         LegalReason,
         Limb,
+        MatchVerdict,
         Organisation,
         PersonStatus,
         PolicyRule,
@@ -84,6 +86,7 @@ fn every_word_keeps_its_number_and_its_spelling() {
         Legal: 0=NOT_CONTROLLED 1=NLR_DOMESTIC 2=EXEMPT 3=LICENSED 4=LICENSE_REQUIRED 5=INDETERMINATE 6=PROHIBITED
         LegalReason: 0=NO_REQUIREMENT_IN_FORCE 1=REMOTE_ACCESS_NOT_A_RELEASE 2=EXEMPT_PROVIDER_FN_EMPLOYEE 3=EXEMPT_ANNEX_A_WORKLOAD 4=EXEMPT_ANNEX_A_FN_EMPLOYEE 5=EXEMPT_EITHER_STATUS 6=EXEMPT_ANNEX_A_ENTITY 7=NOT_AN_EXPORT 8=STATUS_UNDETERMINED 9=LICENSED 10=WORKLOAD_OPERATORS_UNKNOWN 11=DEEMED_EXPORT_LICENSE_REQUIRED 12=EXPORT_LICENSE_REQUIRED 13=EXPORT_DESTINATION_LICENSE_REQUIRED 14=FOREIGN_ENTITY_LICENSE_REQUIRED 15=NOT_JUDGED
         Limb: 0=PROVIDER_FOREIGN_EMPLOYEES 1=ANNEX_ENTITIES 2=ANNEX_FOREIGN_EMPLOYEES
+        MatchVerdict: 0=FALSE_POSITIVE 1=CONFIRMED 2=WITHDRAWN
         Organisation: 0=US 1=FOREIGN
         PersonStatus: 0=US_PERSON 1=FOREIGN_PERSON 2=UNDETERMINED
         PolicyRule: 0=P-SUSPEND_ALL 1=P-NO_GRANT 2=P-NOT_PROVISIONED 3=P-SUSPENDED 4=P-ACCESS_FORM 5=P-STATUS_UNVERIFIED 6=P-NOT_EMPLOYEE 7=P-PLACE_NOT_ALLOWED 8=P-ASSURANCE_TOO_LOW 9=P-REVERIFY_OVERDUE 10=P-PURPOSE 11=P-SAFEGUARD_LAPSED 12=P-QUOTA
