@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use super::authority::NewAuthority;
 use super::bundle::BundleParts;
-use super::certificate::{AuthorityKind, PrincipalKind};
+use super::certificate::AuthorityKind;
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
@@ -17,36 +17,13 @@ use super::id::{
 use super::license::License;
 pub use super::object::ObjectRef;
 use super::officer_command::OfficerCommand;
+pub use super::principal::NewPrincipal;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
 pub use super::subject::SubjectDecision;
 use super::time::Timestamp;
-
-/// A principal to register.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct NewPrincipal {
-    /// Its name.
-    #[n(0)]
-    pub id: PrincipalId,
-    /// What it is.
-    #[n(1)]
-    pub kind: PrincipalKind,
-    /// What it may do.
-    #[n(2)]
-    pub roles: Vec<Role>,
-    /// The entity that a partner acts for.
-    #[n(3)]
-    pub entity: Option<EntityId>,
-    /// SubjectPublicKeyInfo (DER).
-    #[n(4)]
-    #[cbor(with = "minicbor::bytes")]
-    pub key: Vec<u8>,
-    /// A gateway whose machine can be paused.
-    #[n(5)]
-    pub is_pausable: bool,
-}
 
 /// A command of officers.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -27,6 +27,30 @@ words! {
     }
 }
 
+/// A principal to register.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewPrincipal {
+    /// Its name.
+    #[n(0)]
+    pub id: PrincipalId,
+    /// What it is.
+    #[n(1)]
+    pub kind: PrincipalKind,
+    /// What it may do.
+    #[n(2)]
+    pub roles: Vec<Role>,
+    /// The entity that a partner acts for.
+    #[n(3)]
+    pub entity: Option<EntityId>,
+    /// SubjectPublicKeyInfo (DER).
+    #[n(4)]
+    #[cbor(with = "minicbor::bytes")]
+    pub key: Vec<u8>,
+    /// A gateway whose machine can be paused.
+    #[n(5)]
+    pub is_pausable: bool,
+}
+
 /// A registered principal.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Principal {
