@@ -105,7 +105,7 @@ impl Raw {
     }
 
     /// Reads to the end of the connection.
-    async fn is_cut(mut self) {
+    async fn until_cut(mut self) {
         while self.next().await.is_some() {}
     }
 }
@@ -165,7 +165,7 @@ async fn headers_that_never_end_end_the_connection() {
         }
     };
     timeout(LIMIT, flood).await.expect("it is cut");
-    raw.is_cut().await;
+    raw.until_cut().await;
     serves(&world).await;
 }
 
@@ -204,7 +204,7 @@ async fn a_frame_that_is_too_long_ends_the_connection() {
     let mut raw = Raw::open(&world).await;
     raw.send(&frame(HEADERS, END_HEADERS, 1, &head("/countersign.v1.AuditService/GetHead"))).await;
     raw.send(&frame(DATA, 0, 1, &vec![0; (16 << 10) + 1])).await;
-    raw.is_cut().await;
+    raw.until_cut().await;
     serves(&world).await;
 }
 
