@@ -26,6 +26,7 @@ use self::raw::RawCodec;
 use self::words::{Random, Words};
 use crate::calls::reason;
 use crate::health::becomes;
+use crate::kill::asked;
 use crate::world::World;
 
 /// Calls of each method, unless the environment says otherwise.
@@ -58,7 +59,7 @@ fn keep_panics() {
 }
 
 fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+    asked(name).map_or(default, |text| text.parse().unwrap())
 }
 
 /// Everybody who may call something.
