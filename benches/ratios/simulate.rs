@@ -48,7 +48,7 @@ fn multiplied(state: &State, entity: EntityId, subject: SubjectId) -> State {
         state.subjects.insert(row.id, Arc::new(row));
     }
     for n in 0..CERTIFICATES {
-        let mut row = lineage.as_ref().clone();
+        let mut row = *lineage.as_ref();
         row.subject = SubjectId::from_bytes(bytes(n % PEOPLE));
         state.lineages.insert(LineageId::from_bytes(bytes(n)), Arc::new(row));
     }
