@@ -4,6 +4,7 @@
 mod admission;
 mod authorities;
 pub mod backup;
+mod beneath;
 mod crl;
 mod engine;
 mod enroll;

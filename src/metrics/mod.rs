@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::env::SystemClock;
 
-pub use readings::{Fault, GATEWAYS_MAX, GatewayReading, ListenerReading, Readings};
+pub use readings::{Fault, GATEWAYS_MAX, GatewayReading, ListenerReading, Readings, RootReading};
 
 /// What every name begins with.
 const PREFIX: &str = "countersign";
