@@ -4,7 +4,10 @@
 //! file. What genesis settled (trust domain, arc, lease, life of certificates) is in the journal and cannot be set here.
 
 pub mod agent;
+mod keys;
 mod listeners;
+mod passphrase;
+mod pkcs11;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,7 +18,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use thiserror::Error;
 
+pub use keys::KeyFiles;
 pub use listeners::{ListenerFiles, Listeners};
+pub use passphrase::{PassphraseFault, PassphraseSource};
+pub use pkcs11::{NewKeys, Pkcs11Config};
 
 /// The largest configuration file: a hundred times a real one.
 const FILE_LEN_MAX: u64 = 1 << 20;
@@ -84,19 +90,6 @@ pub struct Config {
     pub crl: Crl,
     /// `[listeners.GATEWAY]`: certificates that are pushed to Envoys for their own listeners. Default: none.
     pub listeners: Listeners,
-}
-
-/// `[keys]`: PKCS#8 PEM files of mode 0600. Default: `keys/NAME.pem` in the data folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyFiles {
-    /// `access`: signs certificates of people and workloads.
-    pub access: PathBuf,
-    /// `system`: signs certificates of officers, gateways, partners and the server.
-    pub system: PathBuf,
-    /// `log`: signs heads of the journal (Ed25519).
-    pub log: PathBuf,
-    /// `server`: the server's own key for TLS.
-    pub server: PathBuf,
 }
 
 /// `[log]`: how the service logs, on standard error.
@@ -243,7 +236,7 @@ struct File {
     crl_base_url: Option<String>,
     #[serde(deserialize_with = "low_water")]
     low_water_mib: u64,
-    keys: KeysSection,
+    keys: keys::KeysSection,
     log: Log,
     limits: Limits,
     envoy: EnvoyHeaders,
@@ -261,7 +254,7 @@ impl Default for File {
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             crl_base_url: None,
             low_water_mib: 64,
-            keys: KeysSection::default(),
+            keys: keys::KeysSection::default(),
             log: Log::default(),
             limits: Limits::default(),
             envoy: EnvoyHeaders::default(),
@@ -269,33 +262,6 @@ impl Default for File {
             crl: Crl::default(),
             listeners: Listeners::default(),
         }
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct KeysSection {
-    access: Option<PathBuf>,
-    system: Option<PathBuf>,
-    log: Option<PathBuf>,
-    server: Option<PathBuf>,
-}
-
-impl KeyFiles {
-    /// The files of a data folder.
-    pub fn of(data: &Path) -> Self {
-        let key = |name| data.join("keys").join(name);
-        Self {
-            access: key("access.pem"),
-            system: key("system.pem"),
-            log: key("log.pem"),
-            server: key("server.pem"),
-        }
-    }
-
-    /// The folder of the keys of later authorities, each in a file with its id: `authorities`, beside the first ones.
-    pub fn authorities(&self) -> PathBuf {
-        self.access.with_file_name("authorities")
     }
 }
 
@@ -317,9 +283,10 @@ impl Config {
 
     fn parse(text: &str, folder: &Path) -> Result<Self, toml::de::Error> {
         let file: File = toml::from_str(text)?;
+        if let Some(token) = &file.keys.pkcs11 {
+            token.check().map_err(|why| toml::de::Error::custom(format!("[keys.pkcs11]: {why}")))?;
+        }
         let data = resolve(folder, &file.data);
-        let usual = KeyFiles::of(&data);
-        let key = |path: Option<PathBuf>, usual| path.map_or(usual, |path| resolve(folder, &path));
         Ok(Self {
             crl_base_url: file
                 .crl_base_url
@@ -327,12 +294,7 @@ impl Config {
             listen: file.listen,
             names: file.names,
             low_water_mib: file.low_water_mib,
-            keys: KeyFiles {
-                access: key(file.keys.access, usual.access),
-                system: key(file.keys.system, usual.system),
-                log: key(file.keys.log, usual.log),
-                server: key(file.keys.server, usual.server),
-            },
+            keys: file.keys.at(folder, &data),
             data,
             log: file.log,
             limits: file.limits,
@@ -565,6 +527,7 @@ mod tests {
             ("[listeners.gw-1]\nchain = \"c\"\nkey = \"k\"\nca = \"a\"", "line 4", "ca"),
             ("[listeners.\"Gw 1\"]\nchain = \"c\"\nkey = \"k\"", "line 1", "Gw 1"),
             ("[keys]\nacess = \"a\"", "line 2", "acess"),
+            ("[keys]\npassphrase = \"hunter2\"", "line 2", "never the secret itself"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(line) && error.contains(word), "{text}: {error}");
@@ -578,5 +541,7 @@ mod tests {
         assert_eq!(config.keys.access, Path::new("/etc/countersign/d/keys/access.pem"));
         assert_eq!(config.keys.log, Path::new("/k/log.pem"));
         assert_eq!(config.keys.server, Path::new("/etc/countersign/s.pem"));
+        let config = parse("[keys]\npassphrase = \"file:p\"").unwrap();
+        assert_eq!(config.keys.passphrase.unwrap().to_string(), "file:/etc/countersign/p");
     }
 }

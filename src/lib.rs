@@ -6,6 +6,8 @@ pub mod app;
 #[cfg(feature = "server")]
 pub mod ca;
 #[cfg(feature = "server")]
+pub mod calls;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
@@ -32,6 +34,8 @@ pub mod policy;
 pub mod rpc;
 #[cfg(feature = "server")]
 pub mod screening;
+#[cfg(feature = "server")]
+pub mod segments;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -22,9 +22,12 @@ mod fleet;
 mod gate;
 mod issue;
 mod measure;
+mod pkcs11;
 mod revoke;
 mod snapshot;
 mod stalled;
+#[path = "../../tests/it/tools.rs"]
+mod tools;
 #[path = "../../tests/it/world.rs"]
 #[expect(dead_code, reason = "the harness of the tests; each row uses a part of it")]
 mod world;
@@ -49,6 +52,7 @@ type Measure = fn() -> Vec<Row>;
 /// The rows, by name.
 const ROWS: &[(&str, Measure)] = &[
     ("issue_cpu", || vec![issue::issue_cpu()]),
+    ("issue_pkcs11", || vec![pkcs11::issue_pkcs11()]),
     ("revoke_ack", || vec![revoke::revoke_ack()]),
     ("gate_known", || vec![gate::gate_known()]),
     ("gate_known_2", || vec![gate::gate_known_2()]),
@@ -71,7 +75,7 @@ fn main() -> ExitCode {
         match argument.as_str() {
             "--json" => json = arguments.next(),
             // The roles of the processes that this one starts.
-            "--fleet" | "--echo" | "--held" => {
+            "--fleet" | "--echo" | "--held" | "--token" => {
                 play(&argument, &arguments.collect::<Vec<_>>());
                 return ExitCode::SUCCESS;
             }
@@ -110,6 +114,7 @@ fn play(role: &str, arguments: &[String]) {
     match (role, arguments) {
         ("--fleet", [path]) => fleet::run(path),
         ("--echo", [count, rounds]) => fanout::run_echo(count.parse().unwrap(), rounds.parse().unwrap()),
+        ("--token", [folder]) => pkcs11::run_token(folder.as_ref()),
         ("--held", [conduct, seconds]) => stalled::run_held(conduct, seconds.parse().unwrap()),
         _ => panic!("{role} {arguments:?}"),
     }

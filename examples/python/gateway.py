@@ -115,7 +115,7 @@ class Gateway:
     async def decide(self, leaf: Leaf, model: str, place: str, serving_region: str) -> dict:
         """A permit is to be used within 250 ms, or asked for again."""
         for _ in range(ASKS_MAX):
-            if denial := self.closed() or self.view.denies(leaf, model):
+            if denial := self.closed() or self.view.denies(leaf, model, wall_ms()):
                 return self.answer(False, denial, "gateway")
             decision = await self.ask(leaf, model, place, serving_region)
             if decision is None:
@@ -124,7 +124,7 @@ class Gateway:
                 return self.answer(False, decision.code, "server")
             # The answer travelled while records arrived here: what they took away is seen here, and what this view cannot
             # see must have been in the answer already.
-            if denial := self.closed() or self.view.denies(leaf, model):
+            if denial := self.closed() or self.view.denies(leaf, model, wall_ms()):
                 return self.answer(False, denial, "gateway")
             if decision.as_of.epoch == self.view.epoch and decision.as_of.seq >= self.view.seq:
                 return self.answer(True, decision.code, "server")

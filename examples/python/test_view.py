@@ -15,6 +15,7 @@ from view import Leaf, Ordinals, Refusal, View, change, identifier
 
 ENTITY, SUBJECT, ISSUER, LINEAGE = (bytes([n]) * 16 for n in (1, 2, 3, 4))
 KEY = bytes([8]) * 32
+NOW_MS = 1_782_561_600_000
 LEAF = Leaf(der=b"", issuer=ISSUER, ordinal=7, entity=ENTITY, subject=SUBJECT, lineage=LINEAGE,
             determination="2026-06-26-lift", annex_revision=3, key=KEY)
 BUNDLE = [[], [], [], []]
@@ -58,9 +59,9 @@ class Events(unittest.TestCase):
             "8212815003030303030303030303030303030303": "CREDENTIAL_INVALID",
         }.items():
             held = view()
-            self.assertIsNone(held.denies(LEAF, "mythos-5"))
+            self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS))
             held.apply(delta(bytes.fromhex(event)))
-            self.assertEqual(held.denies(LEAF, "mythos-5"), code, event)
+            self.assertEqual(held.denies(LEAF, "mythos-5", NOW_MS), code, event)
             self.assertEqual(held.seq, 11)
 
     def test_what_is_released_is_no_longer_denied(self):
@@ -68,41 +69,69 @@ class Events(unittest.TestCase):
                 "8207818200815001010101010101010101010101010101", "8208818200815001010101010101010101010101010101")]:
             held = view()
             held.apply(delta(bytes.fromhex(engaged), bytes.fromhex(released)))
-            self.assertIsNone(held.denies(LEAF, "mythos-5"))
+            self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS))
 
     def test_an_authority_is_known_from_its_record_on(self):
         held = view()
         held.authorities.clear()
-        self.assertEqual(held.denies(LEAF, "mythos-5"), "CREDENTIAL_INVALID")
+        self.assertEqual(held.denies(LEAF, "mythos-5", NOW_MS), "CREDENTIAL_INVALID")
         held.apply(delta(bytes.fromhex("82118184500303030303030303030303030303030301054130")))
-        self.assertIsNone(held.denies(LEAF, "mythos-5"))
+        self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS))
 
     def test_a_drill_is_applied_and_denies_nobody(self):
         held = view()
         held.apply(delta(bytes.fromhex("82181881820080")))
         self.assertEqual(held.seq, 11)
         self.assertNotEqual(held.digest, bytes(32))
-        self.assertIsNone(held.denies(LEAF, "mythos-5"))
+        self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS))
 
     def test_a_later_certificate_is_not_cut_off_and_a_cutoff_never_falls(self):
         held = view()
         held.apply(delta(cbor2.dumps([3, [ENTITY, 6]]), cbor2.dumps([3, [ENTITY, 5]])))
-        self.assertIsNone(held.denies(LEAF, "mythos-5"))
+        self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS))
         self.assertEqual(held.entities[ENTITY], 6)
         held.apply(Message(from_seq=13, to_seq=13, records=[Message(seq=13, events=[cbor2.dumps([13, ["2026-06-26-lift", 2, 9]])])]))
-        self.assertIsNone(held.denies(LEAF, "mythos-5"), "another revision")
+        self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS), "another revision")
+
+    def test_what_is_announced_is_cut_at_its_instant_without_a_record(self):
+        name = bytes([6]) * 16
+        cuts = [[0, [7]], [1, [LINEAGE]], [2, [[SUBJECT]]], [3, [ENTITY]], [4, [ISSUER]], [5, ["2026-06-26-lift"]],
+                [5, ["2026-06-26-lift", 3]], [9, [b"?"]]]
+        for cut in cuts:
+            held = view()
+            held.apply(delta(cbor2.dumps([21, [[name, cut, 7, NOW_MS - 5, NOW_MS + 1_001]]])))
+            self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS))
+            self.assertEqual(held.denies(LEAF, "mythos-5", NOW_MS + 1), "CREDENTIAL_REVOKED", cut)
+        for cut, cutoff in [([3, [ENTITY]], 6), ([3, [SUBJECT]], 7), ([5, ["2026-06-26-lift", 2]], 7)]:
+            held = view()
+            held.apply(delta(cbor2.dumps([21, [[name, cut, cutoff, NOW_MS - 5, NOW_MS]]])))
+            self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS), cut)
+
+    def test_an_instant_is_moved_and_taken_back(self):
+        name = bytes([6]) * 16
+        announced = lambda at: cbor2.dumps([21, [[name, [3, [ENTITY]], 7, NOW_MS - 5, at]]])
+        held = view()
+        held.apply(delta(announced(NOW_MS + 9_000), announced(NOW_MS), announced(NOW_MS + 9_000)))
+        self.assertEqual(held.denies(LEAF, "mythos-5", NOW_MS), "CREDENTIAL_REVOKED", "the earlier one counts")
+        held.apply(Message(from_seq=14, to_seq=14, records=[Message(seq=14, events=[cbor2.dumps([22, [name, NOW_MS + 5_000]])])]))
+        self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS))
+        self.assertEqual(held.denies(LEAF, "mythos-5", NOW_MS + 5_000), "CREDENTIAL_REVOKED")
+        held.apply(Message(from_seq=15, to_seq=15, records=[Message(seq=15, events=[cbor2.dumps([22, [name]])])]))
+        self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS + 5_000))
+        with self.assertRaises(Refusal):
+            held.apply(Message(from_seq=16, to_seq=16, records=[Message(seq=16, events=[cbor2.dumps([21, [[name, 3]]])])]))
 
     def test_an_ordinal_that_was_never_announced_is_denied(self):
         held = view()
         held.ceiling = 6
-        self.assertEqual(held.denies(LEAF, "mythos-5"), "CREDENTIAL_NOT_ISSUED")
+        self.assertEqual(held.denies(LEAF, "mythos-5", NOW_MS), "CREDENTIAL_NOT_ISSUED")
         held.apply(delta(cbor2.dumps([11, [7]]), cbor2.dumps([11, [3]])))
-        self.assertIsNone(held.denies(LEAF, "mythos-5"))
+        self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS))
 
     def test_a_stop_of_a_kind_that_is_not_known_reaches_everything(self):
         held = view()
         held.apply(delta(cbor2.dumps([5, [[9, [b"?"]]]])))
-        self.assertEqual(held.denies(LEAF, "mythos-5"), "EMERGENCY_STOP")
+        self.assertEqual(held.denies(LEAF, "mythos-5", NOW_MS), "EMERGENCY_STOP")
 
     def test_what_is_not_known_is_refused_and_nothing_of_it_applied(self):
         for unknown in [b"", b"?", cbor2.dumps([99, [7]]), cbor2.dumps([0, [7, 8]]), bytes.fromhex("8200811807"),
@@ -111,7 +140,7 @@ class Events(unittest.TestCase):
             with self.assertRaises(Refusal) as refused:
                 held.apply(delta(bytes.fromhex("82008107"), unknown))
             self.assertEqual((refused.exception.code, held.seq, held.digest), ("UNDECODABLE", 10, bytes(32)))
-            self.assertIsNone(held.denies(LEAF, "mythos-5"))
+            self.assertIsNone(held.denies(LEAF, "mythos-5", NOW_MS))
 
     def test_lost_and_repeated_records_are_refused(self):
         event = bytes.fromhex("82008107")
@@ -133,7 +162,8 @@ class Events(unittest.TestCase):
 class Snapshots(unittest.TestCase):
     CONTENT = [BUNDLE, 1 << 20, {0: pyroaring.BitMap([7]).serialize(), 1: pyroaring.BitMap([3]).serialize()}, {}, [LINEAGE],
                {SUBJECT: 5}, {ENTITY: 6}, [ISSUER], [[0, []]], [[0, [ENTITY]]], 10_000, {"2026-06-26-lift": [4, {3: 8}]},
-               {KEY: 5}, {ISSUER: [ISSUER, 0, 0, b"0"]}]
+               {KEY: 5}, {ISSUER: [ISSUER, 0, 0, b"0"]}, *[None] * 7,
+               {b"a" * 16: [b"a" * 16, [3, [ENTITY]], 9, 1_000, 2_000]}]
 
     def test_a_snapshot_is_read(self):
         held = snapshot(self.CONTENT)
@@ -141,6 +171,7 @@ class Snapshots(unittest.TestCase):
         self.assertEqual((held.locked, held.issuers, held.digest), ({LINEAGE}, {ISSUER}, b"d"))
         self.assertEqual((held.stops, held.suspended), ({(0, ())}, {(0, (ENTITY,))}))
         self.assertEqual(held.authorities, {ISSUER})
+        self.assertEqual(held.announced, {b"a" * 16: (b"a" * 16, [3, [ENTITY]], 9, 2_000)})
         self.assertEqual(held.determinations, {("2026-06-26-lift", None): 4, ("2026-06-26-lift", 3): 8})
 
     def test_more_than_is_known_is_refused_unless_it_is_empty(self):

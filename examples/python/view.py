@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 SNAPSHOT_LEN_MAX = 64 << 20  # bytes, before compression
 SNAPSHOT_WINDOW_MAX = 128 << 20  # bytes that the decompressor may look back on
 BLOCKED = (1 << 64) - 1  # the cut-off of a blocked public key: above every ordinal
+CLOCK_MARGIN_MS = 1_000  # how far the clock of a gateway with a lease may be off
 RANGE_LEN_MAX = 1 << 21  # ordinals in one range
 HEAD_DOMAIN = b"countersign head v1\0"
 ATTRIBUTES = "1.3.6.1.4.1.32473.1"  # <arc>.1 of docs/oids.md; an operator has an arc of their own
@@ -150,10 +151,27 @@ def change(raw: bytes):
             return lambda view: view.authorities.add(issuer)
         case [18, [bytes(issuer)]]:
             return lambda view: view.authorities.discard(issuer)
+        case [21, [list(row)]]:
+            announced = announcement(row)
+            return lambda view: view.announce(announced)
+        case [22, [bytes(name), int(cut_at)]]:
+            return lambda view: view.postpone(name, cut_at)
+        case [22, [bytes(name)]]:
+            return lambda view: view.postpone(name, None)
         case [24, [[int(), list()]]]:
             return lambda view: None  # a stop is practised: it is acknowledged, and denies nobody anything
         case _:
             raise Refusal("UNDECODABLE", "an event that this gateway does not know")
+
+
+def announcement(row: list) -> tuple:
+    """An announced revocation: its name, what is cut, up to which ordinal, and from when on. A kind of cut that is not known
+    reaches everybody."""
+    match row:
+        case [bytes(name), [int(), list()] as cut, int(cutoff), int(_announced_at), int(cut_at)]:
+            return name, cut, cutoff, cut_at
+        case _:
+            raise Refusal("UNDECODABLE", "an announcement with something that this gateway does not know")
 
 
 def identifier(text: str, prefix: str) -> bytes:
@@ -249,6 +267,7 @@ class View:
     determinations: dict[tuple[str, int | None], int] = field(default_factory=dict)
     keys: dict[bytes, int] = field(default_factory=dict)
     authorities: set[bytes] = field(default_factory=set)
+    announced: dict[bytes, tuple] = field(default_factory=dict)
 
     @classmethod
     def of_snapshot(cls, begin, compressed: bytes, end) -> "View":
@@ -263,11 +282,11 @@ class View:
         match read(whole):
             case [_bundle, int(ceiling), dict(revoked), dict(held), list(locked), dict(subjects), dict(entities),
                   list(issuers), list(stops), list(suspended), int(_lease_ms), dict(determinations), dict(keys),
-                  dict(authorities), *more] if not any(more):
+                  dict(authorities), None, None, None, None, None, None, None, dict(announced), *more] if not any(more):
                 return cls(begin.epoch, begin.seq, end.digest, ceiling, Ordinals(revoked), Ordinals(held), set(locked),
                            dict(subjects), dict(entities), set(issuers), {frozen(stop) for stop in stops},
                            {frozen(target) for target in suspended}, cutoffs_by_revision(determinations),
-                           dict(keys), set(authorities))
+                           dict(keys), set(authorities), {row[0]: row for row in map(announcement, announced.values())})
             case _:
                 raise Refusal("UNDECODABLE", "a snapshot with something that this gateway does not know")
 
@@ -291,7 +310,19 @@ class View:
     def raise_ceiling(self, ordinal: int):
         self.ceiling = max(self.ceiling, ordinal)
 
-    def denies(self, leaf: Leaf, model: str) -> str | None:
+    def announce(self, announced: tuple):
+        name, *_, cut_at = announced
+        held = self.announced.get(name)
+        if held is None or cut_at < held[-1]:  # of one that is held, the earlier instant counts
+            self.announced[name] = announced
+
+    def postpone(self, name: bytes, cut_at: int | None):
+        if cut_at is None:
+            self.announced.pop(name, None)
+        elif name in self.announced:
+            self.announced[name] = (*self.announced[name][:-1], cut_at)
+
+    def denies(self, leaf: Leaf, model: str, now_ms: int) -> str | None:
         """Why the certificate may not use the model, as far as this view knows. None is not a permit: ask the server."""
         if leaf.issuer not in self.authorities:
             return "CREDENTIAL_INVALID"
@@ -303,6 +334,10 @@ class View:
         is_cut = leaf.ordinal <= max(cutoffs)
         if leaf.issuer in self.issuers or is_cut or leaf.ordinal in self.revoked:
             return "CREDENTIAL_REVOKED"
+        # Announced: whether or not the server is there to say that the instant has come, and a second early at most.
+        if any(at <= now_ms + CLOCK_MARGIN_MS and leaf.ordinal <= cutoff and self.is_cut(cut, leaf)
+               for _, cut, cutoff, at in self.announced.values()):
+            return "CREDENTIAL_REVOKED"
         if leaf.lineage in self.locked:
             return "CREDENTIAL_LINEAGE_LOCKED"
         if leaf.ordinal in self.held:
@@ -312,6 +347,24 @@ class View:
         if any(target in [(0, (leaf.entity,)), (1, (leaf.subject,))] or target[0] > 1 for target in self.suspended):
             return "P-SUSPENDED"
         return None
+
+    @staticmethod
+    def is_cut(cut: list, leaf: Leaf) -> bool:
+        match cut:
+            case [0, [ordinal]]:
+                return ordinal == leaf.ordinal
+            case [1, [lineage]]:
+                return lineage == leaf.lineage
+            case [2, [subjects]]:
+                return leaf.subject in subjects
+            case [3, [entity]]:
+                return entity == leaf.entity
+            case [4, [issuer]]:
+                return issuer == leaf.issuer
+            case [5, [determination, *revision]]:
+                return determination == leaf.determination and revision in ([], [leaf.annex_revision])
+            case _:
+                return True  # a kind of cut that is not known here
 
     @staticmethod
     def is_stopped(scope: tuple, leaf: Leaf, model: str) -> bool:

@@ -4,6 +4,7 @@
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::enforce::{EnforcementSet, Names};
 use countersign::domain::id::{AuthorityId, Digest, EntityId, LineageId, Ordinal, SubjectId};
+use countersign::domain::time::{Now, Timestamp};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(set) = from_bytes::<EnforcementSet>(data) else { return };
@@ -19,7 +20,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             annex_revision: None,
             key: Digest([5; 32]),
         };
-        let fault = set.fault_of(&names);
+        let now = Now::with_margin(Timestamp::from_millis(1_782_518_400_000));
+        let fault = set.fault_of(&names, now);
         assert!(fault.is_some() || (ordinal <= set.ceiling.0 && !set.revoked.contains(names.ordinal)));
         let _ = (set.is_barred(&names), set.is_suspended(names.entity, names.subject));
     }

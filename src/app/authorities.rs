@@ -184,8 +184,9 @@ fn find(keys: &Keys, row: &Row) -> Result<Arc<dyn Signer>, Error> {
 }
 
 fn issuer(row: &Row, profile: &Profile, signer: Arc<dyn Signer>) -> Result<Issuer, Error> {
+    let place = signer.place();
     let own = Issuer::new(read(&row.certificate)?, profile.clone(), signer);
-    own.map_err(|e| internal(&format!("the key of {} authority {}", row.kind, row.id), &e))
+    own.map_err(|e| internal(&format!("the key of {} authority {} in {place}", row.kind, row.id), &e))
 }
 
 impl App {

@@ -10,7 +10,7 @@ use crate::domain::head::{PUBLIC_KEY_LEN, SignedHead};
 use crate::domain::id::{BootId, Epoch, Seq};
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
-use crate::journal::file::{FileJournal, Options, verify};
+use crate::journal::file::{Dropped, FileJournal, Options, verify};
 use crate::journal::{Batch, Draft, Head, Journal as _, JournalError, Outcome, Record};
 
 /// A backup that is being written.
@@ -67,12 +67,14 @@ impl Backup {
 const PAGE_LEN: usize = 1_024;
 
 /// What a restore wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
     /// The last record of the backup.
     pub from: Head,
     /// The record of the restore, in its epoch.
     pub head: Head,
+    /// What a crash had left at the end of the copy; it is not in the record.
+    pub torn: Option<Dropped>,
 }
 
 /// Copies a backup into a folder that has no record yet, checking every record and every signature on the way, and
@@ -124,12 +126,15 @@ pub fn restore(
     let drafts = vec![Draft { kind: entry.event.number(), body: to_bytes(&entry) }];
     let batch = Batch { writer: boot, nonce: 1, time, drafts, restricting: true };
     match journal.append(from_head.seq.next(), &batch) {
-        Outcome::Done(_) => Ok(Restored { from: from_head, head: journal.head() }),
+        Outcome::Done(_) => Ok(Restored { from: from_head, head: journal.head(), torn: verified.torn }),
         outcome => Err(StoreError::Genesis(format!("{outcome:?}"))),
     }
 }
 
 fn compare(have: &Head, head: &SignedHead) -> Result<(), JournalError> {
+    if have.seq > head.seq {
+        return Err(JournalError::Uncovered { have: have.seq, covered: head.seq });
+    }
     if have.seq != head.seq {
         return Err(JournalError::Lost { have: have.seq, need: head.seq });
     }

@@ -16,13 +16,14 @@ use imbl::OrdMap;
 use super::App;
 use super::error::Error;
 use crate::ca::{Issuer, ListOrder, SignedList, backdated};
+use crate::domain::announcement::LISTED_AHEAD_MS;
 use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN};
 use crate::domain::enforce::Names;
 use crate::domain::id::{AuthorityId, PrincipalId, Seq};
 use crate::domain::principal::Principal;
 use crate::domain::state::{Issued, RevocationCause, State, Withdrawal};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Now, Timestamp};
 use crate::views::{CertificateRow, shard_ordinals};
 use crate::x509::{CrlEntry, CrlNumber, ReasonCode};
 
@@ -176,7 +177,8 @@ impl Crls {
     }
 
     fn is_young(&self, list: &PublishedCrl, now: Timestamp) -> bool {
-        now >= list.signed_at && now < list.signed_at.plus_ms(self.lifetime_ms() / 2)
+        let is_in_time = now.plus_ms(LISTED_AHEAD_MS) < list.next_update;
+        now >= list.signed_at && now < list.signed_at.plus_ms(self.lifetime_ms() / 2) && is_in_time
     }
 
     /// The list that is kept, if it is young and says this: it then says so as of this state too.
@@ -189,7 +191,8 @@ impl Crls {
     ) -> Option<PublishedCrl> {
         let mut kept = self.kept();
         let row = kept.get_mut(&place)?;
-        if row.entries != entries || !self.is_young(&row.list, now) {
+        let is_bounded = row.list.next_update <= bounded(state, now, row.list.next_update);
+        if row.entries != entries || !self.is_young(&row.list, now) || !is_bounded {
             return None;
         }
         row.basis = Basis::of(state);
@@ -256,7 +259,8 @@ impl App {
         }
         let number = self.crls.numbers.number(&state, now)?;
         let (app, listed) = (Arc::clone(self), entries.clone());
-        let signed = blocking(move || app.sign_list(place, number, listed, now)).await?;
+        let until = bounded(&state, now, whole(now).plus_ms(self.crls.lifetime_ms()));
+        let signed = blocking(move || app.sign_list(place, number, listed, (now, until))).await?;
         let signed_at = whole(now);
         let list = PublishedCrl {
             der: Bytes::from(signed.der),
@@ -294,13 +298,12 @@ impl App {
         place: Place,
         number: CrlNumber,
         entries: Vec<CrlEntry>,
-        now: Timestamp,
+        (now, next_update): (Timestamp, Timestamp),
     ) -> Result<SignedList, Error> {
         let (first, _) = shard_ordinals(place.shard);
         let address = self.profile.crl_address(&place.authority, first);
         let address = address.ok_or_else(|| Error::Internal("no CRL base is configured".to_owned()))?;
         let this_update = backdated(now);
-        let next_update = whole(now).plus_ms(self.crls.lifetime_ms());
         let order = ListOrder { address: Some(address), number, this_update, next_update, entries };
         Ok(self.signer_of(place.authority)?.sign_list(order)?)
     }
@@ -339,7 +342,7 @@ impl App {
         // Authorities of a kind share the ordinals, and each lists its own.
         for row in live.into_iter().filter(|row| is_of(state, place.authority, row)) {
             let cause = match place.kind {
-                AuthorityKind::Access => listed_access(state, place.authority, &row),
+                AuthorityKind::Access => listed_access(state, place.authority, &row, listing(now)),
                 AuthorityKind::System => self.listed_system(state, place.authority, &row)?,
             };
             listed.extend(cause.map(|cause| entry(&row, cause)));
@@ -406,18 +409,10 @@ pub(super) fn listed_access(
     state: &State,
     issuer: AuthorityId,
     row: &CertificateRow,
+    now: Now,
 ) -> Option<(Timestamp, ReasonCode)> {
     let withdrawal = match (row.entity, row.subject, row.step) {
-        (Some(entity), Some(subject), Some(step)) => state.withdrawal(&Names {
-            issuer,
-            ordinal: row.ordinal,
-            entity,
-            subject,
-            lineage: step.lineage,
-            determination: row.determination.as_ref(),
-            annex_revision: row.annex_revision,
-            key: row.key,
-        }),
+        (Some(_), Some(_), Some(_)) => state.withdrawal(&names(issuer, row)?, now),
         // A canary names nobody.
         _ => state.canary_withdrawal(issuer, row.ordinal, row.key),
     };
@@ -425,6 +420,32 @@ pub(super) fn listed_access(
         Withdrawal::Revoked(cause) => Some(because(cause, row)),
         Withdrawal::Held(cause) => Some((because(cause, row).0, ReasonCode::CertificateHold)),
     }
+}
+
+/// What an access certificate is known by; none: a canary, which names nobody.
+pub(super) fn names(issuer: AuthorityId, row: &CertificateRow) -> Option<Names<'_>> {
+    let (Some(entity), Some(subject), Some(step)) = (row.entity, row.subject, row.step) else { return None };
+    Some(Names {
+        issuer,
+        ordinal: row.ordinal,
+        entity,
+        subject,
+        lineage: step.lineage,
+        determination: row.determination.as_ref(),
+        annex_revision: row.annex_revision,
+        key: row.key,
+    })
+}
+
+/// The instant by which lists judge what was announced.
+pub(super) const fn listing(now: Timestamp) -> Now {
+    Now::exactly(now.plus_ms(LISTED_AHEAD_MS))
+}
+
+/// Until when a list may be used that is signed now: not beyond an instant at which it would have to name more.
+pub(super) fn bounded(state: &State, now: Timestamp, until: Timestamp) -> Timestamp {
+    let cut_at = state.enforcement.next_cut_after(now.plus_ms(LISTED_AHEAD_MS));
+    cut_at.map_or(until, |cut_at| until.min(whole(cut_at)))
 }
 
 /// A cause is forgotten only after its certificates expired; without one, the certificate was never good.

@@ -11,6 +11,7 @@ use std::thread::{JoinHandle, Thread};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::calls::Recorded;
 use super::error::Error;
 use super::group::Group;
 use super::trusted_time::TrustedTime;
@@ -168,7 +169,11 @@ impl Engine {
         if restricting {
             self.gathering.unpark();
         }
-        answer.await.map_err(|_| draining())?
+        let committed = answer.await.map_err(|_| draining())??;
+        if committed.durable {
+            Recorded::note(committed.position.seq);
+        }
+        Ok(committed)
     }
 
     /// Records an entry that nobody waits for, within the next second or so. When too many wait it is lost.

@@ -7,6 +7,7 @@ use crate::domain::certificate::{AccessFacts, Certificate, Facts, LineageStep};
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event};
 use crate::domain::id::{Digest, LineageId, RequestId, SubjectId, TokenId};
+use crate::domain::time::Now;
 
 /// An issued certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +113,8 @@ impl App {
         let mut last = Error::Deadline;
         for _ in 0..TRIES_MAX {
             let state = self.state();
-            if let Some(fault) = state.enforcement.credential_fault(certificate, facts) {
+            let now = Now::with_margin(self.clock.now());
+            if let Some(fault) = state.enforcement.credential_fault(certificate, facts, now) {
                 return Err(Error::Denied(format!("this certificate cannot be renewed ({fault})")));
             }
             let lineage = state.lineages.get(&facts.step.lineage).ok_or(Error::NotFound("lineage"))?;

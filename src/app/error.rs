@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::ca::lifetime::TooShort;
-use crate::ca::{IssueFault, ListFault, PrepareFault};
+use crate::ca::{IssueFault, ListFault, PrepareFault, SignFault};
 use crate::domain::flow::Reject;
 use crate::domain::id::{RequestId, Seq};
 use crate::journal::JournalError;
@@ -62,6 +62,9 @@ pub enum Error {
     /// The record cannot be written, or the answer would not be fresh enough.
     #[error("{0}")]
     Unavailable(String),
+    /// The key of an authority cannot be used now: its token is away or locked. Nothing was issued.
+    #[error("{0}")]
+    AuthorityLocked(String),
     /// A change that the record has no room for; restrictions go on.
     #[error("{0}")]
     ReadOnly(String),
@@ -89,6 +92,7 @@ impl Error {
             Self::Limit { .. } => "LIMIT",
             Self::Repeated(_) => "REPEATED",
             Self::Unavailable(_) => "UNAVAILABLE",
+            Self::AuthorityLocked(_) => "AUTHORITY_LOCKED",
             Self::ReadOnly(_) => "READ_ONLY",
             Self::Deadline => "DEADLINE",
             Self::Internal(_) => "INTERNAL",
@@ -135,15 +139,30 @@ impl From<PrepareFault> for Error {
     }
 }
 
+impl From<SignFault> for Error {
+    fn from(fault: SignFault) -> Self {
+        match fault {
+            SignFault::Failed => Self::Internal(fault.to_string()),
+            SignFault::Away | SignFault::Locked => Self::AuthorityLocked(fault.to_string()),
+        }
+    }
+}
+
 impl From<IssueFault> for Error {
     fn from(fault: IssueFault) -> Self {
-        Self::Internal(format!("a certificate was not signed: {fault}"))
+        match fault {
+            IssueFault::Sign(fault @ (SignFault::Away | SignFault::Locked)) => fault.into(),
+            fault => Self::Internal(format!("a certificate was not signed: {fault}")),
+        }
     }
 }
 
 impl From<ListFault> for Error {
     fn from(fault: ListFault) -> Self {
-        Self::Internal(format!("a revocation list was not signed: {fault}"))
+        match fault {
+            ListFault::Sign(fault @ (SignFault::Away | SignFault::Locked)) => fault.into(),
+            fault => Self::Internal(format!("a revocation list was not signed: {fault}")),
+        }
     }
 }
 

@@ -2,16 +2,18 @@
 //! signature, everything re-checked at commit -> release. A crash anywhere leaves a record that can be revoked and no
 //! certificate that can be used.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use super::crl::blocking;
 use super::engine::Committed;
 use super::enroll::Issuance;
 use super::error::Error;
 use super::{App, Caller, authorities};
 use crate::ca::lifetime::{TooShort, Ttl, Validity, validity};
-use crate::ca::{Issuer, Order, Prepared, assemble};
+use crate::ca::{Issued as Signed, Issuer, Order, Prepared, assemble};
 use crate::domain::certificate::{
     AuthorityKind, BLOCK_LEN, CanaryFacts, Facts, LineageStep, PrincipalKind, Serial, SystemFacts, TTL_MAX_S,
 };
@@ -20,7 +22,8 @@ use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
 use crate::domain::flow::{LimitKind, Limits, canary_limits, certifiable, check_key, check_unblocked};
 use crate::domain::id::{LineageId, Ordinal, PrincipalId, SubjectId};
-use crate::domain::state::Issued;
+use crate::domain::principal::Principal;
+use crate::domain::state::{Issued, State};
 use crate::domain::time::Timestamp;
 use crate::faults::kill_point;
 use crate::x509::{Content, RequestedKey, ServerName};
@@ -82,11 +85,20 @@ pub(super) struct Purpose {
 
 /// A certificate of the access authority that may be issued.
 struct Leaf {
-    issuer: std::sync::Arc<Issuer>,
+    issuer: Arc<Issuer>,
     facts: Facts,
     limits: Limits,
     ttl: Ttl,
     cause: Cause,
+}
+
+/// Signs what was prepared: a key in memory here, a device on a thread that may wait for it.
+async fn sign(issuer: &Arc<Issuer>, prepared: Prepared) -> Result<Signed, Error> {
+    if !issuer.is_remote() {
+        return Ok(issuer.sign(prepared)?);
+    }
+    let issuer = Arc::clone(issuer);
+    blocking(move || Ok(issuer.sign(prepared)?)).await
 }
 
 impl App {
@@ -139,6 +151,7 @@ impl App {
     pub(super) fn requested(&self, csr: &[u8]) -> Result<RequestedKey, Error> {
         let key = RequestedKey::from_csr(csr)?;
         check_unblocked(&self.state(), key.key().digest(), "csr")?;
+        self.check_apart(key.key().digest(), "csr")?;
         Ok(key)
     }
 
@@ -194,15 +207,17 @@ impl App {
 
     async fn sign_and_record(
         &self,
-        issuer: &Issuer,
+        issuer: &Arc<Issuer>,
         intent: Intent,
         prepared: Prepared,
     ) -> Result<(Vec<u8>, Committed), Error> {
+        // What cannot be signed now needs no intent on record.
+        issuer.check()?;
         let (authority, ordinal) = (intent.authority, intent.ordinal);
         kill_point("issue.before_intent");
         self.record(Caller::default().entry(Event::IssuanceIntended(Box::new(intent)))).await?;
         kill_point("issue.after_intent");
-        let issued = issuer.sign(prepared)?;
+        let issued = sign(issuer, prepared).await?;
         kill_point("issue.after_sign");
         let event =
             Event::CertificateIssued { authority, ordinal, signature: issued.signature, hash: issued.hash };
@@ -245,7 +260,7 @@ impl App {
     pub async fn issue_principal(&self, principal: &PrincipalId, csr: &[u8]) -> Result<Issuance, Error> {
         let key = self.requested(csr)?;
         let state = self.state();
-        let kind = state.principal(principal).ok_or(Error::NotFound("principal"))?.kind;
+        let kind = acting(&state, principal)?.kind;
         let last = state.system_certificates.get(principal).copied();
         let now = self.clock.now();
         // The same key again: the same certificate, as long as half of its life is left, or no other would live longer.
@@ -277,6 +292,11 @@ impl App {
         key: crate::x509::PublicKey,
         names: Vec<ServerName>,
     ) -> Result<Issuance, Error> {
+        self.check_apart(key.digest(), "server key")?;
+        if self.state().keys.contains_key(&key.digest()) {
+            let why = "the server's key is also that of a principal or subject; make a new one".to_owned();
+            return Err(Error::Invalid { field: "server key", why });
+        }
         let facts = SystemFacts { kind: PrincipalKind::Server, principal: name.clone() };
         self.issue_system(facts, RequestedKey::own(key), names).await
     }
@@ -376,4 +396,13 @@ fn intent(issuer: &Issuer, order: &Order, prepared: &Prepared, cause: Cause) -> 
 /// Is a certificate with this end still worth handing out again?
 pub(super) fn is_alive(issued: &Issued, now: Timestamp) -> bool {
     now < issued.not_after
+}
+
+/// Who gets a certificate: a registered principal that is not suspended.
+fn acting<'a>(state: &'a State, id: &PrincipalId) -> Result<&'a Principal, Error> {
+    let principal = state.principal(id).ok_or(Error::NotFound("principal"))?;
+    match principal.suspended {
+        None => Ok(principal),
+        Some(why) => Err(Error::WrongState(format!("{id} is suspended ({why}); two officers release it"))),
+    }
 }

@@ -10,6 +10,7 @@ use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
 use crate::domain::flow::{admit, admit_mandate, mandate_for};
 use crate::domain::id::ProposalId;
+use crate::domain::officer_command::OfficerCommand;
 use crate::domain::proposal::Outcome;
 use crate::domain::state::State;
 use crate::faults::kill_point;
@@ -212,6 +213,14 @@ impl App {
         if restricts {
             let scope = command.restriction().map_or("NONE", |(scope, _)| scope);
             self.metrics().restricted(command.name(), scope);
+        }
+        if let (Command::Officers(OfficerCommand::BreakGlass { what, .. }), true) = (command, is_enacted) {
+            let (what, seq) = (what.command().name(), committed.position.seq.0);
+            tracing::error!(
+                command = what,
+                seq,
+                "an officer without the role broke the glass: another one reviews it"
+            );
         }
         tracing::info!(command = command.name(), seq = committed.position.seq.0, missing, "mandate recorded");
         Ok(Submitted {

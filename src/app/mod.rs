@@ -2,20 +2,27 @@
 //! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
 
 mod admission;
+mod apart;
 mod authorities;
+mod automation;
 pub mod backup;
 mod beneath;
+mod calls;
 mod crl;
 mod engine;
 mod enroll;
 mod error;
 mod evaluate;
+mod expired;
 mod group;
 mod hierarchy;
+pub mod inspect;
 mod issue;
 mod mandates;
 mod provision;
 mod readings;
+mod recovery;
+mod renewals;
 mod reports;
 mod restored;
 mod restrict;
@@ -33,6 +40,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 pub use admission::Admission;
+pub use automation::RotationOutlook;
+pub use calls::{Call, CallsFault, CallsVerified, Cursor as CallCursor, Recorded};
 pub use crl::PublishedCrl;
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
@@ -40,6 +49,8 @@ pub use error::Error;
 pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
 pub use provision::{NewToken, Nomination};
+pub use recovery::Recovered;
+pub use renewals::{Campaign, CampaignCause, RenewalWindow};
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
 pub use trust::{Term, TrustSet};
@@ -51,9 +62,11 @@ use self::crl::Crls;
 use self::engine::{Engine, Parts, Shared};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
+use self::renewals::Renewals;
 use self::rotation::Rotation;
 use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
+use crate::calls::CallLog;
 use crate::decisions::DecisionLog;
 use crate::domain::certificate::{BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
@@ -125,10 +138,12 @@ pub struct App {
     verified: CertificateCache,
     crls: Crls,
     trust: TrustSets,
+    renewals: Renewals,
     /// Held by the drill that is measured.
     drilling: tokio::sync::Mutex<()>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
+    calls: CallLog,
     boot: BootId,
 }
 
@@ -174,9 +189,11 @@ impl App {
         let arc = state.settings.arc.parse().map_err(|e| internal("arc of genesis", &e))?;
         let profile = Profile::new(trust_domain, arc, Some(crl_base));
         let authorities = Authorities::new(&keys, &profile, &state)?;
+        apart::check_record(&authorities.known(&state), &state)?;
         // Nobody would believe a head that another key signs.
         if !keys.log.public_key().ends_with(&state.settings.log_key) {
-            return Err(internal("log key", &"it is not the one that genesis names"));
+            let place = keys.log.place();
+            return Err(internal(&format!("log key in {place}"), &"it is not the one that genesis names"));
         }
         let (boot_ms, boot) = (clock.boot_ms(), BootId::from_parts(clock.now(), entropy.bytes16()));
         let time = TrustedTime::start(clock.now(), boot_ms, state.clock_floor());
@@ -204,6 +221,7 @@ impl App {
         let engine = Engine::start(parts).map_err(|e| internal("writer", &e))?;
         Ok(Arc::new(Self {
             trust: TrustSets::default(),
+            renewals: Renewals::default(),
             drilling: tokio::sync::Mutex::new(()),
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
@@ -221,6 +239,7 @@ impl App {
             verified: CertificateCache::default(),
             certificates: store.certificates,
             decisions: store.decisions,
+            calls: store.calls,
             boot,
         }))
     }
@@ -246,11 +265,16 @@ impl App {
             self.record(Caller::default().entry(Event::BlockOpened(first))).await?;
         }
         self.feed.start_granting();
+        self.warn_of_recoveries();
         Ok(self.state().position)
     }
 
     /// Commits what is waiting and ends the writer. The app answers nothing that changes state afterwards.
-    pub async fn stop(&self) {
+    pub async fn stop(self: &Arc<Self>) {
+        let app = Arc::clone(self);
+        if tokio::task::spawn_blocking(move || app.write_calls(true)).await.is_err() {
+            tracing::error!("writing the audit of calls ended in a panic");
+        }
         self.engine.stop().await;
     }
 
@@ -372,28 +396,36 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// The signed head as a value.
+    /// A signed head that covers everything that is visible now, as a value.
     ///
     /// # Errors
     /// The log key does not sign.
-    pub fn signed(&self) -> Result<(SignedHead, bytes::Bytes), Error> {
+    pub fn signed_now(&self) -> Result<(SignedHead, bytes::Bytes), Error> {
+        let visible = self.shared.state.load().position.seq;
+        self.signed(|last, _| last.seq >= visible)
+    }
+
+    /// The last signed head while it is good enough, judged with its age in milliseconds; otherwise a new one.
+    fn signed(
+        &self,
+        is_enough: impl Fn(&SignedHead, u64) -> bool,
+    ) -> Result<(SignedHead, bytes::Bytes), Error> {
         let boot_ms = self.clock.boot_ms();
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Only what is published is signed: a head that runs ahead of the state would look like lost history to whoever
         // shows it a moment later.
-        let mut head = self.journal.head();
-        while head.seq != self.shared.state.load().position.seq {
-            if let Some((signed, bytes, _)) = last.as_ref() {
+        let head = loop {
+            let head = self.journal.head();
+            if let Some((signed, bytes, at)) = last.as_ref()
+                && (signed.seq == head.seq || is_enough(signed, boot_ms.saturating_sub(*at)))
+            {
                 return Ok((signed.clone(), bytes.clone()));
             }
+            if head.seq == self.shared.state.load().position.seq {
+                break head;
+            }
             std::thread::yield_now();
-            head = self.journal.head();
-        }
-        if let Some((signed, bytes, at)) = last.as_ref()
-            && (signed.seq == head.seq || boot_ms < at + HEAD_FRESH_MS)
-        {
-            return Ok((signed.clone(), bytes.clone()));
-        }
+        };
         let signed = SignedHead::sign((head.epoch, head.seq, head.root), self.clock.now(), &self.key)
             .map_err(|e| Error::Internal(e.to_string()))?;
         let bytes = bytes::Bytes::from(to_bytes(&signed));
@@ -416,7 +448,9 @@ impl feed::Heads for Heads {
     }
 
     fn signed_head(&self) -> bytes::Bytes {
-        match self.signed() {
+        // Shared by all streams: signed again at most so often, and never waited for while a record is being published.
+        let state_moves = || self.journal.head().seq != self.shared.state.load().position.seq;
+        match self.signed(|_, age_ms| age_ms < HEAD_FRESH_MS || state_moves()) {
             Ok((_, bytes)) => bytes,
             Err(error) => {
                 tracing::error!(%error, "the log key does not sign; gateways get no signed head");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{App, SERVER_NAME};
+use super::{App, RotationOutlook, SERVER_NAME};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::decision::StateFault;
 use crate::domain::id::PrincipalId;
@@ -10,7 +10,7 @@ use crate::domain::root::Root;
 use crate::domain::state::State;
 use crate::feed::SessionStatus;
 use crate::journal::Condition;
-use crate::metrics::{Fault, GatewayReading, Readings, RootReading};
+use crate::metrics::{Fault, GatewayReading, Readings, RootReading, RotationReading};
 
 impl App {
     /// How everything stands now. Asks the disk: not for an async task.
@@ -44,9 +44,28 @@ impl App {
             certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),
             pushed_set: self.pushed_set(),
             roots: state.roots.values().map(|root| root_reading(root)).collect(),
+            proposals: len(state.proposals.len()),
+            reviews: len(state.reviews.len()),
+            recoveries: len(state.recoveries.len()),
+            suspended: len(state
+                .principals
+                .values()
+                .filter(|p| p.suspended.is_some() && !p.is_removed)
+                .count()),
             faults: self.faults(space.is_some()),
+            rotations: self.rotation_readings(),
             listeners: Vec::new(),
         }
+    }
+
+    fn rotation_readings(&self) -> Vec<RotationReading> {
+        let reading = |outlook: RotationOutlook| RotationReading {
+            kind: outlook.kind.as_str(),
+            ends_s: outlook.ends.map_or(0, |at| at.seconds()),
+            is_overdue: outlook.is_overdue,
+            has_failed: outlook.has_failed,
+        };
+        self.rotation_outlook().into_iter().map(reading).collect()
     }
 
     fn faults(&self, is_open: bool) -> Vec<Fault> {

@@ -20,7 +20,7 @@ use crate::domain::enforce::{ParticipantId, Position};
 use crate::domain::flow::{admit_mandate, mandate_for};
 use crate::domain::id::{AuthorityId, Digest, EntityId, Ordinal};
 use crate::domain::state::{State, Withdrawal};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Now, Timestamp};
 use crate::faults::kill_point;
 use crate::feed::{SessionStatus, Standing};
 use crate::views::CertificateRow;
@@ -161,7 +161,7 @@ impl App {
     }
 
     /// Blocks: a key is written and synced.
-    fn make_authority(
+    pub(super) fn make_authority(
         &self,
         new: &bootstrap::NewAuthority,
         curve: Curve,
@@ -194,6 +194,7 @@ impl App {
         command: &Command,
         takes_effect: bool,
     ) -> Result<(), Error> {
+        self.check_apart_command(command)?;
         let state = self.state();
         let stands = |id: &AuthorityId| state.authorities.get(id).map(|row| row.state);
         match command {
@@ -235,7 +236,7 @@ impl App {
     }
 
     /// Refuses until every gateway that can hold a lease has acknowledged the authority, and says who is missing.
-    fn check_known(&self, state: &State, id: AuthorityId) -> Result<(), Error> {
+    pub(super) fn check_known(&self, state: &State, id: AuthorityId) -> Result<(), Error> {
         let row = state.authorities.get(&id).ok_or(Error::NotFound("authority"))?;
         if self.authorities.get(id).is_none() {
             return Err(Error::WrongState(format!("the key of authority {id} is not at this server")));
@@ -342,7 +343,7 @@ impl App {
             let is_good = |row: &&CertificateRow| row.issued.is_some() && row.not_after > now;
             for row in rows.iter().filter(is_good) {
                 let Some(issuer) = state.issuer_named(row.authority, row.issuer) else { continue };
-                if !is_revoked(state, issuer, row) {
+                if !is_revoked(state, issuer, row, now) {
                     *held.entry(issuer.id).or_default().entry(row.entity).or_default() += 1;
                 }
             }
@@ -355,7 +356,7 @@ impl App {
     }
 }
 
-fn is_revoked(state: &State, issuer: &Row, row: &CertificateRow) -> bool {
+fn is_revoked(state: &State, issuer: &Row, row: &CertificateRow, now: Timestamp) -> bool {
     if !issuer.state.is_trusted() {
         return true;
     }
@@ -364,7 +365,7 @@ fn is_revoked(state: &State, issuer: &Row, row: &CertificateRow) -> bool {
             matches!(state.canary_withdrawal(issuer.id, row.ordinal, row.key), Some(Withdrawal::Revoked(_)))
         }
         (AuthorityKind::Access, _) => {
-            let listed = listed_access(state, issuer.id, row);
+            let listed = listed_access(state, issuer.id, row, Now::with_margin(now));
             listed.is_some_and(|(_, reason)| reason != ReasonCode::CertificateHold)
         }
         // The server's own is the last one; of others, whoever has the registered key.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::calls::{CallLog, CallsVerified};
 use crate::decisions::DecisionLog;
+use crate::domain::call::SealedCalls;
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::event::{Entry, Event, SNAPSHOT_TAKEN};
 use crate::domain::head::{PUBLIC_KEY_LEN, is_snapshot_signed};
@@ -46,6 +48,9 @@ pub enum StoreError {
     /// The journal has no genesis.
     #[error("{} has a journal without genesis; run `countersign init` again", .0.display())]
     Empty(PathBuf),
+    /// The audit of calls cannot be read.
+    #[error("the audit of calls cannot be read: {0}")]
+    Calls(std::io::Error),
     /// The first record of a journal, or of an epoch, could not be written.
     #[error("the first record could not be written: {0}")]
     Genesis(String),
@@ -63,6 +68,8 @@ pub struct Store {
     pub snapshots: SnapshotStore,
     /// What gateways reported.
     pub decisions: DecisionLog,
+    /// The audit of calls.
+    pub calls: CallLog,
     /// What opening found.
     pub report: OpenReport,
     /// Records that were applied after the snapshot.
@@ -76,10 +83,25 @@ pub struct Verified {
     pub journal: VerifyReport,
     /// The head after replaying every record and checking every signature.
     pub state: Option<Seq>,
+    /// The audit of calls, against what the record says of it.
+    pub calls: CallsVerified,
 }
 
 pub(super) fn journal_dir(data: &Path) -> PathBuf {
     data.join("journal")
+}
+
+fn calls_dir(data: &Path) -> PathBuf {
+    data.join("calls")
+}
+
+/// Notes which segments of the audit a record seals. A restored record begins a new audit: a backup has no calls.
+fn note_seals(seals: &mut Vec<SealedCalls>, record: &Record) {
+    match entry_of(record) {
+        Ok(Entry { event: Event::CallsSealed(sealed), .. }) => seals.push(*sealed),
+        Ok(Entry { event: Event::Restored, .. }) => seals.clear(),
+        Ok(_) | Err(_) => {}
+    }
 }
 
 /// Decodes a record's body.
@@ -132,7 +154,8 @@ pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
     }
     let certificates = std::sync::Arc::new(index);
     let decisions = DecisionLog::open(&data.join("decisions"));
-    Ok(Store { journal, state, certificates, snapshots, decisions, report, replayed })
+    let calls = CallLog::open(&calls_dir(data));
+    Ok(Store { journal, state, certificates, snapshots, decisions, calls, report, replayed })
 }
 
 struct Recovered {
@@ -257,16 +280,21 @@ pub(super) fn fold(state: &mut Option<State>, record: &Record) -> Result<(), Sto
 pub fn verify_offline(data: &Path, progress: &mut dyn FnMut(Seq)) -> Result<Verified, StoreError> {
     let mut state: Option<State> = None;
     let mut fault = None;
+    let mut seals = Vec::new();
     let mut visit = |record: &Record| {
         if fault.is_none() {
             fault = fold(&mut state, record).err();
+            note_seals(&mut seals, record);
             progress(record.header.seq);
         }
     };
     let journal = verify(&journal_dir(data), Some(&mut visit))?;
     match fault {
         Some(fault) => Err(fault),
-        None => Ok(Verified { journal, state: state.map(|state| state.position.seq) }),
+        None => {
+            let calls = crate::calls::verify(&calls_dir(data), &seals).map_err(StoreError::Calls)?;
+            Ok(Verified { journal, state: state.map(|state| state.position.seq), calls })
+        }
     }
 }
 

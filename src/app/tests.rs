@@ -3,9 +3,12 @@ use std::sync::{Arc, Mutex};
 use super::engine::Shared;
 use super::{Heads, LogKey, TrustedTime};
 use crate::ca::{FileSigner, SignatureAlgorithm};
-use crate::domain::id::{BootId, Epoch, Seq};
+use crate::domain::codec::from_bytes;
+use crate::domain::head::SignedHead;
+use crate::domain::id::{BootId, Epoch};
 use crate::domain::state::State;
 use crate::env::Clock;
+use crate::feed;
 use crate::feed::tests::world::{NOW, World};
 use crate::journal::memory::MemoryJournal;
 use crate::journal::{Batch, Draft, Journal, Outcome};
@@ -47,21 +50,35 @@ fn signing() -> Signing {
     Signing { world, journal, shared, heads }
 }
 
-fn signed(heads: &Heads) -> Seq {
-    heads.signed().unwrap().0.seq
+/// As streams are sent it.
+fn signed(heads: &Heads) -> SignedHead {
+    from_bytes(&feed::Heads::signed_head(heads)).unwrap()
 }
 
 #[test]
 fn a_head_is_signed_when_its_state_is_published_and_not_before() {
     let Signing { mut world, journal, shared, heads } = signing();
     let before = world.state.position.seq;
-    assert_eq!(signed(&heads), before);
+    assert_eq!(signed(&heads).seq, before);
     append(&journal);
     world.clock.advance_ms(1_000);
-    assert_eq!(signed(&heads), before, "durable, and not visible yet");
+    assert_eq!(signed(&heads).seq, before, "durable, and not visible yet");
+    assert_eq!(heads.signed_now().unwrap().0.seq, before, "and nothing that is visible is missing");
     world.lock(1);
     shared.state.store(Arc::clone(&world.state));
     assert_eq!(world.state.position.seq, before.next());
-    assert_eq!(signed(&heads), before.next());
-    assert_eq!(heads.signed().unwrap().0.root, journal.head().root);
+    let after = signed(&heads);
+    assert_eq!((after.seq, after.root), (before.next(), journal.head().root));
+}
+
+#[test]
+fn streams_share_a_head_for_a_while_and_who_asks_gets_one_of_now() {
+    let Signing { mut world, journal, shared, heads } = signing();
+    let before = signed(&heads).seq;
+    append(&journal);
+    world.lock(1);
+    shared.state.store(Arc::clone(&world.state));
+    assert_eq!(signed(&heads).seq, before, "as fresh as streams need it");
+    assert_eq!(heads.signed_now().unwrap().0.seq, before.next());
+    assert_eq!(signed(&heads).seq, before.next(), "and then everybody has it");
 }

@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use imbl::OrdMap;
 
-use super::crl::{Listed, blocking, entry, is_of, listed_access, whole};
+use super::crl::{Listed, blocking, bounded, entry, is_of, listed_access, listing, whole};
 use super::error::Error;
 use super::{App, hierarchy};
 use crate::ca::crl::ENTRIES_MAX;
 use crate::ca::{ListOrder, backdated};
+use crate::domain::announcement::LISTED_AHEAD_MS;
 use crate::domain::certificate::{AuthorityKind, BLOCK_LEN, Serial};
 use crate::domain::enforce::{EnforcementSet, list_until};
 use crate::domain::id::{AuthorityId, Ordinal, RootId, Seq};
@@ -98,8 +99,8 @@ struct Part {
 
 #[derive(Default)]
 struct Maker {
-    /// What was found last, and the set that it was found by.
-    found: Option<(Arc<EnforcementSet>, Content)>,
+    /// What was found last, the set that it was found by, and when something that was announced is to be named next.
+    found: Option<(Arc<EnforcementSet>, Option<Timestamp>, Content)>,
     /// Every certificate of the shards below has expired.
     first_live: u64,
 }
@@ -122,12 +123,20 @@ impl TrustSets {
     }
 
     /// The kept set, if it is young and says this: it then says so as of this state too.
-    fn confirm(&self, term: Term, content: &Content, state: &State, boot_ms: u64) -> Option<TrustSet> {
+    fn confirm(
+        &self,
+        term: Term,
+        content: &Content,
+        state: &State,
+        (now, boot_ms): (Timestamp, u64),
+    ) -> Option<TrustSet> {
         let mut kept = self.kept();
         let row = slot(&mut kept, term).as_mut()?;
+        let is_bounded = row.set.is_closed || row.set.next_update <= bounded(state, now, row.set.next_update);
         let is_drilled = row.drill == state.drills.last();
         let is_same = row.content == *content && row.roots.ptr_eq(&state.roots);
-        if !is_same || boot_ms >= row.set.renew_boot_ms || !is_drilled {
+        let is_young = boot_ms < row.set.renew_boot_ms && is_bounded;
+        if !is_same || !is_young || !is_drilled {
             return None;
         }
         row.changed = state.feed_seq;
@@ -170,7 +179,7 @@ impl App {
         let content = self.found(&mut maker, &state).await?;
         let boot_ms = self.clock.boot_ms();
         if canary.is_none()
-            && let Some(set) = self.trust.confirm(term, &content, &state, boot_ms)
+            && let Some(set) = self.trust.confirm(term, &content, &state, (self.clock.now(), boot_ms))
         {
             return Ok(set);
         }
@@ -210,7 +219,8 @@ impl App {
     /// refused, less what has expired: no certificate is issued that is refused already.
     async fn found(self: &Arc<Self>, maker: &mut Maker, state: &Arc<State>) -> Result<Content, Error> {
         let now = self.clock.now();
-        if let Some((found_by, content)) = &mut maker.found
+        if let Some((found_by, next_cut, content)) = &mut maker.found
+            && next_cut.is_none_or(|at| !listing(now).narrowed_since(at))
             && refuses_the_same(found_by, &state.enforcement)
             && let Some(parts) = content
         {
@@ -222,7 +232,7 @@ impl App {
         }
         let is_barred = open_authorities(state).next().is_none();
         let content = if is_barred { None } else { self.searched(maker, state, now).await? };
-        let was_closed = maker.found.as_ref().is_some_and(|(_, content)| content.is_none());
+        let was_closed = maker.found.as_ref().is_some_and(|(_, _, content)| content.is_none());
         if content.is_none() && !was_closed {
             match is_barred {
                 true => tracing::warn!("everybody is refused: closed trust sets are pushed"),
@@ -231,7 +241,8 @@ impl App {
                 ),
             }
         }
-        maker.found = Some((Arc::clone(&state.enforcement), content.clone()));
+        let next_cut = state.enforcement.next_cut_after(now.plus_ms(LISTED_AHEAD_MS));
+        maker.found = Some((Arc::clone(&state.enforcement), next_cut, content.clone()));
         Ok(content)
     }
 
@@ -266,8 +277,9 @@ impl App {
             }
             for part in &mut parts {
                 let own = rows.iter().filter(|row| is_of(state, part.authority, row));
-                let refused =
-                    own.filter_map(|row| Some(entry(row, listed_access(state, part.authority, row)?)));
+                let refused = own.filter_map(|row| {
+                    Some(entry(row, listed_access(state, part.authority, row, listing(now))?))
+                });
                 let before = part.listed.len();
                 part.listed.extend(refused);
                 count += part.listed.len() - before;
@@ -296,6 +308,7 @@ impl App {
         let until = until.ok_or_else(|| {
             Error::WrongState(format!("a lease of {lease_ms} ms is too short for a list in whole seconds"))
         })?;
+        let until = bounded(state, now, until);
         let half_ms = until.millis().saturating_sub(now.millis()) / 2;
         let mut set = TrustSet {
             bundle: Bytes::new(),
@@ -368,6 +381,7 @@ fn refuses_the_same(a: &EnforcementSet, b: &EnforcementSet) -> bool {
         determinations,
         keys,
         authorities,
+        announced,
     } = a;
     let of_certificates = |scope: &&StopScope| !matches!(scope, StopScope::Model(_));
     entities.ptr_eq(&b.entities)
@@ -378,6 +392,7 @@ fn refuses_the_same(a: &EnforcementSet, b: &EnforcementSet) -> bool {
         && suspended.ptr_eq(&b.suspended)
         && determinations.ptr_eq(&b.determinations)
         && keys.ptr_eq(&b.keys)
+        && announced.ptr_eq(&b.announced)
         && (revoked, held) == (&b.revoked, &b.held)
         && stops.iter().filter(of_certificates).eq(b.stops.iter().filter(of_certificates))
 }

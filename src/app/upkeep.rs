@@ -6,13 +6,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::automation::Automation;
 use super::error::Error;
 use super::view::Follower;
 use super::{App, Caller, store};
+use crate::domain::announcement::ANNOUNCED_MAX;
 use crate::domain::certificate::BLOCK_LEN;
 use crate::domain::enforce::ParticipantId;
 use crate::domain::event::Event;
 use crate::domain::id::{Ordinal, Seq};
+use crate::domain::state::State;
+use crate::domain::time::Timestamp;
 
 /// How often it looks.
 const TICK: Duration = Duration::from_secs(1);
@@ -22,6 +26,8 @@ const SNAPSHOT_RECORDS: u64 = 1_000_000;
 const SNAPSHOT_MS: i64 = 86_400_000;
 /// How often the ends of roots and of their lists are looked at.
 const ROOTS_MS: i64 = 86_400_000;
+/// Markers in one tick: as many as there can be announcements.
+const MARKERS_MAX: usize = ANNOUNCED_MAX;
 /// The most blocks that are prepared at once: a day's worth of the fastest issuance is far less.
 const BLOCKS_AHEAD_MAX: u64 = 1_000;
 
@@ -38,7 +44,9 @@ impl Upkeep {
         let (stop, stopped) = watch::channel(false);
         let tasks = vec![
             tokio::spawn(ticks(Arc::clone(app), stopped.clone())),
-            tokio::spawn(blocks(Arc::clone(app), stopped)),
+            tokio::spawn(rotations(Arc::clone(app), stopped.clone())),
+            tokio::spawn(blocks(Arc::clone(app), stopped.clone())),
+            tokio::spawn(calls(Arc::clone(app), stopped)),
         ];
         let started = Follower::start(Arc::clone(&app.journal), Arc::clone(&app.certificates));
         let follower = started.map_err(|e| tracing::error!(%e, "no thread for the certificate index")).ok();
@@ -73,6 +81,7 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         }
         app.engine.tick();
         app.close_lapsed().await;
+        app.close_recoveries().await;
         let now = app.now();
         let state = app.state();
         if let Some(at) = state.bundle().next_instant_after(instant_seen)
@@ -85,11 +94,38 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             roots_seen = now;
             app.warn_of_roots();
         }
+        app.note_passed(&state, now).await;
         let records = state.position.seq.0 - snapshot_at.0.0;
         let due = records > 0 && now.millis() - snapshot_at.1.millis() > SNAPSHOT_MS;
         if records >= SNAPSHOT_RECORDS || due {
             snapshot_at = (state.position.seq, now);
             app.take_snapshot().await;
+        }
+    }
+}
+
+/// Rotates by itself what officers permitted.
+async fn rotations(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut automation = Automation::default();
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        app.rotate(&mut automation).await;
+    }
+}
+
+/// Writes the audit of calls.
+async fn calls(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let writing = Arc::clone(&app);
+        if tokio::task::spawn_blocking(move || writing.write_calls(false)).await.is_err() {
+            tracing::error!("writing the audit of calls ended in a panic");
         }
     }
 }
@@ -116,10 +152,22 @@ impl App {
         self.engine.note(Caller::default().entry(event));
     }
 
-    async fn prepare_blocks(
-        &self,
-        minute: &mut (crate::domain::time::Timestamp, Ordinal),
-    ) -> Result<(), Error> {
+    /// Records that instants of announced revocations passed. What cannot be recorded now is tried again: nothing waits for it.
+    async fn note_passed(&self, state: &State, now: Timestamp) {
+        for id in state.unnoted(now).take(MARKERS_MAX) {
+            match self.record(Caller::default().entry(Event::AnnouncementPassed(id))).await {
+                Ok(_) => {
+                    tracing::info!(announcement.id = %id, "the instant of an announced revocation passed")
+                }
+                Err(error) => {
+                    tracing::debug!(announcement.id = %id, %error, "its instant passed, which is not on record yet");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn prepare_blocks(&self, minute: &mut (Timestamp, Ordinal)) -> Result<(), Error> {
         let state = self.state();
         if !self.shared.is_writable() {
             return Ok(());

@@ -4,9 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::signer::{FileSigner, KeyFileFault, SignatureAlgorithm, Signer};
+use super::key_file::KeyFileFault;
+use super::signer::{FileSigner, SignatureAlgorithm, Signer};
 use crate::domain::id::AuthorityId;
-use crate::x509::Curve;
+use crate::x509::{Curve, Passphrase};
 
 /// Private keys by the ids of their authorities.
 pub trait AuthorityKeys: Send + Sync {
@@ -63,32 +64,42 @@ pub trait AuthorityKeys: Send + Sync {
 }
 
 /// A folder with a file for each: `ID.pem`, as [`FileSigner`] has them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyFolder(PathBuf);
+#[derive(Debug, Clone)]
+pub struct KeyFolder {
+    folder: PathBuf,
+    passphrase: Option<Arc<Passphrase>>,
+}
 
 impl KeyFolder {
     /// In this folder, which is made with the first key.
     pub const fn new(folder: PathBuf) -> Self {
-        Self(folder)
+        Self { folder, passphrase: None }
+    }
+
+    /// With a passphrase that opens keys and that new ones are encrypted with.
+    #[must_use]
+    pub fn sealed_with(self, passphrase: Option<Arc<Passphrase>>) -> Self {
+        Self { passphrase, ..self }
     }
 
     fn path(&self, authority: AuthorityId) -> PathBuf {
-        self.0.join(format!("{authority}.pem"))
+        self.folder.join(format!("{authority}.pem"))
     }
 }
 
 impl AuthorityKeys for KeyFolder {
     fn make(&self, authority: AuthorityId, curve: Curve) -> Result<Arc<dyn Signer>, KeyFileFault> {
         use std::os::unix::fs::DirBuilderExt as _;
-        match std::fs::DirBuilder::new().mode(0o700).create(&self.0) {
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
             Ok(()) | Err(_) => {}
         }
-        Ok(Arc::new(FileSigner::create(&self.path(authority), SignatureAlgorithm::Ecdsa(curve))?))
+        let (path, algorithm) = (self.path(authority), SignatureAlgorithm::Ecdsa(curve));
+        Ok(Arc::new(FileSigner::create_with(&path, algorithm, self.passphrase.as_deref())?))
     }
 
     fn find(&self, authority: AuthorityId) -> Result<Option<Arc<dyn Signer>>, KeyFileFault> {
-        match FileSigner::load(&self.path(authority)) {
+        match FileSigner::load_with(&self.path(authority), self.passphrase.as_deref()) {
             Ok(signer) => Ok(Some(Arc::new(signer))),
             Err(KeyFileFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(fault) => Err(fault),
@@ -96,7 +107,7 @@ impl AuthorityKeys for KeyFolder {
     }
 
     fn list(&self) -> Result<Vec<AuthorityId>, KeyFileFault> {
-        let entries = match std::fs::read_dir(&self.0) {
+        let entries = match std::fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),

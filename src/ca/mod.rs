@@ -7,8 +7,10 @@
 
 pub mod bootstrap;
 pub mod crl;
+pub mod key_file;
 pub mod keys;
 pub mod lifetime;
+pub mod pkcs11;
 pub mod root;
 pub mod signer;
 
@@ -18,8 +20,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use crl::{ListFault, ListOrder, SignedList, backdated};
+pub use key_file::{KeyFileFault, read_key_file};
 pub use keys::{AuthorityKeys, KeyFolder};
-pub use signer::{FileSigner, KeyFileFault, SignFault, SignatureAlgorithm, Signer, read_key_file};
+pub use signer::{FileSigner, SignFault, SignatureAlgorithm, Signer};
 
 use crate::domain::certificate::Facts;
 use crate::domain::certificate::Serial;
@@ -183,6 +186,19 @@ impl Issuer {
             key: key.key().digest(),
             tbs: draft.into_tbs(),
         })
+    }
+
+    /// Why its key would not sign now, as far as is known.
+    ///
+    /// # Errors
+    /// It would not.
+    pub fn check(&self) -> Result<(), SignFault> {
+        self.signer.check()
+    }
+
+    /// Does a device sign? Then [`sign`](Self::sign) is called on a thread that may wait.
+    pub fn is_remote(&self) -> bool {
+        self.signer.is_remote()
     }
 
     /// Signs what was prepared, once, and reads the result again.

@@ -12,6 +12,7 @@ use crate::domain::flow::LimitKind;
 use crate::domain::id::*;
 use crate::x509::chain::{check_validity, read};
 use crate::x509::lint::LintFault;
+use crate::x509::sealed::{Passphrase, SealFault};
 use crate::x509::{Arc as OidArc, ClientKey, ServerName, TrustBundle};
 
 /// 2026-06-27T12:00:00.789Z.
@@ -180,9 +181,9 @@ fn an_issuer_signs_only_what_it_prepared_with_the_key_it_has() {
 
 #[test]
 fn a_signer_that_fails_or_lies_issues_nothing_that_is_accepted() {
-    let (failing, _) = issuer_with(AuthorityKind::Access, Curve::P256, Some(Err(SignFault)));
+    let (failing, _) = issuer_with(AuthorityKind::Access, Curve::P256, Some(Err(SignFault::Failed)));
     let prepared = failing.prepare(&order(), NOW).unwrap();
-    assert_eq!(failing.sign(prepared), Err(IssueFault::Sign(SignFault)));
+    assert_eq!(failing.sign(prepared), Err(IssueFault::Sign(SignFault::Failed)));
     let (verbose, _) = issuer_with(AuthorityKind::Access, Curve::P256, Some(Ok(vec![0x30; 4000])));
     let prepared = verbose.prepare(&order(), NOW).unwrap();
     assert_eq!(verbose.sign(prepared), Err(IssueFault::Differs));
@@ -255,6 +256,48 @@ fn a_key_file_is_private_and_never_replaced() {
     assert!(matches!(FileSigner::load(&dir.path().join("none")), Err(KeyFileFault::Io(_))));
 }
 
+#[test]
+fn an_encrypted_key_file_needs_its_passphrase_and_can_get_another() {
+    let passphrase = |text: &str| Passphrase::new(zeroize::Zeroizing::new(text.as_bytes().to_vec())).unwrap();
+    let (first, second) = (passphrase("the first passphrase"), passphrase("the second passphrase"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key.pem");
+    let algorithm = SignatureAlgorithm::Ecdsa(Curve::P384);
+    let made = FileSigner::create_with(&path, algorithm, Some(&first)).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+    let public = |passphrase| FileSigner::load_with(&path, passphrase).map(|key| key.public_key().to_vec());
+    assert_eq!(public(Some(&first)).unwrap(), made.public_key());
+    assert!(matches!(public(None), Err(KeyFileFault::Sealed(SealFault::NoPassphrase))));
+    assert!(matches!(public(Some(&second)), Err(KeyFileFault::Sealed(SealFault::WrongPassphrase))));
+    let wrong = key_file::reseal(&path, Some(&second), &second);
+    assert!(matches!(wrong, Err(KeyFileFault::Sealed(SealFault::WrongPassphrase))));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "nothing changed");
+    // What an interrupted attempt left is in nobody's way.
+    std::fs::write(dir.path().join("key.pem.new"), "half").unwrap();
+    key_file::reseal(&path, Some(&first), &second).unwrap();
+    assert_eq!(public(Some(&second)).unwrap(), made.public_key());
+    assert!(matches!(public(Some(&first)), Err(KeyFileFault::Sealed(SealFault::WrongPassphrase))));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_key_in_a_folder_that_others_may_write_to_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key.pem");
+    FileSigner::create(&path, SignatureAlgorithm::Ed25519).unwrap();
+    for (mode, accepted) in [(0o770, false), (0o702, false), (0o755, true), (0o1777, true), (0o500, true)] {
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = FileSigner::load(&path);
+        assert_eq!(loaded.is_ok(), accepted, "{mode:o}");
+        if let Err(fault) = loaded {
+            assert!(matches!(fault, KeyFileFault::Folder { mode: m, .. } if m == mode));
+        }
+    }
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 /// Runs openssl; it must be present.
 fn openssl(arguments: &[&str]) -> String {
     let output = Command::new("openssl").args(arguments).output().expect("openssl must be installed");
@@ -288,11 +331,14 @@ fn keys_of_openssl_load_and_others_are_refused() {
     }
     openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", name]);
     private(&path);
-    assert!(matches!(FileSigner::load(&path), Err(KeyFileFault::NotPem)), "EC PRIVATE KEY is not PKCS#8");
+    assert!(
+        matches!(FileSigner::load(&path), Err(KeyFileFault::Sealed(SealFault::NotPem))),
+        "EC PRIVATE KEY is not PKCS#8"
+    );
     std::fs::write(&path, vec![b'x'; 20_000]).unwrap();
     assert!(matches!(FileSigner::load(&path), Err(KeyFileFault::TooLarge)));
     std::fs::write(&path, b"hello").unwrap();
-    assert!(matches!(FileSigner::load(&path), Err(KeyFileFault::NotPem)));
+    assert!(matches!(FileSigner::load(&path), Err(KeyFileFault::Sealed(SealFault::NotPem))));
 }
 
 #[test]

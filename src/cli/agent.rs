@@ -6,8 +6,9 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::head::read_log_key;
-use super::identity::{CERTIFICATE, Identity, KEY, LOG_KEY, SYSTEM_BUNDLE};
+use super::identity::{CERTIFICATE, Identity, LOG_KEY, SYSTEM_BUNDLE};
 use super::serve::{start_log, told_to_stop};
+use super::unlock::Unlock;
 use super::{Failure, Outcome, Output, files};
 use crate::agent::{self, Adapter, Settings};
 use crate::config::agent::AgentConfig;
@@ -43,12 +44,10 @@ enum Proxy {
     Nginx,
 }
 
-pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Failure> {
+pub(super) fn run(arguments: &Arguments, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
     let config = AgentConfig::load(&arguments.config)?;
-    let identity = Identity::at(&config.identity);
+    let identity = Identity::at(&config.identity, unlock);
     identity.check_validity(SystemClock.now())?;
-    // Mode and form of the key are looked at here.
-    drop(identity.for_tls()?);
     let log = config.log;
     let settings = Settings {
         adapter: match arguments.adapter {
@@ -56,7 +55,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
             Proxy::Nginx => Adapter::Nginx,
         },
         certificate_pem: certificate_pem(&files::read_der(&identity.path(CERTIFICATE), "CERTIFICATE")?),
-        key_pem: files::read_text(&identity.path(KEY))?,
+        // Mode and form of the key are looked at here.
+        key_pem: identity.key_pem()?.to_string(),
         certificate: identity.path(CERTIFICATE),
         system_bundle_pem: files::read_text(&identity.path(SYSTEM_BUNDLE))?,
         log_key: read_log_key(&identity.path(LOG_KEY))?,

@@ -7,11 +7,13 @@ use std::io::Write as _;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::mandate::{Commit, approve, check, print_done};
+use super::mandate::{Commit, Wait, approve, carry_out, check, print_done};
 use super::output::{confirm, every_page, table};
 use super::remote::{Remote, answer, incoming, request_id};
 use super::{Context, Failure, Outcome, words};
-use crate::domain::id::{Digest, ProposalId};
+use crate::domain::command::Command;
+use crate::domain::id::{Digest, ProposalId, Seq};
+use crate::domain::officer_command::OfficerCommand;
 use crate::pb;
 
 #[derive(Subcommand)]
@@ -47,6 +49,20 @@ pub(super) enum Verb {
         #[command(flatten)]
         commit: Commit,
     },
+    /// Close the review of an emergency (break-glass) of another officer, with what was found.
+    #[command(
+        after_help = "Example:\n  countersign approvals close-review 412 --finding 'the stop was right' --commit"
+    )]
+    CloseReview {
+        /// The record of the emergency, as `approvals list` prints it.
+        #[arg(value_name = "RECORD")]
+        review: u64,
+        /// What was found; no personal data.
+        #[arg(long)]
+        finding: String,
+        #[command(flatten)]
+        commit: Commit,
+    },
     /// What waits, and then each change of it, a line each; with --json one object a line.
     #[command(
         after_help = "Examples:\n  countersign approvals watch\n  countersign approvals watch --json | jq -c .proposal_id"
@@ -55,6 +71,10 @@ pub(super) enum Verb {
 }
 
 pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
+    if let Verb::CloseReview { review, finding, commit } = verb {
+        let command = OfficerCommand::CloseReview { review: Seq(review), finding };
+        return carry_out(context, Command::Officers(command), commit, Wait::default()).await;
+    }
     let remote = context.connection.remote().await?;
     match verb {
         Verb::List => list(&remote, context).await,
@@ -80,6 +100,7 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
             Ok(Outcome::Done)
         }
         Verb::Watch => watch(&remote, context).await,
+        Verb::CloseReview { .. } => Err(Failure("it is a command of its own".to_owned())),
     }
 }
 
@@ -140,9 +161,12 @@ fn value(proposal: &pb::Proposal) -> Value {
 }
 
 async fn list(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failure> {
+    let (reviews, recoveries) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
     let proposals = every_page(async |page_token| {
         let request = pb::ListProposalsRequest { page_size: 0, page_token };
         let page = answer(remote.mandates().list_proposals(request)).await?;
+        reviews.borrow_mut().extend(page.reviews);
+        recoveries.borrow_mut().extend(page.recoveries);
         Ok((page.proposals, page.next_page_token))
     })
     .await?;
@@ -158,8 +182,59 @@ async fn list(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failure
     };
     let header = ["PROPOSAL", "COMMAND", "SIGNED BY", "MAY APPROVE", "LAPSES", "STATUS"];
     let rows: Vec<_> = proposals.iter().map(row).collect();
-    context.output.print(&Value::from_iter(proposals.iter().map(value)), &table(header, &rows));
+    let mut text = table(header, &rows);
+    let reviews = reviews.into_inner();
+    for review in &reviews {
+        text = format!("{}\n{}\n", text.trim_end(), review_line(review));
+    }
+    let recoveries = recoveries.into_inner();
+    for recovery in &recoveries {
+        text = format!("{}\n{}\n", text.trim_end(), recovery_line(recovery));
+    }
+    let value = json!({
+        "recoveries": Value::from_iter(recoveries.iter().map(recovery_value)),
+        "proposals": Value::from_iter(proposals.iter().map(value)),
+        "reviews": Value::from_iter(reviews.iter().map(review_value)),
+    });
+    context.output.print(&value, &text);
     Ok(Outcome::Done)
+}
+
+fn recovery_line(recovery: &pb::Recovery) -> String {
+    format!(
+        "RECOVERY {}  registers {} ({}) at {}; if nobody here knows of it: countersign approvals reject",
+        words::printable(&recovery.recovery_id),
+        words::printable(&recovery.principal),
+        or_nobody(&recovery.roles),
+        words::printable(&recovery.effective_at)
+    )
+}
+
+fn recovery_value(recovery: &pb::Recovery) -> Value {
+    json!({
+        "recovery_id": recovery.recovery_id, "principal": recovery.principal, "roles": recovery.roles,
+        "key_sha256": recovery.key_sha256, "announced_at": recovery.announced_at,
+        "effective_at": recovery.effective_at, "signed_by": recovery.signed_by,
+    })
+}
+
+fn review_line(review: &pb::Review) -> String {
+    format!(
+        "REVIEW {}  {} of {} by {} at {}, without the role: {}",
+        review.review,
+        words::printable(&review.command),
+        words::printable(&review.scope),
+        or_nobody(&review.officers),
+        words::printable(&review.time),
+        words::printable(&review.reason)
+    )
+}
+
+fn review_value(review: &pb::Review) -> Value {
+    json!({
+        "review": review.review, "officers": review.officers, "command": review.command, "scope": review.scope,
+        "reason": review.reason, "time": review.time,
+    })
 }
 
 /// Prints each change until it is interrupted or nobody reads.
@@ -169,17 +244,31 @@ async fn watch(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failur
         // The server ends a watch after an hour; this one goes on, and shows again what waits.
         let mut news = incoming(remote.mandates().watch_approvals(pb::WatchApprovalsRequest {})).await?;
         while let Some(news) = news.next().await? {
-            for proposal in &news.changed {
-                let line = match context.output.is_json() {
-                    true => value(proposal).to_string(),
-                    false => line(proposal),
-                };
+            for line in lines(&news, context.output.is_json()) {
                 if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
                     return Ok(Outcome::Done);
                 }
             }
         }
     }
+}
+
+fn lines(news: &pb::WatchApprovalsResponse, json: bool) -> Vec<String> {
+    let proposal = |one: &pb::Proposal| if json { value(one).to_string() } else { line(one) };
+    let opened = |one: &pb::Review| if json { review_value(one).to_string() } else { review_line(one) };
+    let closed = |review: &u64| match json {
+        true => json!({ "reviewed": review }).to_string(),
+        false => format!("REVIEW {review}  closed"),
+    };
+    let recovery =
+        |one: &pb::Recovery| if json { recovery_value(one).to_string() } else { recovery_line(one) };
+    let ended = |id: &String| match json {
+        true => json!({ "ended_recovery": id }).to_string(),
+        false => format!("RECOVERY {}  waits no more", words::printable(id)),
+    };
+    let recoveries = news.recoveries.iter().map(recovery).chain(news.ended_recoveries.iter().map(ended));
+    let proposals = recoveries.chain(news.changed.iter().map(proposal));
+    proposals.chain(news.reviews.iter().map(opened)).chain(news.reviewed.iter().map(closed)).collect()
 }
 
 fn line(proposal: &pb::Proposal) -> String {

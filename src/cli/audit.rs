@@ -8,7 +8,9 @@ use serde_json::json;
 use super::mandate::progress;
 use super::output::table;
 use super::remote::answer;
-use super::{Context, Failure, Outcome, Output, words};
+use super::signed::Signed;
+use super::{Context, Failure, Outcome, Output, calls, words};
+use crate::app::CallsVerified;
 use crate::app::store::{StoreError, Verified, verify_offline};
 use crate::domain::codec::from_bytes;
 use crate::domain::head::SignedHead;
@@ -34,11 +36,18 @@ pub(super) enum Verb {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         limit: u32,
     },
+    /// Who called what, and what came of it: every call, refused ones too.
+    #[command(after_help = "Examples:\n  countersign audit calls --refused --since 2026-06-27T00:00:00Z\n  \
+                      countersign audit calls --principal officer-1 --method Revoke\n  \
+                      countersign audit calls --request req_01J...\n  \
+                      countersign audit calls --limit 1000000 --ocsf > calls.jsonl")]
+    Calls(Box<calls::Query>),
 }
 
 #[derive(Subcommand)]
 pub(super) enum JournalVerb {
-    /// Verify a stopped service's record: every checksum, digest, tree hash, rule and officer's signature.
+    /// Verify a stopped service's record: every checksum, digest, tree hash, rule and officer's signature; and the audit of
+    /// calls against the record.
     #[command(after_help = "Example:\n  countersign journal verify --data ./data\n\n\
                             Exit code 1: damaged; the segment, byte and record are named.")]
     Verify {
@@ -52,6 +61,7 @@ pub(super) async fn run(verb: &Verb, context: &Context<'_>) -> Result<Outcome, F
     match verb {
         Verb::Head => head(context).await,
         Verb::List { from, limit } => list(*from, *limit, context).await,
+        Verb::Calls(query) => calls::run(query, context).await,
     }
 }
 
@@ -90,20 +100,24 @@ async fn list(from: u64, limit: u32, context: &Context<'_>) -> Result<Outcome, F
         from_seq = page.next_seq;
     }
     records.truncate(limit_len);
+    let trust_domain = context.connection.identity()?.name()?.trust_domain;
+    let signed: Vec<_> = records.iter().map(|record| Signed::of(record, &trust_domain)).collect();
     let rows: Vec<_> = records
         .iter()
-        .map(|record| {
+        .zip(&signed)
+        .map(|(record, signed)| {
             let actor =
                 if record.actor.is_empty() { "-".to_owned() } else { words::printable(&record.actor) };
-            [record.seq.to_string(), record.time.clone(), record.event.clone(), actor]
+            [record.seq.to_string(), record.time.clone(), signed.named(&record.event), actor]
         })
         .collect();
     let value: Vec<_> = records
         .iter()
-        .map(|record| {
+        .zip(&signed)
+        .map(|(record, signed)| {
             json!({
                 "seq": record.seq, "epoch": record.epoch, "time": record.time, "event": record.event,
-                "actor": record.actor, "body_sha256": hex::encode(&record.body_sha256),
+                "command": signed.command, "signed_by": signed.by, "actor": record.actor, "body_sha256": hex::encode(&record.body_sha256),
                 "body": hex::encode(&record.body),
             })
         })
@@ -123,6 +137,10 @@ pub(super) fn journal(verb: &JournalVerb, output: &Output) -> Result<Outcome, Fa
     let verified = verify_offline(data, &mut shown);
     bar.finish_and_clear();
     match verified {
+        Ok(verified) if !verified.calls.faults.is_empty() => {
+            print_altered(&verified.calls, output);
+            Ok(Outcome::Failed)
+        }
         Ok(verified) => Ok(print_good(data, &verified, output)),
         Err(StoreError::Journal(JournalError::Corrupt { segment, offset, seq, why })) => {
             let text = format!("DAMAGED: segment {segment}, byte {offset}, record {seq}: {why}");
@@ -139,6 +157,24 @@ pub(super) fn journal(verb: &JournalVerb, output: &Output) -> Result<Outcome, Fa
     }
 }
 
+/// The record is good, and the audit of calls is not what the record says.
+fn print_altered(calls: &CallsVerified, output: &Output) {
+    let line = |at: &crate::app::CallsFault| {
+        let place = match (at.offset, at.line) {
+            (Some(offset), Some(line)) => format!(", from byte {offset} (line {line}) on"),
+            _ => String::new(),
+        };
+        format!("ALTERED: segment {} of the audit of calls{place}: {}", at.segment, at.why)
+    };
+    let text: Vec<_> = calls.faults.iter().map(line).collect();
+    let faults: Vec<_> = calls
+        .faults
+        .iter()
+        .map(|at| json!({ "segment": at.segment, "offset": at.offset, "line": at.line, "why": at.why }))
+        .collect();
+    output.print(&json!({ "good": false, "calls": faults }), &text.join("\n"));
+}
+
 fn print_good(data: &Path, verified: &Verified, output: &Output) -> Outcome {
     let journal = &verified.journal;
     let mut text = format!(
@@ -152,6 +188,13 @@ fn print_good(data: &Path, verified: &Verified, output: &Output) -> Outcome {
     );
     if journal.purged > 0 {
         text.push_str(&format!("note  {} bodies were purged\n", journal.purged));
+    }
+    let calls = &verified.calls;
+    if calls.good + calls.unsealed + calls.retired > 0 {
+        text.push_str(&format!(
+            "calls {} lines; {} segments as the record says, {} not sealed yet, {} made room\n",
+            calls.lines, calls.good, calls.unsealed, calls.retired
+        ));
     }
     if let Some(seq) = journal.first_step_back {
         text.push_str(&format!(
@@ -170,6 +213,9 @@ fn print_good(data: &Path, verified: &Verified, output: &Output) -> Outcome {
         "good": true, "records": journal.records, "segments": journal.segments, "head": journal.head.seq.0,
         "epoch": journal.head.epoch.0, "root": journal.head.root.to_string(), "purged": journal.purged,
         "time_steps_back": journal.time_steps_back,
+        "calls": {
+            "lines": calls.lines, "good": calls.good, "unsealed": calls.unsealed, "retired": calls.retired,
+        },
         "torn": journal.torn.as_ref().map(|torn| json!({
             "segment": torn.segment, "offset": torn.offset, "record": torn.seq.0, "why": torn.why,
         })),

@@ -18,6 +18,7 @@ use crate::domain::certificate::AuthorityKind;
 use crate::domain::command::Command;
 use crate::domain::id::{AuthorityId, ProposalId};
 use crate::domain::revocation::{RevocationReason, StopScope};
+use crate::domain::time::Timestamp;
 use crate::pb;
 use crate::x509::bundle::certificate_pem;
 use crate::x509::{Authority, AuthorityRequest, root_row};
@@ -109,6 +110,33 @@ pub(super) enum Verb {
         #[command(flatten)]
         commit: Commit,
     },
+    /// Have the server rotate by itself: the next authority is prepared at half of the life of the one that issues, and
+    /// activated at one sixth. A standing approval of two officers, for a time and a number of rotations.
+    #[command(
+        after_help = "Example:\n  countersign authority automate --kind ACCESS --until 2027-12-01T00:00:00Z --rotations 4 --commit"
+    )]
+    Automate {
+        /// ACCESS or SYSTEM.
+        #[arg(long)]
+        kind: AuthorityKind,
+        /// Until when, RFC 3339; at most two years ahead.
+        #[arg(long, value_name = "TIME")]
+        until: Timestamp,
+        /// How many authorities it may prepare.
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
+        rotations: u32,
+        #[command(flatten)]
+        commit: Commit,
+    },
+    /// Rotate by hand again: the server takes no more steps by itself. One officer signs.
+    #[command(after_help = "Example:\n  countersign authority by-hand --kind ACCESS")]
+    ByHand {
+        /// ACCESS or SYSTEM.
+        #[arg(long)]
+        kind: AuthorityKind,
+        #[command(flatten)]
+        check: Check,
+    },
     /// Revoke an authority with all that it issued: an access authority is stopped at once, and two officers make it final.
     #[command(
         after_help = "Example:\n  countersign authority revoke aut_01J... --reason CA_COMPROMISE --wait --commit"
@@ -127,7 +155,6 @@ pub(super) enum Verb {
 }
 
 pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
-    let alone = Wait::default();
     match verb {
         Verb::List => list(context).await,
         Verb::Show { authority, out } => show(authority, out, context).await,
@@ -143,22 +170,29 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
         }
         Verb::Root(verb) => hierarchy::run(verb, context).await,
         Verb::Activate { authority, commit } => {
-            carry_out(context, Command::ActivateAuthority(authority), commit, alone).await
+            carry_out(context, Command::ActivateAuthority(authority), commit, Wait::default()).await
         }
         Verb::Taint { authority, reason, check, wait } => {
             carry_out(context, Command::TaintAuthority { authority, reason }, check, wait).await
         }
         Verb::Rollback { authority, commit } => {
-            carry_out(context, Command::RollbackAuthority(authority), commit, alone).await
+            carry_out(context, Command::RollbackAuthority(authority), commit, Wait::default()).await
         }
         Verb::Retire { authority, commit } => {
-            carry_out(context, Command::RetireAuthority(authority), commit, alone).await
+            carry_out(context, Command::RetireAuthority(authority), commit, Wait::default()).await
+        }
+        Verb::Automate { kind, until, rotations, commit } => {
+            let command = Command::PermitRotation { kind, until, rotations };
+            carry_out(context, command, commit, Wait::default()).await
+        }
+        Verb::ByHand { kind, check } => {
+            carry_out(context, Command::WithdrawRotation(kind), check, Wait::default()).await
         }
         Verb::Revoke { authority, reason, commit, wait } => {
             if commit.commit {
                 stop(authority, reason, wait, context).await?;
             }
-            carry_out(context, Command::RevokeAuthority { authority, reason }, commit, alone).await
+            carry_out(context, Command::RevokeAuthority { authority, reason }, commit, Wait::default()).await
         }
     }
 }
@@ -257,7 +291,8 @@ fn check_made(new: &NewAuthority, kind: AuthorityKind) -> Result<(), Failure> {
 async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
     let remote = context.connection.remote().await?;
     let found = answer(remote.authorities().list_authorities(pb::ListAuthoritiesRequest {})).await?;
-    context.output.print(&Value::from_iter(found.authorities.iter().map(value)), &rows(&found.authorities));
+    let text = format!("{}\n{}", rows(&found.authorities), rotations(&found.rotations));
+    context.output.print(&listed_all(&found.authorities, &found.rotations), text.trim_end());
     Ok(Outcome::Done)
 }
 
@@ -309,10 +344,8 @@ async fn watch(context: &Context<'_>) -> Result<Outcome, Failure> {
         let mut lists = incoming(remote.authorities().watch_authorities(request)).await?;
         while let Some(list) = lists.next().await? {
             let text = match context.output.is_json() {
-                true => {
-                    json!({ "authorities": Value::from_iter(list.authorities.iter().map(value)) }).to_string()
-                }
-                false => rows(&list.authorities),
+                true => json!({ "authorities": listed_all(&list.authorities, &list.rotations) }).to_string(),
+                false => format!("{}\n{}", rows(&list.authorities), rotations(&list.rotations)),
             };
             let mut out = std::io::stdout().lock();
             if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
@@ -357,6 +390,41 @@ fn rows(authorities: &[pb::Authority]) -> String {
     let header =
         ["AUTHORITY", "KIND", "STATE", "UNTIL", "ROOT LIST UNTIL", "CERTIFICATES", "KNOWN BY", "WAITING FOR"];
     table(header, &authorities.iter().map(row).collect::<Vec<_>>())
+}
+
+/// What the server does by itself, and when.
+fn rotations(rotations: &[pb::StandingRotation]) -> String {
+    let row = |row: &pb::StandingRotation| {
+        let by = match (row.approved_seq, row.failed_seq) {
+            (0, _) => "hand".to_owned(),
+            (_, 0) => format!("itself until {}, {} left", printable(&row.until), row.rotations_left),
+            (_, failed) => format!("hand: a step failed at record {failed}"),
+        };
+        let next = |at: &str| or_dash(at);
+        [printable(&row.kind), by, next(&row.prepare_at), next(&row.activate_at)]
+    };
+    table(
+        ["KIND", "ROTATES BY", "NEXT PREPARED", "ACTIVATED"],
+        &rotations.iter().map(row).collect::<Vec<_>>(),
+    )
+}
+
+fn listed_all(authorities: &[pb::Authority], rotations: &[pb::StandingRotation]) -> Value {
+    Value::from_iter(authorities.iter().map(|authority| listed(authority, rotations)))
+}
+
+/// An authority; the one that issues with how and when its successor comes.
+fn listed(authority: &pb::Authority, rotations: &[pb::StandingRotation]) -> Value {
+    let mut shown = value(authority);
+    let of_kind = rotations.iter().find(|row| row.kind == authority.kind && authority.state == "ACTIVE");
+    if let (Some(row), Some(shown)) = (of_kind, shown.as_object_mut()) {
+        let rotation = json!({
+            "approved_seq": row.approved_seq, "until": row.until, "rotations_left": row.rotations_left,
+            "failed_seq": row.failed_seq, "prepare_at": row.prepare_at, "activate_at": row.activate_at,
+        });
+        shown.insert("rotation".to_owned(), rotation);
+    }
+    shown
 }
 
 fn value(authority: &pb::Authority) -> Value {

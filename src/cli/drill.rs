@@ -24,6 +24,9 @@ pub(super) async fn run(
     wait: Wait,
 ) -> Result<Outcome, Failure> {
     let doing = Doing::from(check);
+    if wait.break_glass.is_some() {
+        return Err(Failure("a drill is no emergency: who has the role begins it".to_owned()));
+    }
     let (remote, signed) = sign(context, &Command::Drill(scope.clone()), doing).await?;
     let is_awaited = wait.wait && doing == Doing::Commit;
     let request = pb::DrillRequest {

@@ -9,8 +9,12 @@ use serde_json::json;
 
 use super::files::{self, Access};
 use super::identity::{CERTIFICATE, KEY, SYSTEM_BUNDLE, check_bundle, key_in, write_certificate};
-use super::remote::answer;
+use super::remote::{Remote, answer};
+use super::unlock::Unlock;
 use super::{Context, Failure, Outcome};
+use crate::domain::id::Digest;
+use crate::domain::time::Timestamp;
+use crate::env::{Clock, SystemClock};
 use crate::pb;
 
 /// The longest token: an id and 64 hexadecimal digits.
@@ -39,8 +43,13 @@ pub(super) struct EnrollArguments {
 ///
 /// The old identity is left as it is. After an interruption the same command finishes the work: the new key is kept.
 #[derive(Args)]
-#[command(after_help = "Example:\n  countersign renew --identity me --out me-next")]
+#[command(
+    after_help = "Examples:\n  countersign renew --identity me --out me-next\n  countersign renew --when-due --identity me --out me-next"
+)]
 pub(super) struct RenewArguments {
+    /// Only when it is time, as the server says: to be run every minute. Exit 0 when it is not, and nothing is written.
+    #[arg(long)]
+    when_due: bool,
     /// Folder of the new identity; an existing key in it is used again.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -56,7 +65,7 @@ pub(super) async fn enroll(arguments: &EnrollArguments, context: &Context<'_>) -
         token => token.to_owned(),
     };
     check_bundle(&arguments.system_bundle)?;
-    let csr = request(&arguments.out)?;
+    let csr = request(&arguments.out, &context.connection.unlock)?;
     let remote = context.connection.anonymous(&arguments.system_bundle).await?;
     let issued = answer(remote.attestation().enroll(pb::EnrollRequest { token, csr: csr.into() })).await?;
     keep(&arguments.out, &arguments.system_bundle, &issued.certificate, &issued.ignored, context)
@@ -70,11 +79,30 @@ pub(super) async fn renew(arguments: &RenewArguments, context: &Context<'_>) -> 
                 .to_owned(),
         ));
     }
-    let csr = request(&arguments.out)?;
     let remote = context.connection.remote().await?;
+    if arguments.when_due
+        && let Some(due) = not_due(&identity.path(CERTIFICATE), &remote).await?
+    {
+        let text = format!("not before {due}");
+        context.output.print(&json!({ "renewed": false, "due": due.to_string() }), &text);
+        return Ok(Outcome::Done);
+    }
+    let csr = request(&arguments.out, &context.connection.unlock)?;
     let issued = answer(remote.attestation().renew(pb::RenewRequest { csr: csr.into() })).await?;
     let bundle = identity.path(SYSTEM_BUNDLE);
     keep(&arguments.out, &bundle, &issued.certificate, &issued.ignored, context)
+}
+
+/// When the certificate is to be renewed, if that is still to come: at a point of its window that only the certificate
+/// decides (RFC 9773 section 4.2 has it random), so that those of a fleet do not come together; and at once when it is hurried.
+async fn not_due(certificate: &Path, remote: &Remote) -> Result<Option<Timestamp>, Failure> {
+    let window = answer(remote.attestation().get_renewal(pb::GetRenewalRequest {})).await?;
+    let (from, until): (Timestamp, Timestamp) = (window.renew_from.parse()?, window.renew_until.parse()?);
+    let is_hurried = window.cause != "LIFETIME";
+    let [share, ..] = Digest::of(&files::read(certificate)?).0;
+    let spread_ms = until.millis().saturating_sub(from.millis()) / 256 * i64::from(share);
+    let due = from.plus_ms(if is_hurried { 0 } else { spread_ms });
+    Ok((due > SystemClock.now()).then_some(due))
 }
 
 fn same_folder(one: &Path, other: &Path) -> bool {
@@ -83,12 +111,12 @@ fn same_folder(one: &Path, other: &Path) -> bool {
 }
 
 /// The request for the folder's key, which is durable by now.
-fn request(out: &Path) -> Result<Vec<u8>, Failure> {
+fn request(out: &Path, unlock: &Unlock) -> Result<Vec<u8>, Failure> {
     let certificate = out.join(CERTIFICATE);
     if certificate.exists() {
         return Err(Failure(format!("{} exists already; name a new folder", certificate.display())));
     }
-    let (key, is_new) = key_in(out)?;
+    let (key, is_new) = key_in(out, unlock)?;
     if !is_new {
         eprintln!("countersign: using the key in {}", out.join(KEY).display());
     }

@@ -3,15 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::files::{self, Access};
+use super::unlock::Unlock;
 use super::{Failure, Outcome};
-use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
+use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _, read_key_file};
 use crate::client;
 use crate::domain::id::PrincipalId;
 use crate::domain::time::Timestamp;
 use crate::x509::bundle::certificate_pem;
 use crate::x509::explain::{Explanation, explain};
-use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle};
+use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle, sealed};
 
 pub(super) const CERTIFICATE: &str = "certificate.pem";
 pub(super) const KEY: &str = "key.pem";
@@ -23,11 +26,13 @@ pub(super) const LOG_KEY: &str = "log-key.pem";
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     folder: PathBuf,
+    unlock: Unlock,
 }
 
 impl Identity {
-    pub(super) fn at(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+    /// In a folder, with what opens its key.
+    pub(super) fn at(folder: &Path, unlock: &Unlock) -> Self {
+        Self { folder: folder.to_owned(), unlock: unlock.clone() }
     }
 
     /// A file of the folder.
@@ -37,11 +42,19 @@ impl Identity {
 
     /// Certificate and private key, for TLS.
     pub(super) fn for_tls(&self) -> Result<client::Identity, Failure> {
-        let (certificate, key) = (self.path(CERTIFICATE), self.path(KEY));
-        load_key(&key)?;
-        let certificate_pem = certificate_pem(&files::read_der(&certificate, "CERTIFICATE")?);
-        client::Identity::from_pem(&certificate_pem, &files::read_text(&key)?)
+        let certificate_pem = certificate_pem(&files::read_der(&self.path(CERTIFICATE), "CERTIFICATE")?);
+        client::Identity::from_pem(&certificate_pem, &self.key_pem()?)
             .map_err(|fault| Failure(format!("{}: {fault}", self.folder.display())))
+    }
+
+    /// The last second of its certificate.
+    pub(super) fn not_after(&self) -> Result<Timestamp, Failure> {
+        Ok(self.explained()?.not_after)
+    }
+
+    /// The private key, opened if it is encrypted: PKCS#8 PEM.
+    pub(super) fn key_pem(&self) -> Result<Zeroizing<String>, Failure> {
+        Ok(Zeroizing::new(load_key(&self.path(KEY), &self.unlock)?.to_pem()))
     }
 
     /// Refuses a certificate that has ended: the server would only break off the handshake.
@@ -80,7 +93,7 @@ impl Identity {
 
     /// Signs with the identity's key.
     pub(super) fn sign(&self, prefix: &[u8], bytes: &[u8]) -> Result<Vec<u8>, Failure> {
-        sign(&self.path(KEY), prefix, bytes)
+        sign(&self.path(KEY), &self.unlock, prefix, bytes)
     }
 }
 
@@ -106,28 +119,33 @@ pub(super) fn check_bundle(path: &Path) -> Result<(), Failure> {
 }
 
 /// Loads a holder's key, refusing a file that others may read.
-pub(super) fn load_key(path: &Path) -> Result<ClientKey, Failure> {
+pub(super) fn load_key(path: &Path, unlock: &Unlock) -> Result<ClientKey, Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure(format!("{}: {e}", path.display()));
-    FileSigner::load(path).map_err(|e| failed(&e))?;
-    ClientKey::from_pem(&files::read_text(path)?).map_err(|e| failed(&e))
+    let passphrase = unlock.for_key(path)?;
+    let text = read_key_file(path).map_err(|e| failed(&e))?;
+    let pkcs8 = sealed::open(&text, passphrase.as_deref()).map_err(|e| failed(&e))?;
+    ClientKey::from_pkcs8(&pkcs8).map_err(|e| failed(&e))
 }
 
-/// The key in a folder: the one that is there, or a new one, durable before anything is asked for with it.
-pub(super) fn key_in(folder: &Path) -> Result<(ClientKey, bool), Failure> {
+/// The key in a folder: the one that is there, or a new one, durable before anything is asked for with it. A new one is
+/// encrypted when a passphrase is named.
+pub(super) fn key_in(folder: &Path, unlock: &Unlock) -> Result<(ClientKey, bool), Failure> {
     files::make_folder(folder)?;
     let path = folder.join(KEY);
     let is_new = !path.exists();
     if is_new {
-        FileSigner::create(&path, SignatureAlgorithm::Ecdsa(Curve::P256))
+        let passphrase = unlock.for_new(&path)?;
+        FileSigner::create_with(&path, SignatureAlgorithm::Ecdsa(Curve::P256), passphrase.as_deref())
             .map_err(|e| Failure(format!("{}: {e}", path.display())))?;
     }
-    Ok((load_key(&path)?, is_new))
+    Ok((load_key(&path, unlock)?, is_new))
 }
 
 /// Signs prefix and bytes with the key in a file: DER ECDSA.
-pub(super) fn sign(key: &Path, prefix: &[u8], bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+pub(super) fn sign(key: &Path, unlock: &Unlock, prefix: &[u8], bytes: &[u8]) -> Result<Vec<u8>, Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure(format!("{}: {e}", key.display()));
-    let signer = FileSigner::load(key).map_err(|e| failed(&e))?;
+    let passphrase = unlock.for_key(key)?;
+    let signer = FileSigner::load_with(key, passphrase.as_deref()).map_err(|e| failed(&e))?;
     match signer.algorithm() {
         SignatureAlgorithm::Ecdsa(_) => signer.sign(&[prefix, bytes].concat()).map_err(|e| failed(&e)),
         SignatureAlgorithm::Ed25519 => Err(failed(&"officers sign with ECDSA on P-256 or P-384")),

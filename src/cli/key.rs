@@ -1,15 +1,18 @@
-//! `countersign key`: public keys that nothing may be certified for, whoever holds them.
+//! `countersign key`: public keys that nothing may be certified for, whoever holds them, and the passphrases of files with
+//! private ones.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::mandate::{Commit, Wait, carry_out};
 use super::output::table;
 use super::remote::answer;
 use super::restrict::How;
-use super::{Context, Failure, Outcome, files};
+use super::unlock::{Source, Unlock};
+use super::{Context, Failure, Outcome, Output, files};
+use crate::ca::key_file::reseal;
 use crate::domain::command::Command;
 use crate::domain::id::Digest;
 use crate::pb;
@@ -17,6 +20,32 @@ use crate::x509::key::digest_of_file;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
+    #[command(flatten)]
+    Remote(RemoteVerb),
+    Encrypt(EncryptArguments),
+}
+
+/// Encrypt the private keys in files, or give them another passphrase.
+///
+/// PKCS#8 with PBES2 (PBKDF2-HMAC-SHA256, AES-256-CBC), as openssl reads it. Each file is replaced in one step by one that
+/// was read back: the key is never lost, and copies of the old file open as before. --passphrase opens files that are
+/// encrypted already.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+                        countersign key encrypt alice/key.pem\n  \
+                        countersign key encrypt data/keys/*.pem --new-passphrase file:/etc/countersign/passphrase\n  \
+                        countersign key encrypt alice/key.pem --passphrase file:old --new-passphrase ask")]
+pub(super) struct EncryptArguments {
+    /// Files with private keys, mode 0600.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The passphrase that opens them from now on: ask, file:PATH, fd:N, credential:NAME or env:NAME.
+    #[arg(long, value_name = "SOURCE", default_value = "ask")]
+    new_passphrase: Source,
+}
+
+#[derive(Subcommand)]
+pub(super) enum RemoteVerb {
     /// Block a public key: everything issued to it is revoked, and it is never certified again.
     #[command(after_help = "Examples:\n  \
                             countersign key block stolen.pem --reason KEY_COMPROMISE --wait --commit\n  \
@@ -41,17 +70,41 @@ pub(super) enum Verb {
     List,
 }
 
-pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn run(verb: RemoteVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
     match verb {
-        Verb::Block { key, how } => {
+        RemoteVerb::Block { key, how } => {
             let command = Command::BlockKey { key: named(&key)?, reason: how.reason };
             carry_out(context, command, how.commit, how.wait).await
         }
-        Verb::Unblock { key, commit } => {
+        RemoteVerb::Unblock { key, commit } => {
             carry_out(context, Command::UnblockKey(named(&key)?), commit, Wait::default()).await
         }
-        Verb::List => list(context).await,
+        RemoteVerb::List => list(context).await,
     }
+}
+
+/// Encrypts files, each by itself; what failed is named, and the others are done.
+pub(super) fn encrypt(
+    arguments: &EncryptArguments,
+    unlock: &Unlock,
+    output: &Output,
+) -> Result<Outcome, Failure> {
+    let files: Vec<_> = arguments.files.iter().map(|file| file.display().to_string()).collect();
+    let new = arguments.new_passphrase.read_new(&files.join(", "))?;
+    let mut failed = Vec::new();
+    for file in &arguments.files {
+        let done = unlock.for_key(file).and_then(|old| {
+            reseal(file, old.as_deref(), &new).map_err(|e| Failure(format!("{}: {e}", file.display())))
+        });
+        if let Err(Failure(why)) = done {
+            failed.push(why);
+        }
+    }
+    if failed.is_empty() {
+        output.print(&json!({ "encrypted": files }), &format!("encrypted: {}", files.join(", ")));
+        return Ok(Outcome::Done);
+    }
+    Err(Failure(failed.join("\n")))
 }
 
 /// The key that is named by its digest or by a file.

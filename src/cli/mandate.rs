@@ -19,6 +19,7 @@ use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::Command;
 use crate::domain::enforce::LEASE_MAX_MS;
 use crate::domain::id::ProposalId;
+use crate::domain::officer_command::{Emergency, OfficerCommand};
 use crate::pb;
 
 /// The longest that a barrier takes: every lease has run out, with room for drift and a slow disk.
@@ -42,8 +43,8 @@ pub(super) struct Check {
     pub(super) dry_run: bool,
 }
 
-/// Waiting for enforcement.
-#[derive(Debug, Clone, Copy, Default, Args)]
+/// Waiting for enforcement, and doing without the role.
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct Wait {
     /// Wait until it is enforced at every gateway; exit 1 when that is not so in the end.
     #[arg(long)]
@@ -51,6 +52,9 @@ pub(super) struct Wait {
     /// With --wait: answer after this many milliseconds at the latest; 0: as long as the leases take.
     #[arg(long, value_name = "MS", default_value_t = 0, requires = "wait")]
     pub(super) deadline_ms: u32,
+    /// An emergency: do it without the role for it, and say why. Another officer reviews it afterwards.
+    #[arg(long, value_name = "REASON")]
+    pub(super) break_glass: Option<String>,
 }
 
 /// Whether a command is carried out or only checked.
@@ -78,8 +82,9 @@ pub(super) async fn carry_out(
     context: &Context<'_>,
     command: Command,
     doing: impl Into<Doing>,
-    wait: Wait,
+    mut wait: Wait,
 ) -> Result<Outcome, Failure> {
+    let command = in_emergency(command, wait.break_glass.take())?;
     let doing = doing.into();
     let (remote, signed) = sign(context, &command, doing).await?;
     let sending = Sending { remote, signed, doing, wait };
@@ -113,6 +118,18 @@ pub(super) async fn sign(
         Doing::CheckOnly(_) => Vec::new(),
     };
     Ok((remote, pb::SignedMandate { mandate: prepared.mandate, approvals }))
+}
+
+/// The command as who lacks the role for it signs it.
+fn in_emergency(command: Command, reason: Option<String>) -> Result<Command, Failure> {
+    let Some(reason) = reason else { return Ok(command) };
+    let what = Emergency::of(&command).ok_or_else(|| {
+        Failure(format!(
+            "--break-glass is for what is only taken away at once, and {} is not",
+            command.name()
+        ))
+    })?;
+    Ok(Command::Officers(OfficerCommand::BreakGlass { what, reason }))
 }
 
 /// The mandate that the bytes spell, if it is for this trust domain and names what it rests on.
@@ -182,7 +199,9 @@ impl Sending {
                     let request = pb::StopRequest { mandate, wait, deadline_ms, request_id, validate_only };
                     answer_within(deadline, revocation.stop(request)).await?.enforcement
                 }
-                Command::Suspend { .. } | Command::Hold { .. } => {
+                Command::Suspend { .. }
+                | Command::Hold { .. }
+                | Command::Officers(OfficerCommand::Suspend { .. }) => {
                     let request =
                         pb::SuspendRequest { mandate, wait, deadline_ms, request_id, validate_only };
                     answer_within(deadline, revocation.suspend(request)).await?.enforcement

@@ -1,15 +1,18 @@
 //! The command line. Verbs mirror RPC verbs; tables are for people, `--json` for programs.
 //!
-//! Exit codes: 0 done, 1 failed, 2 denied, 64 wrong usage. Only `init`, `restore` and offline verification touch files
-//! of a server; everything else is a client of its API.
+//! Exit codes: 0 done, 1 failed, 2 denied, 3 only warnings, 64 wrong usage. Only `init`, `restore`, `doctor` and offline
+//! verification touch files of a server; everything else is a client of its API.
 
 mod agent;
+mod announce;
 mod approvals;
 mod audit;
 mod authority;
 mod backup;
+mod calls;
 mod certificate;
 mod dev;
+mod doctor;
 mod drill;
 mod enroll;
 mod entity;
@@ -18,6 +21,7 @@ mod files;
 mod follow;
 mod gateway;
 mod head;
+mod health;
 mod hierarchy;
 mod identity;
 mod init;
@@ -29,12 +33,15 @@ mod output;
 mod policy;
 mod principal;
 mod records;
+mod recovery;
 mod remote;
 mod restore;
 mod restrict;
 mod root;
 mod serve;
+mod signed;
 mod subject;
+mod unlock;
 mod words;
 
 use std::future::Future;
@@ -57,7 +64,7 @@ const USAGE: u8 = 64;
     name = "countersign",
     version,
     about = "Decides, proves and enforces who may use an export-controlled AI model",
-    after_help = "Exit codes: 0 done, 1 failed, 2 denied, 64 wrong usage.\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 denied, 3 only warnings (doctor), 64 wrong usage.\n\
                   What widens or destroys is only checked until --commit is given.\n\
                   Examples:\n  countersign init --help\n  countersign entity list --identity alice"
 )]
@@ -116,7 +123,7 @@ enum Verb {
     /// Revoke, for good: one record, however many certificates.
     #[command(subcommand)]
     Revoke(restrict::RevokeVerb),
-    /// Public keys that nothing may be certified for.
+    /// Keys: public ones that nothing may be certified for, and the passphrases of private ones.
     #[command(subcommand)]
     Key(key::Verb),
     /// Emergency stops.
@@ -125,6 +132,9 @@ enum Verb {
     /// Check, test and adopt policy bundles.
     #[command(subcommand)]
     Policy(policy::Verb),
+    /// Offline keys that register officers when too few have theirs.
+    #[command(subcommand)]
+    Recovery(recovery::Verb),
     /// Commands that wait for another officer: show, approve, reject.
     #[command(subcommand)]
     Approvals(approvals::Verb),
@@ -144,6 +154,8 @@ enum Verb {
     #[command(subcommand)]
     Audit(audit::Verb),
     Backup(backup::Arguments),
+    Doctor(doctor::Arguments),
+    Health(health::Arguments),
     /// Go on from a backup.
     #[command(subcommand)]
     Restore(restore::Verb),
@@ -206,21 +218,27 @@ pub fn run() -> ExitCode {
 /// Carries out a parsed command.
 fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
     let context = Context { output, connection: &arguments.connection };
+    let unlock = &arguments.connection.unlock;
     match arguments.verb {
-        Verb::Init(arguments) => init::run(&arguments, output),
-        Verb::Serve(arguments) => serve::run(&arguments),
-        Verb::Agent(arguments) => agent::run(&arguments, output),
+        Verb::Init(arguments) => init::run(&arguments, unlock, output),
+        Verb::Serve(arguments) => serve::run(&arguments, unlock),
+        Verb::Agent(arguments) => agent::run(&arguments, unlock, output),
         Verb::Dev(arguments) => dev::run(&arguments, output),
-        Verb::Officer(verb) => officer::run(&verb, output),
+        Verb::Officer(verb) => officer::run(&verb, unlock, output),
         Verb::Root(verb) => root::run(&verb, output),
         Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
         Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, output),
+        Verb::Key(key::Verb::Encrypt(arguments)) => key::encrypt(&arguments, unlock, output),
         Verb::Journal(verb) => audit::journal(&verb, output),
         Verb::Restore(restore::Verb::Begin(arguments)) => restore::begin(&arguments, output),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "countersign", &mut std::io::stdout());
             Ok(Outcome::Done)
         }
+        Verb::Recovery(verb @ recovery::Verb::Submit { .. }) => {
+            block_on(recovery::submit(verb, &arguments.connection, output))
+        }
+        Verb::Recovery(verb) => recovery::local(&verb, unlock, output),
         verb => block_on(ask(verb, &context)),
     }
 }
@@ -242,7 +260,7 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Cert(certificate::Verb::Remote(verb)) => certificate::remote(verb, context).await,
         Verb::Evaluate(arguments) => evaluate::run(arguments, context).await,
         Verb::Revoke(verb) => restrict::revoke(verb, context).await,
-        Verb::Key(verb) => key::run(verb, context).await,
+        Verb::Key(key::Verb::Remote(verb)) => key::run(verb, context).await,
         Verb::Stop(verb) => restrict::stop(verb, context).await,
         Verb::Policy(policy::Verb::Remote(verb)) => policy::remote(&verb, context).await,
         Verb::Approvals(verb) => approvals::run(verb, context).await,
@@ -252,15 +270,19 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Audit(verb) => audit::run(&verb, context).await,
         Verb::Restore(verb) => restore::run(verb, context).await,
         Verb::Backup(arguments) => backup::run(&arguments, context).await,
+        Verb::Doctor(arguments) => doctor::run(&arguments, context).await,
+        Verb::Health(arguments) => health::run(&arguments, context).await,
         Verb::Clock(verb) => records::clock(verb, context).await,
         Verb::Init(_)
         | Verb::Serve(_)
         | Verb::Agent(_)
         | Verb::Dev(_)
         | Verb::Officer(_)
+        | Verb::Recovery(_)
         | Verb::Root(_)
         | Verb::Policy(policy::Verb::Local(_))
         | Verb::Cert(certificate::Verb::Local(_))
+        | Verb::Key(key::Verb::Encrypt(_))
         | Verb::Journal(_)
         | Verb::Completions { .. } => Err(Failure("this verb needs no server".to_owned())),
     }
@@ -326,16 +348,31 @@ mod tests {
             "cert release",
             "principal remove",
             "approvals reject",
+            "approvals close-review",
+            "principal release",
             "clock accept",
             "authority prepare",
             "authority activate",
             "authority rollback",
             "authority retire",
             "authority revoke",
+            "authority automate",
+            "revoke announce",
+            "revoke hasten",
+            "revoke postpone",
+            "revoke withdraw",
         ] {
             assert!(commit.contains(&format!("countersign {verb}")), "{verb}");
         }
-        for verb in ["stop engage", "entity suspend", "person suspend", "cert hold", "authority taint"] {
+        for verb in [
+            "stop engage",
+            "entity suspend",
+            "person suspend",
+            "principal suspend",
+            "cert hold",
+            "authority taint",
+            "authority by-hand",
+        ] {
             assert!(dry_run.contains(&format!("countersign {verb}")), "{verb}");
         }
         assert!(commit.iter().all(|verb| !dry_run.contains(verb)));

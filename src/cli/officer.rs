@@ -10,7 +10,9 @@ use super::head::log_key_pem;
 use super::identity::{KEY, LOG_KEY, key_in, load_key, sign};
 use super::init::{decode, describe};
 use super::output::confirm;
+use super::unlock::Unlock;
 use super::{Failure, Outcome, Output};
+use crate::ca::key_file;
 use crate::domain::approval::GENESIS_PREFIX;
 use crate::domain::bundle::Bundle;
 use crate::domain::id::PrincipalId;
@@ -19,7 +21,10 @@ use crate::policy;
 #[derive(Subcommand)]
 pub(super) enum Verb {
     /// Make a key and its certificate request. The key never leaves this machine.
-    #[command(after_help = "Example:\n  countersign officer new --name alice --out alice")]
+    #[command(
+        after_help = "Examples:\n  countersign officer new --name alice --out alice --passphrase ask\n  \
+                            countersign officer new --name gw-1 --out gw-1 --passphrase file:/run/secrets/gw-1"
+    )]
     New {
         /// The officer's name: lower-case letters, digits, '-', '.' and '_'.
         #[arg(long)]
@@ -51,12 +56,12 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(verb: &Verb, output: &Output) -> Result<Outcome, Failure> {
+pub(super) fn run(verb: &Verb, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
     match verb {
-        Verb::New { name, out } => new(name, out, output),
+        Verb::New { name, out } => new(name, out, unlock, output),
         Verb::SignGenesis { key, genesis, out, policy, yes } => {
-            let (bytes, log_key) = look_at_genesis(key, genesis, policy.as_deref(), *yes, output)?;
-            let signature = sign(key, GENESIS_PREFIX, &bytes)?;
+            let (bytes, log_key) = look_at_genesis((key, unlock), genesis, policy.as_deref(), *yes, output)?;
+            let signature = sign(key, unlock, GENESIS_PREFIX, &bytes)?;
             files::write(&key.with_file_name(LOG_KEY), log_key_pem(&log_key).as_bytes(), Access::Public)?;
             files::write(out, format!("{}\n", hex::encode(signature)).as_bytes(), Access::Public)?;
             let value = json!({ "signature": out.display().to_string() });
@@ -66,21 +71,23 @@ pub(super) fn run(verb: &Verb, output: &Output) -> Result<Outcome, Failure> {
     }
 }
 
-fn new(name: &PrincipalId, out: &Path, output: &Output) -> Result<Outcome, Failure> {
-    let (key, is_new) = key_in(out)?;
+fn new(name: &PrincipalId, out: &Path, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
+    let (key, is_new) = key_in(out, unlock)?;
     let request = out.join(format!("{name}.csr"));
     files::write(&request, files::request_pem(&key.request()?).as_bytes(), Access::Public)?;
     let digest = key.public_key().digest();
     let made = if is_new { "made" } else { "kept" };
+    let is_sealed = key_file::is_sealed(&out.join(KEY))?;
+    let sealed = if is_sealed { "encrypted" } else { "not encrypted: countersign key encrypt" };
     let text = format!(
-        "key      {} ({made}; keep it here)\nrequest  {} (give it to whoever registers you)\n\
+        "key      {} ({made}, {sealed}; keep it here)\nrequest  {} (give it to whoever registers you)\n\
          sha-256  {digest} of the public key (tell it to the other officer in person)",
         out.join(KEY).display(),
         request.display()
     );
     let value = json!({
         "name": name.as_str(), "key": out.join(KEY).display().to_string(),
-        "request": request.display().to_string(), "key_sha256": digest.to_string(),
+        "request": request.display().to_string(), "key_sha256": digest.to_string(), "encrypted": is_sealed,
     });
     output.print(&value, &text);
     Ok(Outcome::Done)
@@ -89,7 +96,7 @@ fn new(name: &PrincipalId, out: &Path, output: &Output) -> Result<Outcome, Failu
 /// Shows genesis, checks what can be checked here, and asks. Gives the bytes that were
 /// shown, and the log key in them.
 fn look_at_genesis(
-    key: &Path,
+    (key, unlock): (&Path, &Unlock),
     genesis: &Path,
     policy: Option<&Path>,
     yes: bool,
@@ -99,7 +106,7 @@ fn look_at_genesis(
     let decoded = decode(&bytes)?;
     let (_, text) = describe(&bytes)?;
     output.note(&text);
-    let own = load_key(key)?;
+    let own = load_key(key, unlock)?;
     let officer = decoded.officers.iter().find(|officer| officer.key == own.public_key().spki());
     let officer = officer
         .ok_or_else(|| Failure(format!("{} is not the key of an officer of this genesis", key.display())))?;

@@ -36,6 +36,8 @@ pub(crate) enum Outcome {
     Failed,
     /// The answer is a denial.
     Denied,
+    /// Nothing is wrong, and something will be.
+    Warned,
 }
 
 /// Where a command prints.
@@ -90,6 +92,7 @@ impl Output {
             Ok(Outcome::Done) => ExitCode::SUCCESS,
             Ok(Outcome::Failed) => ExitCode::from(1),
             Ok(Outcome::Denied) => ExitCode::from(2),
+            Ok(Outcome::Warned) => ExitCode::from(3),
             Err(Failure(text)) => {
                 if self.json {
                     println!("{:#}", serde_json::json!({ "error": text }));

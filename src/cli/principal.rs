@@ -7,13 +7,15 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::identity::{requested_key, write_certificate};
-use super::mandate::{Commit, Wait, carry_out};
+use super::mandate::{Check, Commit, Wait, carry_out};
 use super::remote::answer;
 use super::{Context, Failure, Outcome, gateway};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::command::{Command, NewPrincipal};
 use crate::domain::id::{EntityId, PrincipalId};
+use crate::domain::officer_command::OfficerCommand;
 use crate::domain::principal::Role;
+use crate::domain::revocation::RevocationReason;
 use crate::pb;
 
 #[derive(Subcommand)]
@@ -44,7 +46,29 @@ pub(super) enum Verb {
         #[command(flatten)]
         commit: Commit,
     },
-    /// Remove a principal: it may call nothing any more.
+    /// Suspend a principal at once: it may call and sign nothing, and its open connections end. Two officers release it.
+    #[command(after_help = "Examples:\n  countersign principal suspend carol --reason KEY_COMPROMISE\n  \
+                            countersign principal suspend gw-1 --reason MISUSE --wait")]
+    Suspend {
+        /// Its name.
+        name: PrincipalId,
+        /// Why, for example KEY_COMPROMISE; a wrong word lists all.
+        #[arg(long)]
+        reason: RevocationReason,
+        #[command(flatten)]
+        check: Check,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Release a suspended principal. Two officers sign.
+    #[command(after_help = "Example:\n  countersign principal release carol --commit")]
+    Release {
+        /// Its name.
+        name: PrincipalId,
+        #[command(flatten)]
+        commit: Commit,
+    },
+    /// Remove a principal: it may call nothing any more. For ever; two officers sign, and one alone suspends.
     #[command(after_help = "Example:\n  countersign principal remove carol --commit")]
     Remove {
         /// Its name.
@@ -115,6 +139,14 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
         Verb::Register { name, kind, roles, entity, csr, commit } => {
             let new = NewPrincipal { id: name, kind, roles, entity, key: key_of(&csr)?, is_pausable: false };
             carry_out(context, Command::RegisterPrincipal(new), commit, Wait::default()).await
+        }
+        Verb::Suspend { name, reason, check, wait } => {
+            let command = OfficerCommand::Suspend { principal: name, reason };
+            carry_out(context, Command::Officers(command), check, wait).await
+        }
+        Verb::Release { name, commit } => {
+            let command = Command::Officers(OfficerCommand::Release(name));
+            carry_out(context, command, commit, Wait::default()).await
         }
         Verb::Remove { name, commit } => {
             carry_out(context, Command::RemovePrincipal(name), commit, Wait::default()).await

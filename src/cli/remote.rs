@@ -4,6 +4,7 @@
 //! machine.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,15 @@ use std::time::Duration;
 use clap::Args;
 use tonic::transport::Uri;
 use tonic::{Code, Response, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 use super::files::Access;
 use super::head::Memory;
 use super::identity::{CERTIFICATE, Identity, KEY, SYSTEM_BUNDLE};
+use super::unlock::Unlock;
 use super::{Failure, files, words};
 use crate::client::{self, ConnectCause, Stamp, Stamped, Target, TransportFault};
 use crate::domain::certificate::AuthorityKind;
@@ -63,6 +68,8 @@ pub(super) struct Connection {
         help_heading = "Connection"
     )]
     identity: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) unlock: Unlock,
 }
 
 impl Connection {
@@ -75,7 +82,12 @@ impl Connection {
                     .to_owned(),
             )
         })?;
-        Ok(Identity::at(folder))
+        Ok(Identity::at(folder, &self.unlock))
+    }
+
+    /// Was an identity named?
+    pub(super) const fn has_identity(&self) -> bool {
+        self.identity.is_some()
     }
 
     /// Connects as the caller.
@@ -119,6 +131,14 @@ impl Remote {
             server_name: None,
             system_bundle_pem: files::read_text(system_bundle)?,
         };
+        Self::reach((target, server), system_bundle, identity).await
+    }
+
+    async fn reach(
+        (target, server): (Target, &Uri),
+        system_bundle: &Path,
+        identity: Option<&client::Identity>,
+    ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         match client::channel(&target, identity, &clock).await {
             Ok(channel) => Ok(Self { channel: Stamped::new(channel, Stamp::new(clock)) }),
@@ -157,6 +177,13 @@ impl Remote {
         Ok(())
     }
 
+    /// Does it serve, as its health says?
+    pub(super) async fn is_serving(&self) -> Result<bool, Failure> {
+        let mut health = HealthClient::new(self.channel.clone());
+        let check = answer(health.check(HealthCheckRequest::default())).await?;
+        Ok(check.status() == ServingStatus::Serving)
+    }
+
     pub(super) fn attestation(&self) -> AttestationServiceClient<Stamped> {
         AttestationServiceClient::new(self.channel.clone())
     }
@@ -184,6 +211,15 @@ impl Remote {
     pub(super) fn revocation(&self) -> RevocationServiceClient<Stamped> {
         RevocationServiceClient::new(self.channel.clone())
     }
+}
+
+/// The service on this machine, without a certificate, under a name that its own has.
+pub(super) async fn local(address: SocketAddr, name: &str, system_bundle: &Path) -> Result<Remote, Failure> {
+    let server: Uri = format!("https://{address}").parse()?;
+    let system_bundle_pem = files::read_text(system_bundle)?;
+    let target =
+        Target { address: address.to_string(), server_name: Some(name.to_owned()), system_bundle_pem };
+    Remote::reach((target, &server), system_bundle, None).await
 }
 
 fn advice_to_connect(cause: ConnectCause, system_bundle: &Path) -> String {

@@ -76,9 +76,15 @@ pub(super) fn begin(arguments: &Begin, output: &Output) -> Result<Outcome, Failu
     };
     let restored = restore((from, data), &Options::new(salt), (boot, now), vouched.as_ref(), &mut shown);
     bar.finish_and_clear();
-    let Restored { from: end, head } = restored?;
+    let Restored { from: end, head, torn } = restored?;
+    let dropped = torn.as_ref().map_or_else(String::new, |torn| {
+        format!(
+            "DROPPED: a torn frame after the last record ({}, byte {}, record {}): {}\n",
+            torn.segment, torn.offset, torn.seq, torn.why
+        )
+    });
     let text = format!(
-        "restored records 1 to {} of epoch {} into {}; epoch {} begins at record {}\n\
+        "restored records 1 to {} of epoch {} into {}; epoch {} begins at record {}\n{dropped}\
          The service comes up closed: nothing is permitted and no lease granted. Next:\n  \
          countersign serve --config ...               (the keys folder must be in its place)\n  \
          countersign restore show                     (until the gateways have given back what they hold)\n  \
@@ -91,7 +97,7 @@ pub(super) fn begin(arguments: &Begin, output: &Output) -> Result<Outcome, Failu
     );
     let value = json!({
         "records": end.seq.0, "root": end.root.to_string(), "epoch": head.epoch.0, "restored": head.seq.0,
-        "sealed": vouched.is_some(),
+        "sealed": vouched.is_some(), "dropped": torn.map(|torn| torn.seq.0),
     });
     output.print(&value, &text);
     Ok(Outcome::Done)

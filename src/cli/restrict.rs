@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::announce::{self, AnnounceVerb};
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::remote::answer;
 use super::{Context, Failure, Outcome, drill};
@@ -77,6 +78,8 @@ pub(super) enum RevokeVerb {
         #[command(flatten)]
         how: How,
     },
+    #[command(flatten)]
+    Announced(AnnounceVerb),
     /// One certificate.
     #[command(
         after_help = "Example:\n  countersign revoke certificate 40812 --reason KEY_COMPROMISE --wait --commit"
@@ -104,6 +107,7 @@ pub(super) struct How {
 
 pub(super) async fn revoke(verb: RevokeVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
     let (scope, how) = match verb {
+        RevokeVerb::Announced(verb) => return announce::run(verb, context).await,
         RevokeVerb::Entity { entity, how } => (RevocationScope::Entity(entity), how),
         RevokeVerb::Person { person, how } => (RevocationScope::Person(person), how),
         RevokeVerb::Subject { subject, how } => (RevocationScope::Subject(subject), how),
@@ -218,10 +222,11 @@ async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
     let or_none = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let seq = now.as_of.unwrap_or_default().seq;
     let text = format!(
-        "stopped      {}\nsuspended    {}\nheld         {}\nrevoked      {} certificates, {} lineages\n\
+        "stopped      {}\nsuspended    {}\nprincipals   {} suspended\nheld         {}\nrevoked      {} certificates, {} lineages\n\
          cut off      {} subjects, {} entities, {} determinations or revisions of their annex\nissuers      {}\nkeys         {} blocked\nas of record {seq}",
         or_none(&now.stops),
         or_none(&now.suspensions),
+        or_none(&now.suspended_principals),
         or_none(&held),
         now.revoked_certificates,
         now.revoked_lineages,
@@ -232,7 +237,8 @@ async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
         now.blocked_keys_total,
     );
     let value = json!({
-        "stops": now.stops, "suspensions": now.suspensions, "held_ordinals": now.held_ordinals,
+        "stops": now.stops, "suspensions": now.suspensions,
+        "suspended_principals": now.suspended_principals, "held_ordinals": now.held_ordinals,
         "revoked_certificates": now.revoked_certificates, "revoked_lineages": now.revoked_lineages,
         "subject_cutoffs": now.subject_cutoffs, "entity_cutoffs": now.entity_cutoffs,
         "determination_cutoffs": now.determination_cutoffs,

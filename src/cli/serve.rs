@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
+use super::unlock::{Source, Unlock};
 use super::{Failure, Outcome};
 use crate::config::{Config, Log, LogFormat, LogLevel};
 use crate::server;
@@ -14,15 +15,23 @@ use crate::telemetry::{self, Format};
 
 /// Run the service until it gets SIGTERM or SIGINT.
 #[derive(Args)]
-#[command(after_help = "Example:\n  countersign serve --config data/countersign.toml")]
+#[command(after_help = "Examples:\n  countersign serve --config data/countersign.toml\n  \
+    countersign serve --config data/countersign.toml --passphrase-fd 3 3< passphrase")]
 pub(super) struct Arguments {
     /// The configuration file; deploy/countersign.toml describes every key.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let config = Config::load(&arguments.config)?;
+pub(super) fn run(arguments: &Arguments, unlock: &Unlock) -> Result<Outcome, Failure> {
+    let mut config = Config::load(&arguments.config)?;
+    match unlock.source() {
+        Some(Source::From(source)) => config.keys.passphrase = Some(source),
+        Some(Source::Ask) => {
+            return Err(Failure("a service asks nobody; name another --passphrase".to_owned()));
+        }
+        None => {}
+    }
     start_log(config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config))?;

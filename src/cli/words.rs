@@ -12,6 +12,7 @@ use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
+use crate::domain::officer_command::OfficerCommand;
 use crate::domain::root::CrossSubject;
 use crate::domain::subject::Vetting;
 use crate::domain::time::Interval;
@@ -108,6 +109,27 @@ fn command(command: &Command) -> Vec<String> {
     }
 }
 
+/// About principals, and emergencies.
+fn of_officers(of: &OfficerCommand) -> Vec<String> {
+    match of {
+        OfficerCommand::Suspend { principal, reason } => vec![
+            format!("Suspend the principal {principal} ({reason}): it may call and sign nothing,"),
+            "and what it proposed lapses, until two officers release it".to_owned(),
+        ],
+        OfficerCommand::Release(id) => vec![format!("Release the suspended principal {id}")],
+        OfficerCommand::BreakGlass { what, reason } => {
+            let mut lines = command(&what.command());
+            lines.push("  EMERGENCY   without the role for it; another officer reviews it".to_owned());
+            lines.push(format!("  because     {}", printable(reason)));
+            lines
+        }
+        OfficerCommand::CloseReview { review, finding } => vec![
+            format!("Close the review of the emergency of record {review}"),
+            format!("  finding     {}", printable(finding)),
+        ],
+    }
+}
+
 /// Steps of a rotation.
 fn rotated(command: &Command) -> Vec<String> {
     match command {
@@ -126,6 +148,36 @@ fn rotated(command: &Command) -> Vec<String> {
             vec![format!(
                 "Revoke the authority {id} with all that it issued ({reason}); this cannot be undone"
             )]
+        }
+        Command::PermitRotation { kind, until, rotations } => vec![
+            format!("Let the server rotate the {kind} authorities by itself, {rotations} time(s)"),
+            format!("  until       {until}"),
+            "  when        it prepares the next at half of the life of the one that issues, and activates it at one sixth"
+                .to_owned(),
+        ],
+        Command::WithdrawRotation(kind) => {
+            vec![format!("Let the server rotate the {kind} authorities by itself no more")]
+        }
+        Command::Officers(command) => of_officers(command),
+        of_announcement => announced(of_announcement),
+    }
+}
+
+/// Announced revocations.
+fn announced(command: &Command) -> Vec<String> {
+    match command {
+        Command::AnnounceRevocation { id, scope, cut_at, reason } => vec![
+            format!("Announce {id}: {scope} is to be renewed now ({reason})"),
+            format!("  cut at      {cut_at}; what was issued until this command is revoked then, for good"),
+        ],
+        Command::HastenRevocation { announcement, cut_at } => {
+            vec![format!("Cut what {announcement} announced earlier, at {cut_at}")]
+        }
+        Command::PostponeRevocation { announcement, cut_at: Some(cut_at) } => {
+            vec![format!("Cut what {announcement} announced later, at {cut_at}")]
+        }
+        Command::PostponeRevocation { announcement, cut_at: None } => {
+            vec![format!("Withdraw {announcement}: nothing of it is revoked")]
         }
         of_root => hierarchy(of_root),
     }

@@ -11,12 +11,13 @@ use thiserror::Error;
 use super::gate::{Gate, Shared};
 use super::index::{Holder, Signal, Touched};
 use super::question::Question;
+use crate::domain::announcement::Announcement;
 use crate::domain::certificate::Facts;
 use crate::domain::decision::{CredentialFault, Denial, StateFault};
 use crate::domain::enforce::{GateView, Names, Position, decide, validity_fault};
 use crate::domain::id::Seq;
 use crate::domain::policy::PolicyRule;
-use crate::domain::time::Now;
+use crate::domain::time::{Now, Timestamp};
 
 /// How many connections are judged again in each tick, so that what time alone takes away closes them too: 10,000 a
 /// second.
@@ -185,6 +186,20 @@ impl Shared {
         self.index.sweep(SWEEP, view.position.seq, |holder| bar(view, holder, now));
     }
 
+    /// Closes what was announced to be cut when its instant comes, whether or not the server is there to say so. `seen`: up
+    /// to which instant that was done.
+    pub(super) fn close_cut(&self, view: &GateView, seen: &mut Option<Timestamp>) {
+        let announced = &view.enforcement.announced;
+        let at = self.clock.now();
+        let now = Now::with_margin(at);
+        let before = seen.replace(at).map(Now::with_margin);
+        let is_new =
+            |cut: &&Arc<Announcement>| cut.is_cut(now) && before.is_none_or(|before| !cut.is_cut(before));
+        let mut touched = Touched::default();
+        announced.values().filter(is_new).for_each(|cut| touched.add_cut(&cut.cut));
+        self.close_denied(view, &touched);
+    }
+
     /// Closes everything: nothing has been permitted for too long.
     pub(super) fn close_all(&self, at: Seq, fault: StateFault) {
         self.index.close_denied(&Touched::All, at, |_| Some(state_code(fault)));
@@ -235,7 +250,7 @@ fn verdict(view: &GateView, holder: &Holder, now: Now) -> Verdict {
     };
     let set = view.enforcement.as_ref();
     let names = Names::of(certificate, facts);
-    let fault = validity_fault(certificate, now).or_else(|| set.fault_of(&names));
+    let fault = validity_fault(certificate, now).or_else(|| set.fault_of(&names, now));
     if let Some(fault) = fault {
         return Verdict::Denied(code_of(fault));
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
 use super::question::Question;
+use crate::domain::announcement::Cut;
 use crate::domain::certificate::{AccessFacts, Certificate};
 use crate::domain::enforce::{EnforcementEvent, Names};
 use crate::domain::id::{AuthorityId, EntityId, LineageId, Ordinal, Seq, SubjectId};
@@ -58,6 +59,18 @@ impl Touched {
         }
     }
 
+    /// Adds what an announcement cuts when its instant comes.
+    pub fn add_cut(&mut self, cut: &Cut) {
+        match cut {
+            Cut::Certificate(ordinal) => self.add(Key::Certificate(*ordinal)),
+            Cut::Lineage(lineage) => self.add(Key::Lineage(*lineage)),
+            Cut::Subjects(subjects) => subjects.iter().for_each(|subject| self.add(Key::Subject(*subject))),
+            Cut::Entity(entity) => self.add(Key::Entity(*entity)),
+            Cut::Issuer(authority) => self.add(Key::Issuer(*authority)),
+            Cut::Determination(..) => *self = Self::All,
+        }
+    }
+
     /// Adds what an event may deny.
     pub fn add_event(&mut self, event: &EnforcementEvent) {
         use EnforcementEvent as Event;
@@ -91,7 +104,9 @@ impl Touched {
             | Event::KeyUnblocked { .. }
             | Event::CeilingRaised(_)
             | Event::AuthorityListed(_)
+            | Event::RevocationPostponed { .. }
             | Event::Drilled(_) => {}
+            Event::RevocationAnnounced(announced) => self.add_cut(&announced.cut),
         }
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Keeper {
     withheld: Option<Seq>,
     /// Since when nothing may be permitted.
     closed_since_ms: Option<u64>,
+    /// Up to which instant connections were closed that announcements cut.
+    cut_seen: Option<Timestamp>,
     saver: Option<Saver>,
     renewer: Option<Renewer>,
     /// The authorities that are trusted now, as the view has them.
@@ -96,6 +98,7 @@ impl Keeper {
             stopped,
             withheld,
             closed_since_ms,
+            cut_seen: None,
             saver,
             renewer,
             learnt: None,
@@ -155,6 +158,7 @@ impl Keeper {
         let ping = self.replica.tick(boot_ms, now);
         if let Some(view) = self.replica.view() {
             self.shared.close_ended(view);
+            self.shared.close_cut(view, &mut self.cut_seen);
         }
         self.close_without_lease(boot_ms, now);
         ping

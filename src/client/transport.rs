@@ -25,7 +25,7 @@ use tonic::{Request, Status};
 use crate::domain::certificate::AuthorityKind;
 use crate::env::Clock;
 use crate::wire::CLIENT_TIME;
-use crate::x509::{BundleFault, TrustBundle};
+use crate::x509::{BundleFault, Passphrase, SealFault, TrustBundle, sealed};
 
 /// How long connecting may take, with the handshake.
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
@@ -52,6 +52,9 @@ pub enum TransportFault {
     /// Certificate chain or key are not PEM.
     #[error("the identity is not a certificate chain and a private key in PEM")]
     Identity,
+    /// The private key cannot be opened.
+    #[error("the private key: {0}")]
+    Key(SealFault),
     /// TLS cannot be set up so.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -131,6 +134,20 @@ impl Identity {
         }
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| TransportFault::Identity)?;
         Ok(Self { chain, key })
+    }
+
+    /// Reads the chain as [`from_pem`](Self::from_pem) does, and a PKCS#8 key that may be encrypted (PBES2).
+    ///
+    /// # Errors
+    /// One of them is not PEM, or the passphrase does not open the key.
+    pub fn from_sealed_pem(
+        chain_pem: &str,
+        key_pem: &str,
+        passphrase: &Passphrase,
+    ) -> Result<Self, TransportFault> {
+        let key = sealed::open(key_pem.as_bytes(), Some(passphrase)).map_err(TransportFault::Key)?;
+        let plain = sealed::to_pem(&key, None).map_err(TransportFault::Key)?;
+        Self::from_pem(chain_pem, &plain)
     }
 
     pub(super) const fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {

@@ -5,14 +5,12 @@
 //! most goes: nobody falls below an equal share because of somebody else. A batch is on disk when [`DecisionLog::append`]
 //! returns, and the same batch again is not stored twice. Called by `app`.
 
-mod frame;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +18,7 @@ use thiserror::Error;
 
 use crate::domain::enforce::DecisionBatch;
 use crate::domain::id::{BootId, PrincipalId};
+use crate::segments::{self, AppendFault, Frames};
 
 /// How long all segments are together: all of them are read at a start.
 const LEN_MAX: u64 = 256 << 20;
@@ -140,7 +139,7 @@ impl DecisionLog {
         for (gateway, own) in &log.gateways {
             for segment in &own.segments {
                 let bytes = std::fs::read(path(&log.dir, segment.number, gateway))?;
-                batches.extend(frame::Frames::of(&bytes).filter_map(|(_, batch)| batch));
+                batches.extend(Frames::of(&bytes).filter_map(|(_, batch)| batch));
             }
         }
         Ok(batches)
@@ -192,7 +191,7 @@ impl Log {
         if batch.number <= own.last(batch.boot) {
             return Ok(Stored::Before);
         }
-        let frame = frame::encode(batch)?;
+        let frame = segments::encode(batch)?;
         self.make_room(frame.len() as u64)?;
         let (mut file, mut tail) = self.tail(&batch.gateway, frame.len() as u64)?;
         self.write((&mut file, tail.len), &frame)?;
@@ -241,50 +240,26 @@ impl Log {
         }
     }
 
-    fn create_dir(&self) -> io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(&self.dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        // Its name must be on disk too, or the power could take the folder with what was acknowledged.
-        match self.dir.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
-    }
-
     fn begin_segment(&mut self, gateway: &PrincipalId) -> io::Result<(File, Segment)> {
         if self.gateways.values().all(|own| own.segments.is_empty()) {
-            self.create_dir()?;
+            segments::create_dir(&self.dir)?;
         }
         let segment = Segment { number: self.next, len: 0 };
         // Whatever fails from here on, the next try takes another name: this one may exist by then.
         self.next = self.next.saturating_add(1);
-        let path = path(&self.dir, segment.number, gateway);
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-        if let Err(error) = File::open(&self.dir).and_then(|dir| dir.sync_all()) {
-            // Left behind, it would be an empty segment at the next start: no harm.
-            drop(std::fs::remove_file(&path));
-            return Err(error);
-        }
+        let file = segments::create(&path(&self.dir, segment.number, gateway))?;
         self.gateways.entry(gateway.clone()).or_default().segments.push_back(segment);
         Ok((file, segment))
     }
 
-    fn write(&mut self, (file, len): (&mut File, u64), frame: &[u8]) -> Result<(), DecisionLogFault> {
-        if let Err(error) = file.write_all(frame) {
-            // What was written of it is taken back, or the next batch would stand behind it and be lost.
-            if let Err(worse) = file.set_len(len) {
-                self.closed = Some(worse.to_string());
+    fn write(&mut self, file: (&mut File, u64), frame: &[u8]) -> Result<(), DecisionLogFault> {
+        segments::append(file, frame).map_err(|fault| match fault {
+            AppendFault::Undone(error) => error.into(),
+            AppendFault::Unknown(error) => {
+                self.closed = Some(error.to_string());
+                DecisionLogFault::Closed(error.to_string())
             }
-            return Err(error.into());
-        }
-        if let Err(error) = file.sync_data() {
-            // A sync that failed is never tried again: the kernel may have forgotten what it could not write.
-            self.closed = Some(error.to_string());
-            return Err(DecisionLogFault::Closed(error.to_string()));
-        }
-        Ok(())
+        })
     }
 }
 
@@ -292,7 +267,7 @@ impl Log {
 fn load(path: &Path, is_last: bool, own: &mut Own) -> io::Result<u64> {
     let bytes = std::fs::read(path)?;
     let mut good = 0;
-    for (end, batch) in frame::Frames::of(&bytes) {
+    for (end, batch) in Frames::<DecisionBatch>::of(&bytes) {
         good = end as u64;
         if let Some(batch) = batch {
             own.remember(&batch);
@@ -307,8 +282,6 @@ fn load(path: &Path, is_last: bool, own: &mut Own) -> io::Result<u64> {
         return Ok(len);
     }
     tracing::warn!(path = %path.display(), offset = good, "a torn batch of decisions was cut off");
-    let file = OpenOptions::new().append(true).open(path)?;
-    file.set_len(good)?;
-    file.sync_all()?;
+    segments::cut(path, good)?;
     Ok(good)
 }

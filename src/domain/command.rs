@@ -3,24 +3,24 @@
 //! Restrict with one, loosen with two (design section 6). A command travels inside a mandate as the exact bytes that
 //! were signed, and the journal keeps those bytes.
 
-use std::fmt;
-
 use minicbor::{Decode, Encode};
 
 use super::authority::NewAuthority;
 use super::bundle::BundleParts;
-use super::certificate::PrincipalKind;
+use super::certificate::{AuthorityKind, PrincipalKind};
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
-    AuthorityId, DeterminationId, Digest, EntityId, GrantId, LicenseId, Ordinal, PrincipalId, RootId, Seq,
-    SubjectId,
+    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, GrantId, Ordinal, PrincipalId, RootId,
+    Seq, SubjectId,
 };
 use super::license::License;
+pub use super::object::ObjectRef;
+use super::officer_command::OfficerCommand;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
-use super::subject::Vetting;
+pub use super::subject::SubjectDecision;
 use super::time::Timestamp;
 
 /// A principal to register.
@@ -45,24 +45,6 @@ pub struct NewPrincipal {
     /// A gateway whose machine can be paused.
     #[n(5)]
     pub is_pausable: bool,
-}
-
-/// A vetter's decision on a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum SubjectDecision {
-    /// Approved; a person with what was established, a workload without.
-    #[n(0)]
-    Approve {
-        /// What was established about a person.
-        #[n(0)]
-        vetting: Option<Vetting>,
-        /// When it must be looked at again.
-        #[n(1)]
-        reverify_due: Option<Timestamp>,
-    },
-    /// Refused or removed.
-    #[n(1)]
-    Refuse,
 }
 
 /// A command of officers.
@@ -272,6 +254,58 @@ pub enum Command {
         #[n(1)]
         reason: RevocationReason,
     },
+    /// Let the server rotate the authorities of a kind by itself.
+    #[n(35)]
+    PermitRotation {
+        /// Which.
+        #[n(0)]
+        kind: AuthorityKind,
+        /// Until when.
+        #[n(1)]
+        until: Timestamp,
+        /// How many authorities it may prepare.
+        #[n(2)]
+        rotations: u32,
+    },
+    /// Announce a revocation: renew now, cut at an instant.
+    #[n(36)]
+    AnnounceRevocation {
+        /// Its name.
+        #[n(0)]
+        id: AnnouncementId,
+        /// What.
+        #[n(1)]
+        scope: RevocationScope,
+        /// When.
+        #[n(2)]
+        cut_at: Timestamp,
+        /// Why.
+        #[n(3)]
+        reason: RevocationReason,
+    },
+    /// Cut what was announced earlier than was announced.
+    #[n(37)]
+    HastenRevocation {
+        /// Which announcement.
+        #[n(0)]
+        announcement: AnnouncementId,
+        /// When.
+        #[n(1)]
+        cut_at: Timestamp,
+    },
+    /// Cut what was announced later than was announced, or not at all.
+    #[n(38)]
+    PostponeRevocation {
+        /// Which announcement.
+        #[n(0)]
+        announcement: AnnouncementId,
+        /// When; none: not at all.
+        #[n(1)]
+        cut_at: Option<Timestamp>,
+    },
+    /// Rotate the authorities of a kind by hand again.
+    #[n(39)]
+    WithdrawRotation(#[n(0)] AuthorityKind),
     /// Practise a stop: it goes the way of a stop to every gateway, and denies nobody anything.
     #[n(50)]
     Drill(#[n(0)] StopScope),
@@ -294,82 +328,9 @@ pub enum Command {
     /// Trust a root no more, beneath which nothing is trusted.
     #[n(33)]
     DropRoot(#[n(0)] RootId),
-}
-
-/// An object that commands read or write; each has a revision, the record that last changed it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-pub enum ObjectRef {
-    /// A principal.
-    #[n(0)]
-    Principal(#[n(0)] PrincipalId),
-    /// An entity.
-    #[n(1)]
-    Entity(#[n(0)] EntityId),
-    /// A subject.
-    #[n(2)]
-    Subject(#[n(0)] SubjectId),
-    /// The annex of a determination.
-    #[n(3)]
-    Annex(#[n(0)] DeterminationId),
-    /// A licence.
-    #[n(4)]
-    License(#[n(0)] LicenseId),
-    /// The policy bundle.
-    #[n(5)]
-    Policy,
-    /// A stop.
-    #[n(6)]
-    Stop(#[n(0)] StopScope),
-    /// A suspension.
-    #[n(7)]
-    Suspension(#[n(0)] SuspensionTarget),
-    /// A hold on a certificate.
-    #[n(8)]
-    Hold(#[n(0)] Ordinal),
-    /// The server's clock.
-    #[n(9)]
-    Clock,
-    /// A block of a public key.
-    #[n(10)]
-    Key(#[n(0)] Digest),
-    /// A restore from a backup.
-    #[n(11)]
-    Restore,
-    /// The list of authorities: a step of a rotation reads all of it.
-    #[n(12)]
-    Authorities,
-    /// The list of roots and their cross-certificates.
-    #[n(13)]
-    Roots,
-    /// The revocation list of a root.
-    #[n(14)]
-    RootList(#[n(0)] RootId),
-    /// The drills of a stop: one that is signed is carried out once.
-    #[n(20)]
-    Drills,
-}
-
-impl fmt::Display for ObjectRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Principal(id) => write!(f, "principal {id}"),
-            Self::Entity(id) => write!(f, "entity {id}"),
-            Self::Subject(id) => write!(f, "subject {id}"),
-            Self::Annex(id) => write!(f, "annex of {id}"),
-            Self::License(id) => write!(f, "licence {id}"),
-            Self::Policy => f.write_str("policy"),
-            Self::Stop(scope) => write!(f, "stop of {scope}"),
-            Self::Suspension(target) => write!(f, "suspension of {target}"),
-            Self::Hold(ordinal) => write!(f, "hold on certificate {ordinal}"),
-            Self::Clock => f.write_str("clock"),
-            Self::Restore => f.write_str("restore"),
-            Self::Key(key) => write!(f, "block of key {key}"),
-            Self::Authorities => f.write_str("list of authorities"),
-            Self::Roots => f.write_str("list of roots"),
-            Self::RootList(root) => write!(f, "revocation list of {root}"),
-            Self::Drills => f.write_str("drills"),
-        }
-    }
+    /// About officers and other principals, and emergencies.
+    #[n(40)]
+    Officers(#[n(0)] OfficerCommand),
 }
 
 /// Who must sign a command.
@@ -381,8 +342,8 @@ pub struct Signers {
     pub roles: &'static [Role],
 }
 
-const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
-const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
+pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
+pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
 const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
 
 impl Command {
@@ -408,6 +369,8 @@ impl Command {
             | Self::TrustRoot(_)
             | Self::AddCrossCertificate(_)
             | Self::DropRoot(_)
+            | Self::PermitRotation { .. }
+            | Self::PostponeRevocation { .. }
             // What cannot be undone is never one person's: one alone stops the authority.
             | Self::RevokeAuthority { .. } => LOOSEN,
             Self::AmendAnnex { add, .. } if !add.is_empty() => LOOSEN,
@@ -423,15 +386,22 @@ impl Command {
             | Self::TaintAuthority { .. }
             // The root signed it, and it revokes whatever the last one did.
             | Self::RenewRootList { .. }
+            | Self::AnnounceRevocation { .. }
+            | Self::HastenRevocation { .. }
+            | Self::WithdrawRotation(_)
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
             Self::DecideSubject { .. } | Self::RecordScreening { .. } | Self::RecordSafeguards { .. } => VET,
+            Self::Officers(command) => command.signers(),
         }
     }
 
     /// Does it only take away? Such a command may use the journal's reserve and never fails on a stale basis.
     pub fn is_restricting(&self) -> bool {
-        self.signers() == RESTRICT && !self.is_drill()
+        match self {
+            Self::Officers(command) => command.is_restricting(),
+            _ => self.signers() == RESTRICT && !self.is_drill(),
+        }
     }
 
     /// Does it only practise? It takes nothing away, so it has no claim on the reserve either.
@@ -476,6 +446,7 @@ impl Command {
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
             Self::Drill(_) => vec![ObjectRef::Drills],
+            Self::Officers(command) => command.objects(),
             Self::PrepareAuthority(_)
             | Self::ActivateAuthority(_)
             | Self::TaintAuthority { .. }
@@ -485,36 +456,23 @@ impl Command {
             Self::TrustRoot(_) | Self::AddCrossCertificate(_) => vec![ObjectRef::Roots],
             Self::DropRoot(_) => vec![ObjectRef::Roots, ObjectRef::Authorities],
             Self::RenewRootList { root, .. } => vec![ObjectRef::RootList(*root)],
+            Self::PermitRotation { kind, .. } | Self::WithdrawRotation(kind) => {
+                vec![ObjectRef::Rotation(*kind)]
+            }
+            Self::AnnounceRevocation { id, .. }
+            | Self::HastenRevocation { announcement: id, .. }
+            | Self::PostponeRevocation { announcement: id, .. } => vec![ObjectRef::Announcement(*id)],
         }
     }
 
     /// What a restriction that its officers gave a reason for reaches, as one word, and that reason.
-    pub const fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
+    pub fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
         match self {
             Self::RemoveEntity { reason, .. } => Some(("ENTITY", *reason)),
-            Self::Revoke { scope, reason } => {
-                let scope = match scope {
-                    RevocationScope::Certificate(_) => "CERTIFICATE",
-                    RevocationScope::Lineage(_) => "LINEAGE",
-                    RevocationScope::Subject(_) => "SUBJECT",
-                    RevocationScope::Person(_) => "PERSON",
-                    RevocationScope::Entity(_) => "ENTITY",
-                    RevocationScope::Issuer(_) => "ISSUER",
-                    RevocationScope::Determination(_) => "DETERMINATION",
-                    RevocationScope::AnnexRevision(..) => "ANNEX_REVISION",
-                };
-                Some((scope, *reason))
+            Self::Revoke { scope, reason } | Self::AnnounceRevocation { scope, reason, .. } => {
+                Some((scope.word(), *reason))
             }
-            Self::Stop { scope, reason } => {
-                let scope = match scope {
-                    StopScope::All => "ALL",
-                    StopScope::Model(_) => "MODEL",
-                    StopScope::Entity(_) => "ENTITY",
-                    StopScope::Subject(_) => "SUBJECT",
-                    StopScope::Issuer(_) => "ISSUER",
-                };
-                Some((scope, *reason))
-            }
+            Self::Stop { scope, reason } => Some((scope.word(), *reason)),
             Self::Suspend { target: SuspensionTarget::Entity(_), reason } => Some(("ENTITY", *reason)),
             Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
             Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
@@ -522,6 +480,7 @@ impl Command {
             Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
             // Whatever it revokes, the root says that it is not to be trusted.
             Self::RenewRootList { .. } => Some(("ISSUER", RevocationReason::CaCompromise)),
+            Self::Officers(command) => command.restriction(),
             Self::RegisterPrincipal(_)
             | Self::RemovePrincipal(_)
             | Self::ActivateEntity(_)
@@ -550,6 +509,10 @@ impl Command {
             | Self::TrustRoot(_)
             | Self::AddCrossCertificate(_)
             | Self::DropRoot(_) => None,
+            | Self::PermitRotation { .. }
+            | Self::HastenRevocation { .. }
+            | Self::PostponeRevocation { .. }
+            | Self::WithdrawRotation(_) => None,
         }
     }
 
@@ -590,7 +553,13 @@ impl Command {
             Self::RenewRootList { .. } => "RENEW_ROOT_LIST",
             Self::AddCrossCertificate(_) => "ADD_CROSS_CERTIFICATE",
             Self::DropRoot(_) => "DROP_ROOT",
+            Self::PermitRotation { .. } => "PERMIT_ROTATION",
+            Self::AnnounceRevocation { .. } => "ANNOUNCE_REVOCATION",
+            Self::HastenRevocation { .. } => "HASTEN_REVOCATION",
+            Self::PostponeRevocation { .. } => "POSTPONE_REVOCATION",
+            Self::WithdrawRotation(_) => "WITHDRAW_ROTATION",
             Self::Drill(_) => "DRILL",
+            Self::Officers(command) => command.name(),
         }
     }
 }

@@ -7,19 +7,22 @@ use minicbor::{Decode, Encode};
 use super::approval::{Approval, SignedMandate};
 use super::authority::Authority;
 use super::bundle::BundleParts;
+use super::call::SealedCalls;
 use super::certificate::{AuthorityKind, Facts, Serial};
 use super::command::NewPrincipal;
 use super::drill::DrillTimes;
 use super::enforce::{EnforcementEvent, Position};
 use super::entity::{EntityKind, Organisation};
 use super::id::{
-    AuthorityId, BootId, Digest, EntityId, LineageId, Ordinal, PrincipalId, ProposalId, RequestId, Seq,
-    SubjectId, TokenId,
+    AnnouncementId, AuthorityId, BootId, Digest, EntityId, LineageId, Ordinal, PrincipalId, ProposalId,
+    RequestId, Seq, SubjectId, TokenId,
 };
 use super::person::Relation;
 use super::policy::Country;
 use super::proposal::Lapse;
+use super::recovery::{RecoveryKeys, SignedRecovery};
 use super::root::Root;
+use super::rotation::RotationStep;
 use super::subject::SubjectBody;
 use super::time::Timestamp;
 
@@ -74,6 +77,9 @@ pub struct Genesis {
     /// The roots that the authorities stand beneath; none: they are self-signed.
     #[n(9)]
     pub roots: Option<Vec<Root>>,
+    /// The keys that register officers when too few have theirs; none: there are none.
+    #[n(10)]
+    pub recovery: Option<RecoveryKeys>,
 }
 
 /// An entity to register.
@@ -345,6 +351,35 @@ pub enum Event {
         #[n(2)]
         events: Vec<EnforcementEvent>,
     },
+    /// The server took a step of a rotation by itself.
+    #[n(21)]
+    RotationStepped {
+        /// Of the authorities of this kind.
+        #[n(0)]
+        kind: AuthorityKind,
+        /// The record of the standing approval.
+        #[n(1)]
+        approval: Seq,
+        /// What it did.
+        #[n(2)]
+        step: RotationStep,
+    },
+    /// It could not, and rotates by itself no more until officers permit it anew.
+    #[n(22)]
+    RotationFailed {
+        /// Of the authorities of this kind.
+        #[n(0)]
+        kind: AuthorityKind,
+        /// The record of the standing approval.
+        #[n(1)]
+        approval: Seq,
+        /// What went wrong.
+        #[n(2)]
+        why: String,
+    },
+    /// The instant of an announced revocation passed. A marker for auditors; no decision reads it.
+    #[n(23)]
+    AnnouncementPassed(#[n(0)] AnnouncementId),
     /// An officer rejected what waits for others.
     #[n(24)]
     ProposalRejected {
@@ -365,6 +400,22 @@ pub enum Event {
         #[n(1)]
         why: Lapse,
     },
+    /// Recovery keys register an officer: announced to everybody, and effective a day later.
+    #[n(26)]
+    RecoveryAnnounced {
+        /// Its name, by which an officer rejects it.
+        #[n(0)]
+        id: ProposalId,
+        /// What was signed.
+        #[n(1)]
+        signed: SignedRecovery,
+    },
+    /// A day has passed and no officer rejected it: the officer is registered.
+    #[n(27)]
+    RecoveryTookEffect(#[n(0)] ProposalId),
+    /// A segment of the audit of calls is complete.
+    #[n(28)]
+    CallsSealed(#[n(0)] Box<SealedCalls>),
 }
 
 impl Event {
@@ -390,8 +441,14 @@ impl Event {
             Self::SnapshotTaken { .. } => SNAPSHOT_TAKEN,
             Self::Restored => 17,
             Self::RestrictionsCollected { .. } => 18,
+            Self::RotationStepped { .. } => 21,
+            Self::RotationFailed { .. } => 22,
+            Self::AnnouncementPassed(_) => 23,
             Self::ProposalRejected { .. } => 24,
             Self::ProposalLapsed { .. } => 25,
+            Self::RecoveryAnnounced { .. } => 26,
+            Self::RecoveryTookEffect(_) => 27,
+            Self::CallsSealed(_) => 28,
         }
     }
 
@@ -417,8 +474,14 @@ impl Event {
             Self::SnapshotTaken { .. } => "snapshot.taken",
             Self::Restored => "record.restored",
             Self::RestrictionsCollected { .. } => "restrictions.collected",
+            Self::RotationStepped { .. } => "rotation.stepped",
+            Self::RotationFailed { .. } => "rotation.failed",
+            Self::AnnouncementPassed(_) => "announcement.passed",
             Self::ProposalRejected { .. } => "proposal.rejected",
             Self::ProposalLapsed { .. } => "proposal.lapsed",
+            Self::RecoveryAnnounced { .. } => "recovery.announced",
+            Self::RecoveryTookEffect(_) => "recovery.effective",
+            Self::CallsSealed(_) => "calls.sealed",
         }
     }
 }

@@ -135,6 +135,10 @@ opaque_id!(
     BootId, "boo_"
 );
 opaque_id!(
+    /// A revocation that officers announced.
+    AnnouncementId, "ann_"
+);
+opaque_id!(
     /// One RPC, chosen by the caller for idempotent retries or made at the edge.
     RequestId, "req_"
 );

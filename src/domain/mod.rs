@@ -1,9 +1,11 @@
 //! Words, decisions and workflows. No input or output, no clock, no randomness, no transport: only values and
 //! pure functions over them, so that every outcome can be computed again from the record.
 
+pub mod announcement;
 pub mod approval;
 pub mod authority;
 pub mod bundle;
+pub mod call;
 pub mod certificate;
 pub mod codec;
 pub mod command;
@@ -19,13 +21,18 @@ pub mod head;
 pub mod id;
 pub mod license;
 pub mod model;
+pub mod object;
+pub mod officer_command;
 pub mod person;
+pub mod pkcs11;
 pub mod policy;
 pub mod principal;
 pub mod proposal;
+pub mod recovery;
 pub mod restore;
 pub mod revocation;
 pub mod root;
+pub mod rotation;
 pub mod state;
 pub mod subject;
 #[cfg(test)]

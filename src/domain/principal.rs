@@ -4,6 +4,7 @@ use minicbor::{Decode, Encode};
 
 use super::certificate::PrincipalKind;
 use super::id::{Digest, EntityId, PrincipalId, Seq};
+use super::revocation::RevocationReason;
 use super::word::words;
 
 words! {
@@ -54,6 +55,9 @@ pub struct Principal {
     /// The record that last changed it.
     #[n(7)]
     pub revision: Seq,
+    /// Why it is suspended, if it is: it may call and sign nothing until two officers release it.
+    #[n(8)]
+    pub suspended: Option<RevocationReason>,
 }
 
 impl Principal {
@@ -64,7 +68,7 @@ impl Principal {
 
     /// Does it hold this role?
     pub fn has(&self, role: Role) -> bool {
-        !self.is_removed && self.roles.contains(&role)
+        !self.is_removed && self.suspended.is_none() && self.roles.contains(&role)
     }
 }
 

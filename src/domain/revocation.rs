@@ -75,6 +75,22 @@ pub enum RevocationScope {
     AnnexRevision(#[n(0)] DeterminationId, #[n(1)] u32),
 }
 
+impl RevocationScope {
+    /// What it reaches, as one word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Certificate(_) => "CERTIFICATE",
+            Self::Lineage(_) => "LINEAGE",
+            Self::Subject(_) => "SUBJECT",
+            Self::Person(_) => "PERSON",
+            Self::Entity(_) => "ENTITY",
+            Self::Issuer(_) => "ISSUER",
+            Self::Determination(_) => "DETERMINATION",
+            Self::AnnexRevision(..) => "ANNEX_REVISION",
+        }
+    }
+}
+
 impl fmt::Display for RevocationScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,6 +124,19 @@ pub enum StopScope {
     /// Everybody with a certificate of this authority.
     #[n(4)]
     Issuer(#[n(0)] AuthorityId),
+}
+
+impl StopScope {
+    /// What it reaches, as one word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::All => "ALL",
+            Self::Model(_) => "MODEL",
+            Self::Entity(_) => "ENTITY",
+            Self::Subject(_) => "SUBJECT",
+            Self::Issuer(_) => "ISSUER",
+        }
+    }
 }
 
 impl fmt::Display for StopScope {

@@ -115,3 +115,21 @@ impl Subject {
         }
     }
 }
+
+/// A vetter's decision on a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SubjectDecision {
+    /// Approved; a person with what was established, a workload without.
+    #[n(0)]
+    Approve {
+        /// What was established about a person.
+        #[n(0)]
+        vetting: Option<Vetting>,
+        /// When it must be looked at again.
+        #[n(1)]
+        reverify_due: Option<Timestamp>,
+    },
+    /// Refused or removed.
+    #[n(1)]
+    Refuse,
+}

@@ -240,6 +240,17 @@ pub enum JournalError {
         /// The record that was vouched for.
         need: Seq,
     },
+    /// The journal goes on after the last record that a signed head covers.
+    #[error(
+        "the journal ends at record {have}, but the signed head covers it only up to {covered}: nothing vouches for what \
+         follows"
+    )]
+    Uncovered {
+        /// The last record.
+        have: Seq,
+        /// The last record that is vouched for.
+        covered: Seq,
+    },
     /// The tree is not the one that was vouched for.
     #[error("the tree at record {seq} is {have}, but {want} was vouched for")]
     Diverged {

@@ -92,6 +92,11 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
+    /// A directory that is there, to read from.
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf() }
+    }
+
     /// Opens or makes the directory, and removes what a crash left unfinished.
     pub fn open(dir: &Path) -> Result<Self, SnapshotError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("make", dir))?;

@@ -13,7 +13,9 @@ use prometheus_client::registry::Registry;
 
 use crate::env::SystemClock;
 
-pub use readings::{Fault, GATEWAYS_MAX, GatewayReading, ListenerReading, Readings, RootReading};
+pub use readings::{
+    Fault, GATEWAYS_MAX, GatewayReading, ListenerReading, Readings, RootReading, RotationReading,
+};
 
 /// What every name begins with.
 const PREFIX: &str = "countersign";
@@ -40,6 +42,11 @@ impl Stopwatch {
         Self(SystemClock.steady_us())
     }
 
+    /// Since it began, in microseconds.
+    pub fn micros(self) -> u64 {
+        SystemClock.steady_us().saturating_sub(self.0)
+    }
+
     /// Since it began, in seconds.
     fn seconds(self) -> f64 {
         std::time::Duration::from_micros(SystemClock.steady_us().saturating_sub(self.0)).as_secs_f64()
@@ -60,6 +67,8 @@ pub struct Metrics {
     decisions: Counters<2>,
     reported: Family<[(&'static str, String); 3], Counter>,
     client_skew: Histogram,
+    call_lines: Counter,
+    calls_dropped: Counter,
     issued: Counters<1>,
     refused: Counters<1>,
 }
@@ -80,6 +89,8 @@ impl Default for Metrics {
             decisions: Family::default(),
             reported: Family::default(),
             client_skew: Histogram::new(SKEW_S),
+            call_lines: Counter::default(),
+            calls_dropped: Counter::default(),
             issued: Family::default(),
             refused: Family::default(),
         };
@@ -143,9 +154,15 @@ impl Metrics {
             self.reported.clone(),
         );
         registry.register(
-            "client_clock_skew_seconds",
+            "caller_skew_seconds",
             "How far the clocks of callers that say their time are off, either way",
             self.client_skew.clone(),
+        );
+        registry.register("audit_lines", "Lines of the audit of calls on disk", self.call_lines.clone());
+        registry.register(
+            "audit_dropped_calls",
+            "Calls that left no line in the audit: none of them refused",
+            self.calls_dropped.clone(),
         );
         registry.register(
             "certificates_issued",
@@ -202,6 +219,12 @@ impl Metrics {
     /// A caller said its time.
     pub fn client_skew(&self, skew_ms: i64) {
         self.client_skew.observe(std::time::Duration::from_millis(skew_ms.unsigned_abs()).as_secs_f64());
+    }
+
+    /// The audit of calls was written.
+    pub fn calls_written(&self, lines: u64, dropped: u64) {
+        self.call_lines.inc_by(lines);
+        self.calls_dropped.inc_by(dropped);
     }
 
     /// A certificate is on record.

@@ -97,10 +97,33 @@ pub struct Readings {
     pub pushed_set: Option<(usize, bool)>,
     /// Every root: there are eight at most.
     pub roots: Vec<RootReading>,
+    /// Commands that wait for another officer.
+    pub proposals: u64,
+    /// Emergencies that nobody has reviewed.
+    pub reviews: u64,
+    /// Recoveries that wait for their day.
+    pub recoveries: u64,
+    /// Principals that are suspended.
+    pub suspended: u64,
     /// Every kind of fault.
     pub faults: Vec<Fault>,
+    /// How the authorities of each kind are rotated.
+    pub rotations: Vec<RotationReading>,
     /// Every gateway that is pushed its listener's certificate: at most a thousand can be configured.
     pub listeners: Vec<ListenerReading>,
+}
+
+/// How the authorities of a kind are rotated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationReading {
+    /// Which kind.
+    pub kind: &'static str,
+    /// When the one ends that issues, in seconds since 1970; 0: none does.
+    pub ends_s: i64,
+    /// A successor is due, and there is none.
+    pub is_overdue: bool,
+    /// A step that the server took by itself failed.
+    pub has_failed: bool,
 }
 
 type Labelled = Family<[(&'static str, String); 1], Gauge<u64, AtomicU64>>;
@@ -129,6 +152,18 @@ impl Readings {
             ("journal_head_seq", "The last record", self.head_seq),
             ("journal_disk_free_bytes", "Free on the disk of the journal", self.disk_free),
             ("journal_low_water_bytes", "With less free only restrictions are recorded", self.low_water),
+            ("approvals_waiting", "Commands that wait for another officer", self.proposals),
+            ("recoveries_pending", "Officers whom recovery keys register a day later", self.recoveries),
+            (
+                "reviews_open",
+                "Emergencies of officers without the role that nobody has reviewed",
+                self.reviews,
+            ),
+            (
+                "principals_suspended",
+                "Principals that may call nothing until two officers release them",
+                self.suspended,
+            ),
             ("journal_reserve_bytes", "Left in the reserve for restrictions", self.reserve),
         ] {
             registry.register(name, help, ConstGauge::new(value));
@@ -150,6 +185,7 @@ impl Readings {
             faults.get_or_create(&[("fault", fault.kind.to_owned())]).set(u64::from(fault.is_so));
         }
         registry.register("fault", "1 while it keeps the service from permitting or recording", faults);
+        self.register_rotations(&mut registry);
         let build = Labelled::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
         registry.register("build_info", "Always 1; the version is a label", build);
@@ -175,6 +211,31 @@ impl Readings {
             "root_list_expiry_timestamp_seconds",
             "When the newest revocation list of a root ends; from then on proxies that check it refuse everybody",
             lists,
+        );
+    }
+
+    fn register_rotations(&self, registry: &mut Registry) {
+        let (ends, overdue, failed) = (Timestamps::default(), Labelled::default(), Labelled::default());
+        for rotation in &self.rotations {
+            let label = [("kind", rotation.kind.to_owned())];
+            ends.get_or_create(&label).set(rotation.ends_s);
+            overdue.get_or_create(&label).set(u64::from(rotation.is_overdue));
+            failed.get_or_create(&label).set(u64::from(rotation.has_failed));
+        }
+        registry.register(
+            "authority_expiry_timestamp_seconds",
+            "When the authority ends that issues; 0 when none does",
+            ends,
+        );
+        registry.register(
+            "authority_rotation_overdue",
+            "1 while a successor is to be prepared or activated and is not",
+            overdue,
+        );
+        registry.register(
+            "authority_rotation_failed",
+            "1 since a step that the server took by itself failed, until officers permit it anew",
+            failed,
         );
     }
 

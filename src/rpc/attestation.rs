@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use super::parse::{invalid, optional, or_default, page_len, position, principal, required, subject};
 use super::{show, status::status};
 use crate::app::{App, Error};
-use crate::domain::certificate::{AuthorityKind, CanaryFacts, CanarySide, Serial};
+use crate::domain::certificate::{AuthorityKind, CanaryFacts, CanarySide, Facts, Serial};
 use crate::domain::enforce::{self, Chain, Position};
 use crate::domain::id::{EntityId, Ordinal, SubjectId};
 use crate::domain::model::AccessForm;
@@ -81,6 +81,23 @@ impl pb::attestation_service_server::AttestationService for Attestation {
             certificate: issued.certificate.into(),
             ignored: issued.ignored,
             position: Some(show::position(issued.position)),
+        }))
+    }
+
+    async fn get_renewal(
+        &self,
+        request: Request<pb::GetRenewalRequest>,
+    ) -> Result<Response<pb::GetRenewalResponse>, Status> {
+        let certificate = subject(&request)?;
+        let Facts::Access(facts) = &certificate.facts else {
+            return Err(status(Error::Denied("only people and workloads renew here".to_owned())));
+        };
+        let window = self.app.renewal_window(&certificate, facts);
+        Ok(Response::new(pb::GetRenewalResponse {
+            renew_from: window.from.to_string(),
+            renew_until: window.until.to_string(),
+            cause: window.cause.to_owned(),
+            retry_after_s: window.retry_after_s,
         }))
     }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::calls::Filter;
 use super::parse::page_len;
-use super::{show, status::status};
+use super::{calls, show, status::status};
 use crate::app::store::entry_of;
 use crate::app::{App, Error};
+use crate::domain::call::CallLine;
 use crate::domain::enforce::Position;
 use crate::domain::id::Seq;
 use crate::journal::Record;
@@ -50,9 +52,11 @@ impl pb::audit_service_server::AuditService for Audit {
         request: Request<pb::GetHeadRequest>,
     ) -> Result<Response<pb::GetHeadResponse>, Status> {
         let (feed, remembered) = (self.app.feed().clone(), request.into_inner().remembered);
-        let lost = tokio::task::spawn_blocking(move || feed.lost_history(&remembered)).await;
-        let lost = lost.map_err(|e| status(Error::Internal(e.to_string())))?;
-        let (head, bytes) = self.app.heads().signed().map_err(status)?;
+        let heads = self.app.heads();
+        let looked = move || (feed.lost_history(&remembered), heads.signed_now());
+        let looked = tokio::task::spawn_blocking(looked).await;
+        let (lost, signed) = looked.map_err(|e| status(Error::Internal(e.to_string())))?;
+        let (head, bytes) = signed.map_err(status)?;
         Ok(Response::new(pb::GetHeadResponse {
             position: Some(show::position(Position { epoch: head.epoch, seq: head.seq })),
             root: head.root.0.to_vec().into(),
@@ -90,5 +94,17 @@ impl pb::audit_service_server::AuditService for Audit {
         let next_seq = records.last().map_or(0, |last| last.header.seq.0 + 1);
         let records = records.into_iter().map(record).collect();
         Ok(Response::new(pb::ListRecordsResponse { records, next_seq }))
+    }
+    async fn list_calls(
+        &self,
+        request: Request<pb::ListCallsRequest>,
+    ) -> Result<Response<pb::ListCallsResponse>, Status> {
+        let filter = Filter::try_from(request.into_inner())?;
+        let app = Arc::clone(&self.app);
+        let wanted = move || app.list_calls(filter.from, filter.len, &|line: &CallLine| filter.wants(line));
+        let page = tokio::task::spawn_blocking(wanted).await;
+        let (lines, next) = page.map_err(|e| status(Error::Internal(e.to_string())))?.map_err(status)?;
+        let calls = lines.into_iter().map(calls::call).collect();
+        Ok(Response::new(pb::ListCallsResponse { calls, next_page_token: calls::token(next) }))
     }
 }

@@ -13,6 +13,7 @@ use crate::app::{App, AuthorityStanding, Error};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::codec::to_bytes;
 use crate::domain::id::{AuthorityId, Digest};
+use crate::domain::state::State;
 use crate::pb;
 
 /// How often the list is looked at for who watches it. It counts certificates, so a look may take a while.
@@ -70,7 +71,8 @@ impl pb::authority_service_server::AuthorityService for Authorities {
         let as_of = Some(show::position(self.app.state().position));
         let authorities = self.app.authority_standings().await.map_err(status)?;
         let authorities = authorities.iter().map(shown).collect();
-        Ok(Response::new(pb::ListAuthoritiesResponse { authorities, as_of }))
+        let rotations = rotations(&self.app.state());
+        Ok(Response::new(pb::ListAuthoritiesResponse { authorities, as_of, rotations }))
     }
 
     async fn get_authority(
@@ -130,7 +132,8 @@ impl Watched {
             return Look::Same;
         };
         self.last = Some(authorities.clone());
-        Look::News(pb::WatchAuthoritiesResponse { authorities })
+        let rotations = rotations(&self.app.state());
+        Look::News(pb::WatchAuthoritiesResponse { authorities, rotations })
     }
 }
 
@@ -138,6 +141,24 @@ impl Drop for Watched {
     fn drop(&mut self) {
         self.looking.take().into_iter().for_each(|task| task.abort());
     }
+}
+
+/// How each kind is rotated.
+fn rotations(state: &State) -> Vec<pb::StandingRotation> {
+    let row = |kind: &AuthorityKind| {
+        let approval = state.rotations.approvals.get(kind);
+        let schedule = state.schedule(*kind);
+        pb::StandingRotation {
+            kind: kind.to_string(),
+            approved_seq: approval.map_or(0, |held| held.given.0),
+            until: approval.map(|held| held.until.to_string()).unwrap_or_default(),
+            rotations_left: approval.map_or(0, |held| held.left),
+            failed_seq: approval.and_then(|held| held.failed).map_or(0, |seq| seq.0),
+            prepare_at: schedule.map(|schedule| schedule.prepare_at.to_string()).unwrap_or_default(),
+            activate_at: schedule.map(|schedule| schedule.activate_at.to_string()).unwrap_or_default(),
+        }
+    };
+    AuthorityKind::ALL.iter().map(row).collect()
 }
 
 fn shown(standing: &AuthorityStanding) -> pb::Authority {

@@ -32,7 +32,7 @@ impl From<PrincipalId> for Key {
 impl Key {
     pub(super) fn of(who: &Who, address: Option<IpAddr>) -> Self {
         match who {
-            Who::Principal(id) => Self::Principal(id.clone()),
+            Who::Principal(id) | Who::Expired(id) => Self::Principal(id.clone()),
             Who::Subject(certificate) => Self::Subject(certificate.ordinal),
             Who::Anonymous => Self::Network(address.map(network)),
         }

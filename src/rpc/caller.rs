@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::methods::Access;
 use crate::app::{App, Error};
-use crate::domain::certificate::{Certificate, Facts, PrincipalKind};
+use crate::domain::certificate::{Certificate, Facts, PrincipalKind, SystemFacts};
 use crate::domain::id::PrincipalId;
+use crate::domain::state::State;
+use crate::domain::time::Now;
 use crate::x509::check_validity;
 
 /// Who calls, as the services see it.
@@ -18,6 +20,8 @@ pub(super) enum Who {
     Subject(Arc<Certificate>),
     /// A registered principal.
     Principal(PrincipalId),
+    /// An officer or a gateway whose certificate ended a while ago: it may renew it and do nothing else.
+    Expired(PrincipalId),
 }
 
 impl std::fmt::Display for Who {
@@ -26,6 +30,7 @@ impl std::fmt::Display for Who {
             Self::Anonymous => f.write_str("-"),
             Self::Subject(certificate) => write!(f, "certificate {}", certificate.ordinal),
             Self::Principal(id) => write!(f, "{id}"),
+            Self::Expired(id) => write!(f, "{id} (expired)"),
         }
     }
 }
@@ -33,18 +38,30 @@ impl std::fmt::Display for Who {
 /// Decides whether the peer may call.
 pub(super) fn admit(app: &App, peer: Option<&[u8]>, access: Access) -> Result<Who, Error> {
     let who = identify(app, peer)?;
-    match (access, &who) {
-        (Access::Anyone, _) | (Access::Subject, Who::Subject(_)) => Ok(who),
+    permit(app, &who, access)?;
+    Ok(who)
+}
+
+/// Decides whether this caller may call.
+pub(super) fn permit(app: &App, who: &Who, access: Access) -> Result<(), Error> {
+    match (access, who) {
+        (Access::Anyone, _)
+        | (Access::Subject, Who::Subject(_))
+        | (Access::Renewal, Who::Principal(_) | Who::Expired(_)) => Ok(()),
+        (_, Who::Expired(_)) => Err(Error::Unauthenticated(
+            "your certificate is refused: it has ended; its holder may renew it and do nothing else"
+                .to_owned(),
+        )),
         (Access::Roles(roles), Who::Principal(id)) => {
             let state = app.state();
             let principal = state.principal(id).ok_or_else(unregistered)?;
             match roles.iter().any(|role| principal.has(*role)) {
-                true => Ok(who),
+                true => Ok(()),
                 false => Err(Error::Denied("none of your roles may call this method".to_owned())),
             }
         }
         (_, Who::Anonymous) => Err(Error::Unauthenticated("a client certificate is needed".to_owned())),
-        (Access::Subject, Who::Principal(_)) | (Access::Roles(_), Who::Subject(_)) => {
+        (Access::Subject, Who::Principal(_)) | (Access::Roles(_) | Access::Renewal, Who::Subject(_)) => {
             Err(Error::Denied("a certificate of this kind may not call this method".to_owned()))
         }
     }
@@ -54,23 +71,38 @@ fn unregistered() -> Error {
     Error::Unauthenticated("this certificate belongs to no registered principal".to_owned())
 }
 
-fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
+/// Only to who has the registered key: nobody else learns who is suspended.
+fn suspended(state: &State, certificate: &Certificate, facts: &SystemFacts) -> Option<Error> {
+    let principal = state.principal(&facts.principal).filter(|p| p.key_digest() == certificate.key)?;
+    let why = principal.suspended?;
+    Some(Error::Unauthenticated(format!("{} is suspended ({why}); two officers release it", principal.id)))
+}
+
+/// Who the peer is.
+pub(super) fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
     let Some(der) = peer else { return Ok(Who::Anonymous) };
     let refuse =
         |why: &dyn std::fmt::Display| Error::Unauthenticated(format!("your certificate is refused: {why}"));
     let certificate = app.read_certificate(der).map_err(|fault| refuse(&fault))?;
-    check_validity(&certificate, app.now()).map_err(|fault| refuse(&fault))?;
+    if let Err(fault) = check_validity(&certificate, app.now()) {
+        return match app.may_renew(&certificate) {
+            Some(id) => Ok(Who::Expired(id)),
+            None => Err(refuse(&fault)),
+        };
+    }
     let state = app.state();
     match &certificate.facts {
-        Facts::Access(facts) => match state.enforcement.credential_fault(&certificate, facts) {
-            Some(fault) => Err(refuse(&fault)),
-            None => Ok(Who::Subject(certificate)),
-        },
+        Facts::Access(facts) => {
+            match state.enforcement.credential_fault(&certificate, facts, Now::with_margin(app.now())) {
+                Some(fault) => Err(refuse(&fault)),
+                None => Ok(Who::Subject(certificate)),
+            }
+        }
         Facts::Canary(_) => Err(unregistered()),
         Facts::System(facts) => {
             match facts.kind != PrincipalKind::Server && state.is_current(&certificate, facts) {
                 true => Ok(Who::Principal(facts.principal.clone())),
-                false => Err(unregistered()),
+                false => Err(suspended(&state, &certificate, facts).unwrap_or_else(unregistered)),
             }
         }
     }

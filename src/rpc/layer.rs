@@ -1,7 +1,9 @@
 //! The gatekeeper in front of every method: caller, role, limits, deadline. Every refusal is logged, once, here, whoever
 //! refused, and every call has a name that its answer carries.
 
+use std::borrow::Cow;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,21 +16,26 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 
-use super::caller::{Who, admit};
+use super::caller::{Who, admit, identify, permit};
 use super::frames::Downstream;
 use super::limits::{Limits, Passed, Rates};
 use super::methods::{Class, Method, method};
 use super::parse::Peer;
 use super::places::Place;
+use super::readmit::{REFLECTION, Readmitted};
 use super::status::{status, word};
-use crate::app::{Admission, App, Error};
+use crate::app::{self, Admission, App, Error, Recorded};
+use crate::domain::call::{CallerName, NO_METHOD};
+use crate::domain::certificate::{AuthorityKind, Facts};
 use crate::domain::id::RequestId;
 use crate::feed::Guard;
 use crate::metrics::Stopwatch;
 use crate::wire::REQUEST_ID;
 
-/// What a call of something else than a method is counted as.
-const NO_METHOD: &str = "none";
+/// A probe that is answered leaves no line: a balancer makes one every second.
+const PROBE: &str = "/grpc.health.v1.Health/Check";
+/// Characters of a path that is no method's, in the audit.
+const PATH_LEN_MAX: usize = 100;
 
 /// Puts a [`Gatekeeper`] in front of a service.
 #[derive(Clone)]
@@ -73,6 +80,51 @@ struct Call {
     who: Option<Who>,
     peer: Option<Peer>,
     since: Stopwatch,
+    /// The record that it made, once it has.
+    recorded: Recorded,
+}
+
+impl Call {
+    /// Who, as the audit names callers. A certificate that was not accepted is named all the same.
+    fn caller(&self, app: &App) -> CallerName {
+        match (&self.who, self.peer.as_ref().and_then(|peer| peer.certificate.as_deref())) {
+            (Some(Who::Principal(id) | Who::Expired(id)), _) => CallerName::Principal(id.clone()),
+            (Some(Who::Subject(certificate)), _) => CallerName::Subject(certificate.ordinal),
+            (None, Some(der)) => app.read_certificate(der).map_or(CallerName::Nobody, |certificate| {
+                let authority = match &certificate.facts {
+                    Facts::Access(_) | Facts::Canary(_) => AuthorityKind::Access,
+                    Facts::System(_) => AuthorityKind::System,
+                };
+                CallerName::Refused(authority, certificate.ordinal)
+            }),
+            (Some(Who::Anonymous), _) | (None, None) => CallerName::Nobody,
+        }
+    }
+
+    /// From where: a principal is a machine or an officer at work, and its address is told; of anybody else, the network.
+    fn address(&self, caller: &CallerName) -> Option<IpAddr> {
+        let address = self.peer.as_ref()?.address.to_canonical();
+        match caller {
+            CallerName::Principal(_) | CallerName::Refused(AuthorityKind::System, _) => Some(address),
+            CallerName::Nobody | CallerName::Subject(_) | CallerName::Refused(AuthorityKind::Access, _) => {
+                Some(neighbourhood(address))
+            }
+        }
+    }
+}
+
+/// The network of an address, too large to name a household.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            IpAddr::V4(Ipv4Addr::new(a, b, c, 0))
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
+        }
+    }
 }
 
 /// What a call that may be made has.
@@ -89,7 +141,8 @@ impl Shared {
         let none = || status(Error::Denied("there is no such method".to_owned()));
         let (method, class) = found.ok_or_else(none)?;
         let certificate = call.peer.as_ref().and_then(|peer| peer.certificate.as_deref());
-        let who = call.who.insert(admit(&self.app, certificate, method.access).map_err(status)?);
+        let who = call.who.insert(identify(&self.app, certificate).map_err(status)?);
+        permit(&self.app, who, method.access).map_err(status)?;
         let passed = self.limits.pass(&self.app, (who, call.peer.as_ref()), class, request.headers())?;
         Ok(Admitted { class, passed })
     }
@@ -105,17 +158,42 @@ impl Shared {
         Some(Admission::new(id.clone(), peer.address, ask))
     }
 
-    /// Counts, logs and names an answer. A unary error is in the headers; what else begins well is OK.
+    /// Counts, logs, keeps and names an answer. A unary error is in the headers; what else begins well is OK.
     fn finish(&self, call: &Call, response: &mut Response<Body>) {
         let refusal = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
         if let Some(refusal) = &refusal {
             log_refusal(call, refusal);
         }
-        let code = refusal.map_or(Code::Ok, |status| status.code());
-        self.app.metrics().rpc(call.method.map_or(NO_METHOD, |method| method.path), word(code), call.since);
+        let code = word(refusal.as_ref().map_or(Code::Ok, Status::code));
+        self.app.metrics().rpc(call.method.map_or(NO_METHOD, |method| method.path), code, call.since);
+        self.keep(call, code, refusal.as_ref());
         if let Ok(id) = HeaderValue::from_str(&call.id.to_string()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
+    }
+}
+
+impl Shared {
+    /// A line in the audit of calls. Probes that are answered say nothing of anybody.
+    fn keep(&self, call: &Call, code: &'static str, refusal: Option<&Status>) {
+        if refusal.is_none() && call.path == PROBE {
+            return;
+        }
+        let reason = refusal.and_then(|status| status.get_details_error_info()).map(|info| info.reason);
+        let caller = call.caller(&self.app);
+        let path = || call.path.chars().filter(|c| !c.is_control()).take(PATH_LEN_MAX).collect();
+        self.app.note_call(app::Call {
+            at: self.app.now(),
+            request: call.id,
+            method: call.method.map(|method| method.path),
+            address: call.address(&caller),
+            caller,
+            code,
+            reason: reason.map_or(Cow::Borrowed(""), Cow::Owned),
+            took_us: call.since.micros(),
+            seq: call.recorded.seq(),
+            detail: call.method.is_none().then(path),
+        });
     }
 }
 
@@ -187,13 +265,14 @@ async fn answered<S>(
     mut service: S,
     request: Request<Body>,
     admitted: &Admitted,
+    recorded: Recorded,
 ) -> Result<Response<Body>, S::Error>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
-    let call = service.call(request);
+    let call = recorded.during(service.call(request));
     let answer = async {
         match admitted.class {
             Class::Restriction => match tokio::spawn(call).await {
@@ -232,6 +311,7 @@ where
             who: None,
             peer: request.extensions().get::<Peer>().cloned(),
             since: Stopwatch::start(),
+            recorded: Recorded::default(),
         };
         let mut admitted = match shared.check(&mut call, &request) {
             Ok(admitted) => admitted,
@@ -241,8 +321,9 @@ where
                 return Box::pin(async move { Ok(refusal) });
             }
         };
-        if let Some(admission) = shared.admission(&call) {
-            request.extensions_mut().insert(admission);
+        let admission = shared.admission(&call);
+        if let Some(admission) = &admission {
+            request.extensions_mut().insert(admission.clone());
         }
         if let Some(who) = &call.who {
             request.extensions_mut().insert(who.clone());
@@ -251,11 +332,15 @@ where
         let ready = self.service.clone();
         let service = std::mem::replace(&mut self.service, ready);
         Box::pin(async move {
-            let mut response = answered(service, request, &admitted).await?;
+            let mut response = answered(service, request, &admitted, call.recorded.clone()).await?;
             shared.finish(&call, &mut response);
             // A page is made; a stream goes on.
             let place = admitted.passed.place.take().filter(|_| admitted.class == Class::Stream);
-            Ok(carried(response, place))
+            let response = carried(response, place);
+            Ok(match admission.filter(|_| call.path == REFLECTION) {
+                Some(admission) => response.map(|body| Body::new(Readmitted::new(body, admission))),
+                None => response,
+            })
         })
     }
 }

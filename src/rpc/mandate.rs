@@ -8,20 +8,24 @@ use tonic::{Request, Response, Status};
 use super::methods::APPROVAL_WATCHERS;
 use super::parse::{approval, caller, invalid, mandate, mode, page_len, required};
 use super::show_approvals::Mandates::{With, Without};
-use super::show_approvals::{Watched, closed, waiting};
+use super::show_approvals::{Watched, closed, recoveries, reviews, waiting};
 use super::watch::{self, Look, Watches};
 use super::{show, status::status};
-use crate::app::{App, Error};
+use crate::app::{App, Error, Recovered};
 use crate::domain::approval::MANDATE_LEN_MAX;
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::Command;
-use crate::domain::id::ProposalId;
+use crate::domain::id::{ProposalId, Seq};
+use crate::domain::recovery::{RECOVERY_KEYS_MAX, RecoverySignature, SignedRecovery};
 use crate::pb;
 
 /// How often what waits is looked at for who watches it.
 const APPROVALS_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one such watch lasts; a command that goes on begins another.
 const APPROVALS_LIFE: Duration = Duration::from_secs(3_600);
+
+/// The longest mandate of a recovery: it registers one officer.
+const RECOVERY_LEN_MAX: usize = 4 << 10;
 
 pub(super) struct Mandates {
     app: Arc<App>,
@@ -121,7 +125,45 @@ impl pb::mandate_service_server::MandateService for Mandates {
         page.truncate(len);
         let proposals = page.iter().map(|proposal| waiting(&state, proposal, now, Without)).collect();
         let next = if more { page.last().map(|proposal| proposal.id.to_string()) } else { None };
-        Ok(Response::new(pb::ListProposalsResponse { proposals, next_page_token: next.unwrap_or_default() }))
+        let reviews = if after.is_none() { reviews(&state, Seq(0)) } else { Vec::new() };
+        Ok(Response::new(pb::ListProposalsResponse {
+            proposals,
+            next_page_token: next.unwrap_or_default(),
+            recoveries: if after.is_none() { recoveries(&state) } else { Vec::new() },
+            reviews,
+        }))
+    }
+
+    async fn submit_recovery(
+        &self,
+        request: Request<pb::SubmitRecoveryRequest>,
+    ) -> Result<Response<pb::SubmitRecoveryResponse>, Status> {
+        let message = request.into_inner();
+        if message.signatures.len() > RECOVERY_KEYS_MAX {
+            return Err(invalid("signatures", "at most 16 are allowed"));
+        }
+        if message.mandate.len() > RECOVERY_LEN_MAX {
+            return Err(invalid("mandate", "it is longer than 4 KiB"));
+        }
+        let signature = |one: pb::RecoverySignature| -> Result<RecoverySignature, Status> {
+            let key = required("signatures.key_sha256", &one.key_sha256)?;
+            Ok(RecoverySignature { key, signature: one.signature.to_vec() })
+        };
+        let signatures = message.signatures.into_iter().map(signature).collect::<Result<_, _>>()?;
+        let signed = SignedRecovery { bytes: message.mandate.to_vec(), signatures };
+        let recovered = self.app.recover(signed, &message.csr, mode(message.validate_only)).await;
+        Ok(Response::new(match recovered.map_err(status)? {
+            Recovered::Checked => pb::SubmitRecoveryResponse::default(),
+            Recovered::Announced { id, effective_at } => pb::SubmitRecoveryResponse {
+                recovery_id: id.to_string(),
+                effective_at: effective_at.to_string(),
+                ..Default::default()
+            },
+            Recovered::Effective(issued) => pb::SubmitRecoveryResponse {
+                certificate: issued.map(|issued| issued.certificate.into()).unwrap_or_default(),
+                ..Default::default()
+            },
+        }))
     }
 
     type WatchApprovalsStream = watch::Stream<pb::WatchApprovalsResponse>;

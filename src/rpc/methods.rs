@@ -13,6 +13,8 @@ pub enum Access {
     Anyone,
     /// A person or workload with its own access certificate.
     Subject,
+    /// A registered principal, whatever its roles, and an officer or a gateway whose certificate ended a while ago.
+    Renewal,
     /// A registered principal with one of these roles.
     Roles(&'static [Role]),
 }
@@ -112,11 +114,18 @@ pub(super) const GATEWAY_WATCHERS: Access = Access::Roles(OFFICERS);
 /// Who may watch a rotation: likewise.
 pub(super) const AUTHORITY_WATCHERS: Access = Access::Roles(OFFICERS);
 
+/// Who may watch what is to be renewed: likewise. A partner sees its own.
+pub(super) const RENEWAL_WATCHERS: Access = Access::Roles(READERS);
+
 /// Who may watch what waits for officers: likewise.
 pub(super) const APPROVAL_WATCHERS: Access = Access::Roles(OFFICERS);
 
+/// Who may take away: who has the role, and every other officer by breaking the glass. The service looks at which of them it
+/// is, in what was signed.
+const RESTRICTERS_OR_EMERGENCY: Access = Access::Roles(OFFICERS);
+
 /// Who may watch a restriction being enforced: who may restrict.
-pub(super) const RESTRICTION_WATCHERS: Access = Access::Roles(RESTRICTERS);
+pub(super) const RESTRICTION_WATCHERS: Access = RESTRICTERS_OR_EMERGENCY;
 
 const fn row(path: &'static str, access: Access) -> Method {
     Method { path, access }
@@ -126,8 +135,9 @@ const fn row(path: &'static str, access: Access) -> Method {
 pub static METHODS: &[Method] = &[
     row("/countersign.v1.AttestationService/Enroll", Access::Anyone),
     row("/countersign.v1.AttestationService/Renew", Access::Subject),
+    row("/countersign.v1.AttestationService/GetRenewal", Access::Subject),
     row("/countersign.v1.AttestationService/IssuePrincipalCertificate", Access::Roles(OFFICERS)),
-    row("/countersign.v1.AttestationService/RenewPrincipalCertificate", Access::Roles(ALL)),
+    row("/countersign.v1.AttestationService/RenewPrincipalCertificate", Access::Renewal),
     row("/countersign.v1.AttestationService/IssueCanaries", SUBSCRIBERS),
     row("/countersign.v1.AttestationService/Evaluate", Access::Roles(DECIDERS)),
     row("/countersign.v1.AttestationService/Verify", Access::Roles(ALL)),
@@ -139,20 +149,22 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.EnforcementService/ListGateways", Access::Roles(OFFICERS)),
     row("/countersign.v1.EnforcementService/GetGateway", Access::Roles(OFFICERS)),
     row("/countersign.v1.EnforcementService/WatchGateways", GATEWAY_WATCHERS),
-    row("/countersign.v1.RevocationService/Revoke", Access::Roles(RESTRICTERS)),
-    row("/countersign.v1.RevocationService/Suspend", Access::Roles(RESTRICTERS)),
-    row("/countersign.v1.RevocationService/Stop", Access::Roles(RESTRICTERS)),
+    row("/countersign.v1.RevocationService/Revoke", RESTRICTERS_OR_EMERGENCY),
+    row("/countersign.v1.RevocationService/Suspend", RESTRICTERS_OR_EMERGENCY),
+    row("/countersign.v1.RevocationService/Stop", RESTRICTERS_OR_EMERGENCY),
     row("/countersign.v1.RevocationService/Drill", Access::Roles(RESTRICTERS)),
     row("/countersign.v1.RevocationService/ListDrills", Access::Roles(OFFICERS)),
     row("/countersign.v1.RevocationService/WatchEnforcement", RESTRICTION_WATCHERS),
+    row("/countersign.v1.RevocationService/WatchRenewals", RENEWAL_WATCHERS),
     row("/countersign.v1.RevocationService/ListRestrictions", Access::Roles(OFFICERS)),
-    row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(SIGNERS)),
-    row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(SIGNERS)),
+    row("/countersign.v1.MandateService/PrepareMandate", Access::Roles(OFFICERS)),
+    row("/countersign.v1.MandateService/SubmitMandate", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/ApproveProposal", Access::Roles(SIGNERS)),
-    row("/countersign.v1.MandateService/RejectProposal", Access::Roles(SIGNERS)),
+    row("/countersign.v1.MandateService/RejectProposal", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/GetProposal", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/ListProposals", Access::Roles(OFFICERS)),
     row("/countersign.v1.MandateService/WatchApprovals", APPROVAL_WATCHERS),
+    row("/countersign.v1.MandateService/SubmitRecovery", Access::Anyone),
     row("/countersign.v1.ProvisioningService/ApplyEntity", Access::Roles(&[Role::Registrar])),
     row("/countersign.v1.ProvisioningService/GetEntity", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/ListEntities", Access::Roles(READERS)),
@@ -168,6 +180,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.AuditService/GetHead", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/GetRestore", Access::Roles(OFFICERS)),
     row("/countersign.v1.AuditService/ListRecords", Access::Roles(RECORD_READERS)),
+    row("/countersign.v1.AuditService/ListCalls", Access::Roles(RECORD_READERS)),
     row("/envoy.service.auth.v3.Authorization/Check", Access::Roles(&[Role::Gateway])),
     row("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", SUBSCRIBERS),
     row("/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", SUBSCRIBERS),

@@ -69,7 +69,8 @@ pub(super) fn caller<T>(request: &Request<T>, request_id: &str) -> Result<Caller
 /// The principal that calls.
 pub(super) fn principal<T>(request: &Request<T>) -> Result<PrincipalId, Status> {
     match request.extensions().get::<Who>() {
-        Some(Who::Principal(id)) => Ok(id.clone()),
+        // Who expired comes as far as the renewal only, and that is for this principal.
+        Some(Who::Principal(id) | Who::Expired(id)) => Ok(id.clone()),
         Some(Who::Anonymous | Who::Subject(_)) | None => {
             Err(status(Error::Unauthenticated("a registered principal is needed".to_owned())))
         }
@@ -80,7 +81,7 @@ pub(super) fn principal<T>(request: &Request<T>) -> Result<PrincipalId, Status> 
 pub(super) fn subject<T>(request: &Request<T>) -> Result<Arc<Certificate>, Status> {
     match request.extensions().get::<Who>() {
         Some(Who::Subject(certificate)) => Ok(Arc::clone(certificate)),
-        Some(Who::Anonymous | Who::Principal(_)) | None => {
+        Some(Who::Anonymous | Who::Principal(_) | Who::Expired(_)) | None => {
             Err(status(Error::Unauthenticated("the certificate to be renewed is needed".to_owned())))
         }
     }

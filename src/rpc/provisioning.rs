@@ -30,7 +30,7 @@ impl Provisioning {
 }
 
 /// The only entity that a caller may read; none: all of them.
-fn confined<T>(state: &State, request: &Request<T>) -> Result<Option<EntityId>, Status> {
+pub(super) fn confined<T>(state: &State, request: &Request<T>) -> Result<Option<EntityId>, Status> {
     let id = principal(request)?;
     let principal = state.principal(&id).ok_or_else(|| status(Error::NotFound("principal")))?;
     match principal.entity {

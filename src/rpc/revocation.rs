@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
-use super::methods::RESTRICTION_WATCHERS;
+use super::methods::{RENEWAL_WATCHERS, RESTRICTION_WATCHERS};
 use super::parse::{caller, mandate, mode, required, wait};
+use super::provisioning::confined;
 use super::watch::{self, Look, Watches};
-use super::{show, status::status};
+use super::{renewals, show, status::status};
 use crate::app::App;
 use crate::domain::enforce::{DeterminationCutoffs, LEASE_MAX_MS, Position};
 use crate::domain::id::RequestId;
+use crate::domain::state::State;
 use crate::feed::Standing;
 use crate::pb;
 
@@ -22,6 +24,9 @@ const ENFORCEMENT_LIFE: Duration = Duration::from_millis(2 * LEASE_MAX_MS as u64
 
 /// The most blocked keys that are named: an answer of 700 KiB.
 const BLOCKED_KEYS_MAX: usize = 10_000;
+
+/// The most suspended principals that are named: far more than there are.
+const SUSPENDED_MAX: usize = 10_000;
 
 pub(super) struct Revocation {
     app: Arc<App>,
@@ -80,6 +85,11 @@ impl Watched {
         self.last = Some(standing);
         if is_over { Look::Last(message) } else { Look::News(message) }
     }
+}
+
+fn suspended_principals(state: &State) -> Vec<String> {
+    let suspended = state.principals.values().filter(|p| p.suspended.is_some() && !p.is_removed);
+    suspended.take(SUSPENDED_MAX).map(|principal| principal.id.to_string()).collect()
 }
 
 #[tonic::async_trait]
@@ -141,6 +151,18 @@ impl pb::revocation_service_server::RevocationService for Revocation {
         Ok(Response::new(stream))
     }
 
+    type WatchRenewalsStream = watch::Stream<pb::WatchRenewalsResponse>;
+
+    async fn watch_renewals(
+        &self,
+        request: Request<pb::WatchRenewalsRequest>,
+    ) -> Result<Response<Self::WatchRenewalsStream>, Status> {
+        let own = confined(&self.app.state(), &request)?;
+        let (watch, stream) = self.watches.begin(&self.app, &request, RENEWAL_WATCHERS)?;
+        renewals::follow(&self.app, watch, own);
+        Ok(Response::new(stream))
+    }
+
     async fn list_restrictions(
         &self,
         _: Request<pb::ListRestrictionsRequest>,
@@ -160,6 +182,7 @@ impl pb::revocation_service_server::RevocationService for Revocation {
             blocked_keys: set.blocked_keys().take(BLOCKED_KEYS_MAX).map(|key| key.to_string()).collect(),
             blocked_keys_total: set.blocked_keys().count() as u64,
             as_of: Some(show::position(state.position)),
+            suspended_principals: suspended_principals(&state),
         }))
     }
 }

@@ -1,13 +1,15 @@
 //! What waits for officers, as messages; and what of it changed, for who watches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::show::{count, position};
 use crate::app::App;
 use crate::domain::approval::MANDATE_FRESH_MS;
 use crate::domain::command::{Command, Signers};
-use crate::domain::id::{PrincipalId, ProposalId, Seq};
+use crate::domain::id::{Digest, PrincipalId, ProposalId, Seq};
+use crate::domain::officer_command::Review;
 use crate::domain::proposal::{ClosedProposal, Proposal};
+use crate::domain::recovery::PendingRecovery;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::pb;
@@ -94,6 +96,39 @@ fn may_approve(state: &State, signers: Signers, signed_by: &[&PrincipalId]) -> V
         .collect()
 }
 
+/// The emergencies after this record that nobody has reviewed yet.
+pub(super) fn reviews(state: &State, after: Seq) -> Vec<pb::Review> {
+    let show = |review: &Review| {
+        let command = review.what.command();
+        pb::Review {
+            review: review.seq.0,
+            officers: review.officers.iter().map(ToString::to_string).collect(),
+            command: command.name().to_owned(),
+            scope: command.restriction().map_or("NONE", |(scope, _)| scope).to_owned(),
+            reason: review.reason.clone(),
+            time: review.at.to_string(),
+        }
+    };
+    state.reviews.values().filter(|review| review.seq > after).map(|review| show(review)).collect()
+}
+
+/// The recoveries that wait for their day.
+pub(super) fn recoveries(state: &State) -> Vec<pb::Recovery> {
+    state.recoveries.values().map(|pending| recovery(pending)).collect()
+}
+
+fn recovery(pending: &PendingRecovery) -> pb::Recovery {
+    pb::Recovery {
+        recovery_id: pending.id.to_string(),
+        principal: pending.new.id.to_string(),
+        roles: pending.new.roles.iter().map(ToString::to_string).collect(),
+        key_sha256: Digest::of(&pending.new.key).to_string(),
+        announced_at: pending.announced_at.to_string(),
+        effective_at: pending.effective_at().to_string(),
+        signed_by: pending.signed.signatures.iter().map(|signature| signature.key.to_string()).collect(),
+    }
+}
+
 /// How a proposal stood: its status, and how many signatures it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stood {
@@ -107,6 +142,8 @@ pub(super) struct Watched {
     /// The record at its first look: what was closed before is no news.
     since: Option<Seq>,
     stood: BTreeMap<ProposalId, Stood>,
+    reviews: BTreeSet<Seq>,
+    recoveries: BTreeSet<ProposalId>,
 }
 
 impl Watched {
@@ -141,6 +178,34 @@ impl Watched {
         }));
         self.stood = stand;
         let as_of = Some(position(state.position));
-        (is_first || !changed.is_empty()).then_some(pb::WatchApprovalsResponse { changed, as_of })
+        let (reviews, reviewed) = self.look_at_reviews(&state);
+        let (recoveries, ended_recoveries) = self.look_at_recoveries(&state);
+        let news = pb::WatchApprovalsResponse {
+            changed,
+            as_of: None,
+            reviews,
+            reviewed,
+            recoveries,
+            ended_recoveries,
+        };
+        let is_news = is_first || news != pb::WatchApprovalsResponse::default();
+        is_news.then_some(pb::WatchApprovalsResponse { as_of, ..news })
+    }
+
+    fn look_at_recoveries(&mut self, state: &State) -> (Vec<pb::Recovery>, Vec<String>) {
+        let new = state.recoveries.values().filter(|pending| !self.recoveries.contains(&pending.id));
+        let new = new.map(|pending| recovery(pending)).collect();
+        let ended = self.recoveries.iter().filter(|id| !state.recoveries.contains_key(*id));
+        let ended = ended.map(ToString::to_string).collect();
+        self.recoveries = state.recoveries.keys().copied().collect();
+        (new, ended)
+    }
+
+    fn look_at_reviews(&mut self, state: &State) -> (Vec<pb::Review>, Vec<u64>) {
+        let last = self.reviews.last().copied().unwrap_or_default();
+        let closed: Vec<Seq> =
+            self.reviews.iter().filter(|seq| !state.reviews.contains_key(*seq)).copied().collect();
+        self.reviews = state.reviews.keys().copied().collect();
+        (reviews(state, last), closed.into_iter().map(|seq| seq.0).collect())
     }
 }

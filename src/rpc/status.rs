@@ -65,7 +65,7 @@ pub fn status(error: Error) -> Status {
             details.set_retry_info(Some(Duration::from_millis(u64::from(retry_after_ms))));
             (Code::ResourceExhausted, text)
         }
-        Error::Unavailable(_) | Error::ReadOnly(_) => (Code::Unavailable, text),
+        Error::Unavailable(_) | Error::AuthorityLocked(_) | Error::ReadOnly(_) => (Code::Unavailable, text),
         Error::Deadline => (Code::DeadlineExceeded, text),
         Error::Internal(cause) => {
             tracing::error!(cause, "internal error");

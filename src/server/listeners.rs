@@ -144,7 +144,11 @@ impl Row {
     }
 }
 
-fn read(files: &ListenerFiles, now: Timestamp) -> Result<TlsPair, String> {
+/// Reads a pair as the service does.
+///
+/// # Errors
+/// Why it cannot be used, with the file.
+pub fn read(files: &ListenerFiles, now: Timestamp) -> Result<TlsPair, String> {
     let at = |path: &Path| {
         let path = path.display().to_string();
         move |error: &dyn std::fmt::Display| format!("{path}: {error}")

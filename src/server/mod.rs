@@ -2,10 +2,13 @@
 
 mod crl_http;
 mod health;
+mod key_store;
 mod keys;
 mod listener;
 mod listeners;
 mod metrics;
+mod notify;
+mod own_key;
 mod reload;
 mod run;
 mod tls;
@@ -22,11 +25,14 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-pub use keys::KeyError;
+pub use key_store::{KeyRole, KeyStore};
+pub use keys::{CERTIFICATE_FILE, KeyError, passphrase};
 pub use listener::PaceTimes;
-pub use run::{BadConfig, run};
+pub use listeners::read as read_listener;
+pub use run::{BadConfig, FILES, run};
 pub use tls::TlsError;
 
+use self::own_key::OwnKey;
 use self::reload::Source;
 use crate::app::store::{self, StoreError};
 use crate::app::{App, Error, Ingredients, Upkeep};
@@ -237,7 +243,8 @@ pub async fn start(
 ) -> Result<Running, ServerError> {
     let data = settings.data.clone();
     let store = open(&data, settings.low_water, entropy.as_ref())?;
-    let keys = keys::load(&settings.keys)?;
+    let passphrase = passphrase(&settings.keys)?;
+    let keys = KeyStore::open(&settings.keys, passphrase.clone())?.load()?;
     let (crl_base, crl_lifetime_s) = (settings.crl_base.clone(), settings.crl_lifetime_s);
     let ingredients =
         Ingredients { store, keys, crl_base, crl_lifetime_s, clock: Arc::clone(&clock), entropy };
@@ -250,7 +257,11 @@ pub async fn start(
     let page = listen_if(settings.metrics).await?;
     let (stop, stopped) = watch::channel(false);
     let (cut, is_cut) = watch::channel(false);
-    let source = Source { data, key: settings.keys.server.clone(), names: settings.names.clone() };
+    let source = Source {
+        data,
+        key: OwnKey::new(settings.keys.server.clone(), passphrase),
+        names: settings.names.clone(),
+    };
     let (config, following) = reload::start(&app, source, begun.is_ok(), stopped.clone()).await?;
     let mut tasks = vec![following];
     let lists = listen_if(settings.crl_listen).await?;

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::ServerError;
 use super::keys::{is_due, server_credential};
+use super::own_key::OwnKey;
 use super::tls::server_config;
 use crate::app::App;
 use crate::x509::ServerName;
@@ -26,7 +27,7 @@ const RETRY_TICKS: u32 = 60;
 /// Where the server's key and certificate are, and what the certificate names.
 pub(super) struct Source {
     pub(super) data: PathBuf,
-    pub(super) key: PathBuf,
+    pub(super) key: OwnKey,
     pub(super) names: Vec<ServerName>,
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn start(
 }
 
 async fn made(app: &Arc<App>, source: &Source, may_issue: bool) -> Result<Arc<ServerConfig>, ServerError> {
-    let credential = server_credential(app, (&source.data, &source.key), &source.names, may_issue).await?;
+    let credential = server_credential(app, source, may_issue).await?;
     Ok(server_config(app, credential)?)
 }
 

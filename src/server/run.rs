@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 
+use super::notify::Manager;
 use super::{CONNECTIONS_MAX, PaceTimes, ServerError, Settings, StrangerLife, start};
 use crate::config::Config;
 use crate::env::{SystemClock, SystemEntropy};
@@ -14,7 +15,7 @@ use crate::rpc::{Rate, Rates};
 use crate::x509::ServerName;
 
 /// File descriptors of everything but connections: journal, index, listeners, timers.
-const FILES: usize = 512;
+pub const FILES: usize = 512;
 
 /// A value of the configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -82,8 +83,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
              `countersign init --arc` takes your own"
         );
     }
+    let manager = Manager::of_this_process();
+    manager.ready();
     shutdown.await;
     tracing::info!("stopping");
+    manager.stopping();
     running.stop().await;
     Ok(())
 }

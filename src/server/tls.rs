@@ -10,7 +10,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use thiserror::Error;
 
 use super::keys::Credential;
@@ -27,6 +29,9 @@ pub enum TlsError {
     /// The client verifier cannot be built.
     #[error("TLS: {0}")]
     Verifier(String),
+    /// The FIPS build would serve what is not approved.
+    #[error("TLS: this build has the FIPS module, and its TLS is not FIPS-approved; nothing is served")]
+    NotFips,
 }
 
 /// Our clock, as rustls asks for it.
@@ -107,7 +112,21 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.now()?.verify_client_cert(leaf, intermediates, now)
+        let verifier = self.now()?;
+        let verified = verifier.verify_client_cert(leaf, intermediates, now);
+        match &verified {
+            // Everything else is verified as of an instant at which it was valid; the gatekeeper lets it renew and no more.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            )) => match self.app.last_valid(leaf).and_then(|at| u64::try_from(at.seconds()).ok()) {
+                Some(at) => {
+                    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at));
+                    verifier.verify_client_cert(leaf, intermediates, at)
+                }
+                None => verified,
+            },
+            _ => verified,
+        }
     }
 
     fn verify_tls12_signature(
@@ -151,5 +170,8 @@ pub(super) fn server_config(app: &Arc<App>, credential: Credential) -> Result<Ar
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    if cfg!(feature = "fips") && !config.fips() {
+        return Err(TlsError::NotFips);
+    }
     Ok(Arc::new(config))
 }

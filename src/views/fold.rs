@@ -55,6 +55,8 @@ pub(super) fn fold(
             | Event::ProposalWithdrawn(_)
             | Event::ProposalRejected { .. }
             | Event::ProposalLapsed { .. }
+            | Event::RecoveryAnnounced { .. }
+            | Event::RecoveryTookEffect(_)
             | Event::Enacted { .. }
             | Event::EntityApplied(_)
             | Event::SubjectNominated { .. }
@@ -67,7 +69,11 @@ pub(super) fn fold(
             | Event::InstantPassed(_)
             | Event::SnapshotTaken { .. }
             | Event::Restored
-            | Event::RestrictionsCollected { .. } => {}
+            | Event::RestrictionsCollected { .. }
+            | Event::RotationStepped { .. }
+            | Event::RotationFailed { .. }
+            | Event::AnnouncementPassed(_)
+            | Event::CallsSealed(_) => {}
         }
     }
     Ok(changes)

@@ -28,6 +28,7 @@ pub mod root;
 pub mod root_list;
 pub mod root_row;
 pub mod root_template;
+pub mod sealed;
 pub mod template;
 
 pub use authority::{Authority, AuthorityFault, Parent};
@@ -46,6 +47,7 @@ pub use pair::{PairFault, TlsPair};
 pub use profile::{CrlBase, Profile, TrustDomain};
 pub use root::{CrossCertificate, Root, RootFault};
 pub use root_list::{RootList, RootListFault};
+pub use sealed::{Passphrase, SealFault};
 pub use template::{Content, ServerName, TemplateFault};
 
 #[cfg(test)]

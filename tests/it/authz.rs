@@ -2,7 +2,9 @@
 
 use countersign::domain::certificate::PrincipalKind;
 use countersign::domain::command::Command;
+use countersign::domain::officer_command::OfficerCommand;
 use countersign::domain::principal::Role;
+use countersign::domain::revocation::RevocationReason;
 use countersign::pb;
 use countersign::pb::provisioning_service_client::ProvisioningServiceClient;
 use countersign::rpc::methods::{Access, METHODS};
@@ -16,7 +18,7 @@ use tonic::{Code, Status};
 use countersign::domain::person::EvidenceKind;
 
 use crate::calls::{key, reason, refused};
-use crate::forge::Forgery;
+use crate::forge::{Forgery, seconds};
 use crate::world::World;
 
 /// An answer on loopback takes milliseconds.
@@ -70,20 +72,22 @@ fn every_served_method_has_a_row_and_every_row_is_served() {
 }
 
 #[test]
-fn only_enrollment_and_health_answer_a_stranger() {
+fn only_enrollment_recovery_and_health_answer_a_stranger() {
     let open: Vec<_> = METHODS.iter().filter(|m| m.access == Access::Anyone).map(|m| m.path).collect();
     let health = ["Check", "Watch"].map(|name| format!("/grpc.health.v1.Health/{name}"));
     let enroll = "/countersign.v1.AttestationService/Enroll".to_owned();
-    let expected: Vec<_> = std::iter::once(enroll).chain(health).collect();
+    let recovery = "/countersign.v1.MandateService/SubmitRecovery".to_owned();
+    let expected: Vec<_> = [enroll, recovery].into_iter().chain(health).collect();
     assert_eq!(open, expected);
     let own: Vec<_> = METHODS.iter().filter(|m| m.access == Access::Subject).map(|m| m.path).collect();
-    assert_eq!(own, ["/countersign.v1.AttestationService/Renew"]);
+    assert_eq!(own, ["Renew", "GetRenewal"].map(|name| format!("/countersign.v1.AttestationService/{name}")));
     for method in METHODS {
         if let Access::Roles(roles) = method.access {
             let reads = ["Get", "List", "Verify", "ServerReflection"];
             let changes = !reads.iter().any(|word| method.path.contains(word));
             assert!(!(changes && roles.contains(&Role::Auditor) && roles.len() == 1), "{}", method.path);
-            let of_partner = method.path.contains("Provisioning") || roles == Role::ALL;
+            let own = method.path.contains("Provisioning") || method.path.ends_with("/WatchRenewals");
+            let of_partner = own || roles == Role::ALL;
             assert!(of_partner || !roles.contains(&Role::PartnerAdmin), "{}", method.path);
         }
     }
@@ -96,6 +100,39 @@ enum As {
     Roles(Vec<Role>),
     /// A certificate that chains and belongs to nobody who is registered.
     Nobody,
+    /// An officer whose certificate has ended.
+    Expired,
+}
+
+/// Suspended, and its key blocked, while their connections are open.
+async fn stopped(world: &World) -> Vec<(String, Channel, As)> {
+    let mut callers = Vec::new();
+    let path = "/countersign.v1.AttestationService/Evaluate";
+    for name in ["suspended", "blocked"] {
+        let kind = PrincipalKind::Officer;
+        let caller = world.principal(name, (kind, kind.roles()), None).await;
+        let channel = world.connect_as(&caller).await;
+        assert!(admitted(&call(&channel, path).await));
+        let reason = RevocationReason::KeyCompromise;
+        let suspend = OfficerCommand::Suspend { principal: name.parse().unwrap(), reason };
+        let command = match name {
+            "suspended" => Command::Officers(suspend),
+            _ => Command::BlockKey { key: caller.key.public_key().digest(), reason },
+        };
+        world.enact(command).await.unwrap();
+        callers.push((name.to_owned(), channel, As::Nobody));
+    }
+    callers
+}
+
+/// An officer whose certificate ended an hour ago; the key is the registered one.
+async fn expired(world: &World) -> Channel {
+    let erin = world.principal("erin", (PrincipalKind::Officer, PrincipalKind::Officer.roles()), None).await;
+    world.clock.advance_ms(3 * 3_600_000);
+    let mut ended = Forgery::of(world, &erin.certificate);
+    (ended.not_before, ended.not_after) = (seconds(world, -7_200), seconds(world, -3_600));
+    let ended = ended.sign(world, &erin.key);
+    world.connect(Some((&erin.key, &ended))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,23 +160,27 @@ async fn every_caller_reaches_exactly_the_methods_of_its_row() {
     assert!(admitted(&call(&channel, path).await));
     world.enact(Command::RemovePrincipal("gw-removed".parse().unwrap())).await.unwrap();
     callers.push(("removed".to_owned(), channel, As::Nobody));
+    callers.extend(stopped(&world).await);
     // The name of a principal with a key that is not registered for it.
     let other = key();
     let certificate = Forgery::of(&world, &gateway.certificate).sign(&world, &other);
     callers.push(("other key".to_owned(), world.connect(Some((&other, &certificate))).await, As::Nobody));
-
+    callers.push(("expired".to_owned(), expired(&world).await, As::Expired));
     for (name, channel, who) in &callers {
         for method in METHODS {
             let may = match (method.access, who) {
                 (_, As::Nobody) => false,
-                (Access::Anyone, _) | (Access::Subject, As::Subject) => true,
+                (Access::Anyone, _)
+                | (Access::Subject, As::Subject)
+                | (Access::Renewal, As::Roles(_) | As::Expired) => true,
+                (_, As::Expired) => false,
                 (Access::Roles(roles), As::Roles(own)) => own.iter().any(|role| roles.contains(role)),
-                (Access::Subject | Access::Roles(_), _) => false,
+                (Access::Subject | Access::Roles(_) | Access::Renewal, _) => false,
             };
             let answer = call(channel, method.path).await;
             assert_eq!(admitted(&answer), may, "{name} calls {}: {answer:?}", method.path);
             if let (false, Err(status)) = (may, &answer) {
-                let unknown = matches!(who, As::Anonymous | As::Nobody);
+                let unknown = matches!(who, As::Anonymous | As::Nobody | As::Expired);
                 let expected = if unknown { "UNAUTHENTICATED" } else { "DENIED" };
                 assert_eq!(reason(status), expected, "{name} calls {}", method.path);
             }

@@ -51,7 +51,7 @@ impl Served {
         Self::of(Desk::made())
     }
 
-    /// Serves what was made on this desk.
+    /// Serves what was made on a desk.
     pub(crate) fn of(desk: Desk) -> Self {
         let config = desk.path("data/countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
@@ -137,7 +137,8 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
     // A dry run changes nothing, and nothing is signed.
     let checked = served.by("alice", &["entity", "activate", &entity]).done().json();
     assert_eq!(checked, serde_json::json!({ "checked": true, "committed": false }));
-    assert_eq!(served.by("alice", &["approvals", "list"]).done().json(), serde_json::json!([]));
+    let waiting = served.by("alice", &["approvals", "list"]).done().json();
+    assert_eq!(waiting, serde_json::json!({ "proposals": [], "recoveries": [], "reviews": [] }));
     served.both(&["entity", "activate", &entity]);
     served.both(&["grant", "add", &entity, "--model", "mythos-5", "--from", "2026-01-01T00:00:00Z"]);
     let head = served.by("alice", &["audit", "head"]).done().json();
@@ -160,6 +161,8 @@ fn a_person_is_onboarded_permitted_and_cut_off() {
     enroll("me").done();
     assert_eq!(std::fs::read(served.desk.path("me/certificate.pem")).unwrap(), certificate);
     assert_eq!(enroll("other").code, 1);
+    let early = served.by("me", &["renew", "--when-due", "--out", "next"]).done().json();
+    assert!(early["renewed"] == false && !served.desk.path("next").exists(), "{early}");
     served.by("me", &["renew", "--out", "next"]).done();
     let evaluate = |whose: &str| {
         let certificate = format!("{whose}/certificate.pem");
@@ -257,7 +260,7 @@ fn what_waits_is_listed_watched_shown_in_words_and_rejected() {
     assert_eq!((&news["proposal_id"], &news["status"]), (&id.as_str().into(), &"WAITING".into()), "{news}");
     let listed = served.by("bob", &["approvals", "list"]).done().json();
     assert_eq!(
-        (&listed[0]["command"], &listed[0]["may_approve"][0]),
+        (&listed["proposals"][0]["command"], &listed["proposals"][0]["may_approve"][0]),
         (&"RELEASE_STOP".into(), &"bob".into())
     );
     let shown = served.by("bob", &["approvals", "show", &id]).done().json();
@@ -556,7 +559,7 @@ fn an_authority_is_rotated_rolled_back_and_revoked() {
     let stops = served.by("alice", &["stop", "list"]).done().json();
     assert_eq!(stops["stops"], serde_json::json!([format!("issuer {active}")]));
     let proposals = served.by("bob", &["approvals", "list"]).done().json();
-    let proposal = proposals[0]["proposal_id"].as_str().unwrap().to_owned();
+    let proposal = proposals["proposals"][0]["proposal_id"].as_str().unwrap().to_owned();
     served.by("bob", &["approvals", "approve", &proposal, "--yes"]).done();
     assert_eq!(states(), ["REVOKED", "RETIRED"]);
     // The system authority as well: the command's own trust follows, and goes on working.

@@ -47,12 +47,12 @@ impl Tour {
         }
     }
 
-    /// Runs the tour of a service that stays, and ends it as Ctrl-C does.
-    fn walk(desk: &Desk) -> Vec<String> {
+    /// Runs the tour of a service that stays, and ends it with a signal: INT is what Ctrl-C sends, TERM a service manager.
+    fn walk(desk: &Desk, signal: &str) -> Vec<String> {
         let mut tour = Self::start(desk, KEPT);
         let said = tour.said_until("serving on https://127.0.0.1:");
         assert!(said.last().unwrap().contains("until you press Ctrl-C"), "{said:#?}");
-        send("INT", &tour.child);
+        send(signal, &tour.child);
         assert_eq!(ended(&mut tour.child).code(), Some(0));
         said
     }
@@ -94,7 +94,7 @@ fn the_tour_walks_the_whole_path_and_leaves_nothing() {
 fn a_second_tour_keeps_the_service_of_the_first() {
     const KEEPING: &str = "keeping what is in dev-data";
     let desk = Desk::new();
-    let first = Tour::walk(&desk);
+    let first = Tour::walk(&desk, "INT");
     steps(&first);
     assert!(!first.iter().any(|line| line.starts_with(KEEPING)), "there was nothing to keep: {first:#?}");
     let genesis = std::fs::read(desk.path("dev-data/data/genesis.cbor")).unwrap();
@@ -104,7 +104,7 @@ fn a_second_tour_keeps_the_service_of_the_first() {
         verified["records"].as_u64().unwrap()
     };
     let before = records();
-    let second = Tour::walk(&desk);
+    let second = Tour::walk(&desk, "TERM");
     steps(&second);
     assert!(second[0].starts_with(KEEPING), "{second:#?}");
     let found = second.iter().find(|line| line.starts_with("ok   found")).unwrap();

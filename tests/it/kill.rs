@@ -141,6 +141,8 @@ async fn the_victim_of_the_kill_tests() {
         "busy" => busy(&running, data).await,
         "revoke" => revoke(&running, data).await,
         "step" => crate::rotation::take_step(running.app(), data).await,
+        // What the service does by itself kills it.
+        "wait" => tokio::time::sleep(START_LIMIT).await,
         role => panic!("no role {role}"),
     }
 }

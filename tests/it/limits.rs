@@ -144,10 +144,23 @@ async fn what_cannot_be_done_in_time_is_refused_before_it_does_anything() {
         request.metadata_mut().insert("grpc-timeout", MetadataValue::try_from(format!("{ms}m")).unwrap());
         request
     };
-    for ms in [0, 1, 50, 99] {
+    for ms in [0, 1, 50, 99, 99] {
         let status = portal.apply_entity(hurried(ms)).await.unwrap_err();
-        assert_eq!(status.code(), Code::DeadlineExceeded, "{ms} ms: {status:?}");
+        // The client itself may have given up before it had the answer.
+        assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{ms} ms: {status:?}");
     }
+    let refused_in_time = async {
+        let request = || pb::ListCallsRequest {
+            method: "ApplyEntity".to_owned(),
+            code: "DEADLINE_EXCEEDED".to_owned(),
+            ..Default::default()
+        };
+        let mut audit = AuditServiceClient::new(world.alice());
+        while audit.list_calls(request()).await.unwrap().into_inner().calls.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, refused_in_time).await.expect("the service refused it");
     assert_eq!(world.running().app().state().position, before, "nothing was recorded");
     portal.apply_entity(hurried(20_000)).await.unwrap();
     let mut bad = Request::new(apply("no deadline"));
@@ -157,7 +170,7 @@ async fn what_cannot_be_done_in_time_is_refused_before_it_does_anything() {
     let mut glance = Request::new(pb::GetHeadRequest::default());
     glance.metadata_mut().insert("grpc-timeout", MetadataValue::from_static("1m"));
     let status = AuditServiceClient::new(world.alice()).get_head(glance).await.unwrap_err();
-    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

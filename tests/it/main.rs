@@ -7,11 +7,17 @@ mod agent_authz;
 #[cfg(test)]
 mod agent_proxy;
 #[cfg(test)]
+mod announced;
+#[cfg(test)]
 mod approvals;
 #[cfg(test)]
 mod authz;
 #[cfg(test)]
+mod automation;
+#[cfg(test)]
 mod backup;
+#[cfg(test)]
+mod call_log;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
@@ -32,6 +38,8 @@ mod dev;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod drill;
 #[cfg(test)]
 mod enroll;
@@ -45,6 +53,8 @@ mod envoy_listener;
 mod envoy_route;
 #[cfg(test)]
 mod envoy_sds;
+#[cfg(test)]
+mod expired;
 #[cfg(test)]
 mod feed_faults;
 #[cfg(test)]
@@ -66,7 +76,11 @@ mod health;
 #[cfg(test)]
 mod key_block;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod kill;
+#[cfg(test)]
+mod kill_loop;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
@@ -76,11 +90,17 @@ mod mandates;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod officers;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod pkcs11;
+#[cfg(test)]
 mod python;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
@@ -92,6 +112,12 @@ mod restore;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod rotation_load;
+#[cfg(test)]
+mod runbook;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod sds;
 #[cfg(test)]
 mod seeds;
@@ -100,7 +126,11 @@ mod slow;
 #[cfg(test)]
 mod subscribe;
 #[cfg(test)]
+mod tail;
+#[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tools;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]

@@ -160,7 +160,7 @@ fn employee(served: &Served) -> String {
 }
 
 /// Registers a gateway; its identity is in a folder of its name.
-fn register(served: &Served, name: &str, how: &[&str]) {
+pub(crate) fn register(served: &Served, name: &str, how: &[&str]) {
     let desk = &served.desk;
     desk.run(&["officer", "new", "--name", name, "--out", name]).done();
     let csr = format!("{name}/{name}.csr");

@@ -1,9 +1,11 @@
 //! Renewal: over mTLS with the certificate that is renewed. Every rule runs again and nothing is copied; a second
 //! renewal of one generation with another key shows a copy, and locks the lineage.
 
+use countersign::app::store;
 use countersign::domain::command::Command;
+use countersign::domain::event::Event;
 use countersign::domain::grant::Grant;
-use countersign::domain::id::GrantId;
+use countersign::domain::id::{GrantId, LineageId, Seq};
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, RevocationScope, SuspensionTarget};
 use countersign::domain::time::Interval;
@@ -90,14 +92,31 @@ async fn a_changed_relation_cuts_off_the_certificate_and_its_renewal() {
     assert!(world.mythos(&world.enroll(subject).await.certificate).await.permit);
 }
 
+impl World {
+    /// The lineages that the record says are locked, in its order.
+    fn locks(&self) -> Vec<LineageId> {
+        let records = self.running().app().journal().read(Seq(1), 10_000).unwrap();
+        let events = records.iter().map(|record| store::entry_of(record).unwrap().event);
+        let locked = |event| if let Event::LineageLocked(lineage) = event { Some(lineage) } else { None };
+        events.filter_map(locked).collect()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_renewal_with_another_key_locks_the_lineage_and_nothing_else() {
     let mut world = World::start().await;
     let (entity, subject, caller) = enrolled(&world).await;
     let colleague = world.enroll(world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await).await;
     let channel = world.connect_as(&caller).await;
-    let thief = world.renew(&channel, &key()).await.unwrap();
+    let stolen = key();
+    let thief = world.renew(&channel, &stolen).await.unwrap();
+    // The same key again is a lost reply: the same certificate, and nothing happens.
+    assert_eq!(world.renew(&channel, &stolen).await.unwrap(), thief);
+    assert!(world.mythos(&thief).await.permit && world.locks().is_empty());
     refused(world.renew(&channel, &key()).await, Code::PermissionDenied, "lineage is locked");
+    // An event of its own, by name in the record, once.
+    let lineage = world.facts(&thief).step.lineage;
+    assert_eq!(world.locks(), [lineage]);
     for round in 0..2 {
         denied(&world.mythos(&caller.certificate).await, "CREDENTIAL_LINEAGE_LOCKED");
         denied(&world.mythos(&thief).await, "CREDENTIAL_LINEAGE_LOCKED");

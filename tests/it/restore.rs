@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::app::Term;
 use countersign::app::backup::restore;
 use countersign::client::Gate;
 use countersign::domain::command::Command;
@@ -76,6 +77,7 @@ async fn yesterday_s_backup_un_revokes_nobody() {
     until(&gate, &revoked, |gate, _| gate.status().position.seq.0 >= lost_at).await;
     assert!(!permits(&gate, &revoked));
     until(&gate, &lost, permits).await;
+    let number = world.running().app().trust_set(Term::Leased, None).await.unwrap().number;
     world.close().await;
     world.restore_data(&yesterday);
     begin_from(&world, yesterday.path());
@@ -107,6 +109,11 @@ async fn yesterday_s_backup_un_revokes_nobody() {
         denies(gate, &[&revoked, &lost]).await;
     }
     goes_on(&world, &fresh, (colleague, &lost)).await;
+    let app = world.running().app();
+    assert!(app.trust_set(Term::Leased, None).await.unwrap().number > number, "numbers of lists rise");
+    let ordinal = app.read_certificate(&lost).unwrap().ordinal;
+    assert!(app.state().enforcement.revoked.contains(ordinal), "what may have been issued is revoked");
+    assert!((restore.first_ordinal..=restore.last_ordinal).contains(&ordinal.0), "{restore:?}");
     gate.shutdown().await;
     fresh.shutdown().await;
     world.close().await;

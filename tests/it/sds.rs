@@ -42,7 +42,7 @@ const REASON: RevocationReason = RevocationReason::Misuse;
 pub(crate) const ALL: &[&str] =
     &["per_request", "resumption_off", "closes_connections", "clock_synchronized"];
 
-fn node(promises: &[&str]) -> Node {
+pub(crate) fn node(promises: &[&str]) -> Node {
     let truth = |name: &&str| ((*name).to_owned(), Value { kind: Some(Kind::BoolValue(true)) });
     let promised = Struct { fields: promises.iter().map(truth).collect() };
     let fields = [("countersign".to_owned(), Value { kind: Some(Kind::StructValue(promised)) })];

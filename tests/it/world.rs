@@ -17,6 +17,7 @@ use countersign::domain::grant::Grant;
 use countersign::domain::id::{AuthorityId, BootId, EntityId, GrantId, PersonId, SubjectId};
 use countersign::domain::person::{Assurance, EvidenceKind};
 use countersign::domain::principal::Role;
+use countersign::domain::recovery::{RecoveryKey, RecoveryKeys};
 use countersign::domain::subject::Vetting;
 use countersign::domain::time::{Interval, Timestamp};
 use countersign::env::{Clock, Entropy, ManualClock, SystemEntropy};
@@ -29,6 +30,8 @@ use countersign::x509::{ClientKey, Curve, ServerName, bundle::certificate_pem};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName as TlsName};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+
+pub(crate) use crate::tools::{copy_tree, sign};
 
 /// The trust domain of every test.
 pub(crate) const TRUST_DOMAIN: &str = "test.example";
@@ -60,14 +63,6 @@ impl Officer {
     }
 }
 
-/// A detached signature, as an officer's machine makes it.
-pub(crate) fn sign(key: &ClientKey, prefix: &[u8], bytes: &[u8]) -> Vec<u8> {
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &key.to_pkcs8()).unwrap();
-    let message = [prefix, bytes].concat();
-    pair.sign(&aws_lc_rs::rand::SystemRandom::new(), &message).unwrap().as_ref().to_vec()
-}
-
 /// A running service and everybody around it.
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
@@ -75,6 +70,8 @@ pub(crate) struct World {
     pub(crate) alice: Officer,
     pub(crate) bob: Officer,
     pub(crate) provider: EntityId,
+    /// Three recovery keys, two of which are enough.
+    pub(crate) recovery: Vec<ClientKey>,
     pub(crate) settings: Settings,
     running: Option<Running>,
     channels: Vec<Channel>,
@@ -92,10 +89,20 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let (alice, bob) = (Officer::new("alice"), Officer::new("bob"));
         let provider = EntityId::from_parts(clock.now(), SystemEntropy.bytes16());
-        found(dir.path(), clock.now(), provider, &[&alice, &bob]);
+        let recovery: Vec<_> = (0..3).map(|_| ClientKey::generate(Curve::P256).unwrap()).collect();
+        found(dir.path(), (clock.now(), provider), &[&alice, &bob], &recovery);
         let settings = settings(dir.path());
-        let mut world =
-            Self { dir, clock, alice, bob, provider, settings, running: None, channels: Vec::new() };
+        let mut world = Self {
+            dir,
+            clock,
+            alice,
+            bob,
+            provider,
+            recovery,
+            settings,
+            running: None,
+            channels: Vec::new(),
+        };
         world.open().await;
         world
     }
@@ -519,7 +526,12 @@ pub(crate) fn settings(data: &Path) -> Settings {
 }
 
 /// Makes keys, authorities and a journal with a genesis that both officers signed.
-pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &[&Officer; 2]) {
+pub(crate) fn found(
+    data: &Path,
+    (now, provider): (Timestamp, EntityId),
+    officers: &[&Officer; 2],
+    recovery: &[ClientKey],
+) {
     let keys = data.join("keys");
     std::fs::create_dir(&keys).unwrap();
     let p256 = SignatureAlgorithm::Ecdsa(Curve::P256);
@@ -565,6 +577,10 @@ pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &
         lease_ms: 10_000,
         ttl_s: 86_400,
         roots: None,
+        recovery: Some(RecoveryKeys {
+            threshold: 2,
+            keys: recovery.iter().map(|key| RecoveryKey(key.public_key().spki().to_vec())).collect(),
+        }),
     };
     let bytes = to_bytes(&genesis);
     let approvals = officers
@@ -577,18 +593,4 @@ pub(crate) fn found(data: &Path, now: Timestamp, provider: EntityId, officers: &
     let entry = Entry { event: Event::Genesis { bytes, approvals }, by: None, request: None };
     let boot = BootId::from_parts(now, SystemEntropy.bytes16());
     store::create(data, &Options::new(SystemEntropy.bytes16()), &entry, boot, now).unwrap();
-}
-
-/// Copies a folder with everything in it.
-pub(crate) fn copy_tree(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
-        }
-    }
 }

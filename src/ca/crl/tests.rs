@@ -265,7 +265,8 @@ fn a_list_that_the_key_did_not_sign_is_not_published() {
         crate::ca::SignatureAlgorithm::Ecdsa(Curve::P256),
     );
     let wrong = crate::ca::Signer::sign(&other.unwrap(), b"something else").unwrap();
-    for (answer, expected) in [(Ok(wrong), ListFault::Differs), (Err(SignFault), ListFault::Sign(SignFault))]
+    for (answer, expected) in
+        [(Ok(wrong), ListFault::Differs), (Err(SignFault::Failed), ListFault::Sign(SignFault::Failed))]
     {
         let (issuer, _) = issuer_with(AuthorityKind::Access, Curve::P256, Some(answer));
         let refused = issuer.sign_list(list(&address(&issuer), vec![])).unwrap_err();

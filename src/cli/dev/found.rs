@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::cli::Failure;
 use crate::cli::files::{self, Access};
 use crate::cli::identity::{self, CERTIFICATE, SYSTEM_BUNDLE};
+use crate::cli::unlock::Unlock;
 
 /// The policy bundle that `dev` starts with: the one in deploy/policy.
 const POLICY: &[(&str, &str)] = &[
@@ -82,7 +83,7 @@ pub(super) fn found(place: &Place, listen: SocketAddr) -> Result<((), String), F
 pub(super) fn identities(runtime: &Runtime, app: &Arc<App>, place: &Place) -> Result<((), String), Failure> {
     for name in OFFICERS {
         let folder = place.root.join(name);
-        let (key, _) = identity::key_in(&folder)?;
+        let (key, _) = identity::key_in(&folder, &Unlock::default())?;
         let issued = runtime.block_on(app.issue_principal(&name.parse()?, &key.request()?))?;
         identity::write_certificate(&folder.join(CERTIFICATE), &issued.certificate)?;
         trust(place, &folder)?;

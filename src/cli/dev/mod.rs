@@ -13,9 +13,9 @@ use std::sync::Arc;
 use clap::{Args, Parser as _};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
+use super::serve::told_to_stop;
 use super::{Failure, Outcome, Output, dispatch};
 use crate::config::Config;
 use crate::env::{Clock, SystemClock, SystemEntropy};
@@ -75,15 +75,15 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
         return outcome;
     }
     // Listened for before it is announced: who presses it at once ends the service gracefully too.
-    let mut interrupt = {
+    let told_to_stop = {
         let _entered = runtime.enter();
-        signal(SignalKind::interrupt())?
+        told_to_stop()?
     };
     println!("\nserving on {} until you press Ctrl-C; try, in another terminal:", place.server);
     for line in next_commands(&place) {
         println!("  {line}");
     }
-    runtime.block_on(interrupt.recv());
+    runtime.block_on(told_to_stop);
     runtime.block_on(running.stop());
     outcome
 }

@@ -10,6 +10,7 @@ use super::{Place, command, found, text};
 use crate::app::App;
 use crate::cli::files::{self, Access};
 use crate::cli::identity::{self, CERTIFICATE, KEY};
+use crate::cli::unlock::Unlock;
 use crate::cli::{Failure, Outcome};
 use crate::client::{Gate, GateConfig, Identity, Target};
 use crate::domain::enforce::message::Strength;
@@ -239,7 +240,7 @@ fn issue(place: &Place, subject: &str) -> Result<(Vec<u8>, String), Failure> {
 
 fn gateway(runtime: &Runtime, app: &App, place: &Place) -> Result<(Gate, String), Failure> {
     let folder = place.root.join("gateway");
-    let (key, is_new) = identity::key_in(&folder)?;
+    let (key, is_new) = identity::key_in(&folder, &Unlock::default())?;
     let (csr, certificate) = (place.path("gateway/gateway.csr"), place.path("gateway/certificate.pem"));
     if is_new {
         let request = files::request_pem(&key.request()?);
@@ -332,7 +333,7 @@ fn evaluate(place: &Place) -> Result<((), String), Failure> {
     ])?;
     match outcome {
         Outcome::Done => Ok(((), "the server decides the same".to_owned())),
-        Outcome::Failed | Outcome::Denied => {
+        Outcome::Failed | Outcome::Denied | Outcome::Warned => {
             Err(Failure(format!("the server decides otherwise: {decision}")))
         }
     }

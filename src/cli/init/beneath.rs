@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::genesis::key;
 use super::{ACCESS_REQUEST, New, SYSTEM_REQUEST};
-use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _};
+use crate::ca::{SignatureAlgorithm, Signer};
 use crate::cli::files::{self, Access};
 use crate::cli::{Failure, Outcome, Output};
-use crate::config::Config;
 use crate::domain::authority::{self, Authority as Row};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::id::AuthorityId;
 use crate::domain::root;
 use crate::domain::time::Timestamp;
 use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
+use crate::server::{KeyRole, KeyStore};
 use crate::x509::{Authority, AuthorityRequest, Curve, PublicKey, Root, root_row};
 
 /// How the first authorities stand.
@@ -37,7 +36,7 @@ pub(super) struct Certified {
 }
 
 /// Makes keys and requests that are not there yet, and reads what a root certified.
-pub(super) fn hierarchy(data: &Path, new: &New, config: &Config) -> Result<Hierarchy, Failure> {
+pub(super) fn hierarchy(data: &Path, new: &New, keys: &KeyStore<'_>) -> Result<Hierarchy, Failure> {
     let given = match (&new.root, &new.root_crl) {
         (Some(root), Some(list)) => Some((root, list)),
         _ => None,
@@ -52,8 +51,8 @@ pub(super) fn hierarchy(data: &Path, new: &New, config: &Config) -> Result<Hiera
         };
     }
     let requests = [
-        requested(data.join(ACCESS_REQUEST), AuthorityKind::Access, &config.keys.access)?,
-        requested(data.join(SYSTEM_REQUEST), AuthorityKind::System, &config.keys.system)?,
+        requested(data.join(ACCESS_REQUEST), AuthorityKind::Access, (keys, KeyRole::Access))?,
+        requested(data.join(SYSTEM_REQUEST), AuthorityKind::System, (keys, KeyRole::System))?,
     ];
     let Some((root, list)) = given else { return Ok(Hierarchy::Requested) };
     let certified = certified(&requests, &new.certificate, (root, list))?;
@@ -61,8 +60,12 @@ pub(super) fn hierarchy(data: &Path, new: &New, config: &Config) -> Result<Hiera
 }
 
 /// The request of an authority, the one that was written before if there is one.
-fn requested(path: PathBuf, kind: AuthorityKind, key_path: &Path) -> Result<AuthorityRequest, Failure> {
-    let signer = key(key_path, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+fn requested(
+    path: PathBuf,
+    kind: AuthorityKind,
+    (keys, role): (&KeyStore<'_>, KeyRole),
+) -> Result<AuthorityRequest, Failure> {
+    let signer = keys.key_or_new(role, SignatureAlgorithm::Ecdsa(Curve::P256))?;
     let public = PublicKey::from_spki(signer.public_key())?;
     if path.exists() {
         let named = |why: String| Failure(format!("{}: {why}", path.display()));
@@ -70,16 +73,16 @@ fn requested(path: PathBuf, kind: AuthorityKind, key_path: &Path) -> Result<Auth
         let read = read.map_err(|fault| named(fault.to_string()))?;
         return match read.key == public && read.kind == kind {
             true => Ok(read),
-            false => Err(named(format!("it is not the request of the key in {}", key_path.display()))),
+            false => Err(named(format!("it is not the request of the {kind} key that is here"))),
         };
     }
     let id = AuthorityId::from_parts(SystemClock.now(), SystemEntropy.bytes16());
     let request = AuthorityRequest { id, kind, key: public };
-    write_request(&path, &request, &signer)?;
+    write_request(&path, &request, signer.as_ref())?;
     Ok(request)
 }
 
-fn write_request(path: &Path, request: &AuthorityRequest, signer: &FileSigner) -> Result<(), Failure> {
+fn write_request(path: &Path, request: &AuthorityRequest, signer: &dyn Signer) -> Result<(), Failure> {
     let der = request.assemble(&signer.sign(&request.info())?);
     files::write(path, files::request_pem(&der).as_bytes(), Access::Public)
 }
@@ -161,11 +164,11 @@ fn find(
 }
 
 /// What is to be done at the ceremony.
-pub(super) fn report(data: &Path, config: &Config, output: &Output) -> Result<Outcome, Failure> {
+pub(super) fn report(data: &Path, output: &Output) -> Result<Outcome, Failure> {
     let requests = [data.join(ACCESS_REQUEST), data.join(SYSTEM_REQUEST)];
     let [access, system] = requests.each_ref().map(|path| path.display().to_string());
     let mut text = String::new();
-    writeln!(text, "The keys of both authorities are made in {}.", folder_of(&config.keys.access).display())?;
+    writeln!(text, "The keys of both authorities are made here.")?;
     writeln!(text, "Take {access} and {system} to the root, on its own machine:")?;
     for (kind, name) in [("ACCESS", "access"), ("SYSTEM", "system")] {
         writeln!(
@@ -183,8 +186,4 @@ pub(super) fn report(data: &Path, config: &Config, output: &Output) -> Result<Ou
     )?;
     output.print(&json!({ "access_request": access, "system_request": system }), &text);
     Ok(Outcome::Done)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(path)
 }

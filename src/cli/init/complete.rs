@@ -10,12 +10,12 @@ use super::genesis::{decode, request_path};
 use super::{CONFIG, GENESIS, JOURNAL, OFFICERS, TRUST};
 use crate::app::store::{self, StoreError};
 use crate::app::{App, Ingredients, Keys};
-use crate::ca::{FileSigner, KeyFolder};
 use crate::cli::files::{self, Access, Named};
 use crate::cli::head::log_key_pem;
 use crate::cli::identity::write_certificate;
+use crate::cli::unlock::Unlock;
 use crate::cli::{Failure, Outcome, Output};
-use crate::config::Config;
+use crate::config::{Config, KeyFiles};
 use crate::domain::approval::{Approval, GENESIS_PREFIX, verify};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::event::{Entry, Event, Genesis};
@@ -23,6 +23,7 @@ use crate::domain::id::{BootId, PrincipalId};
 use crate::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use crate::journal::JournalError;
 use crate::journal::file::Options;
+use crate::server::{self, KeyStore};
 use crate::x509::{Authority, Root, TrustBundle};
 
 /// Both officers have their certificates: the last thing that `init` writes.
@@ -40,6 +41,7 @@ fn certificate_path(data: &Path, officer: &PrincipalId) -> std::path::PathBuf {
 pub(super) fn complete(
     data: &Path,
     signatures: &[Named<PrincipalId>],
+    unlock: &Unlock,
     output: &Output,
 ) -> Result<Outcome, Failure> {
     let path = data.join(GENESIS);
@@ -54,6 +56,7 @@ pub(super) fn complete(
     let genesis = decode(&bytes)?;
     let approvals = approvals(&bytes, &genesis, signatures)?;
     let config = Config::load(&data.join(CONFIG))?;
+    let keys = keys(&config.keys, unlock)?;
     let entry = Entry { event: Event::Genesis { bytes, approvals }, by: None, request: None };
     let store = record(data, &config, &entry, &genesis)?;
     files::make_folder(&data.join(TRUST))?;
@@ -71,7 +74,7 @@ pub(super) fn complete(
     let log_key = log_key_pem(&genesis.log_key);
     files::write(&data.join(TRUST).join("log.pem"), log_key.as_bytes(), Access::Public)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(issue(data, &config, store, &genesis))?;
+    runtime.block_on(issue(data, &config, (store, keys), &genesis))?;
     report(data, &genesis, output)
 }
 
@@ -151,14 +154,23 @@ fn same_genesis(store: store::Store, genesis: &Genesis) -> Result<store::Store, 
     }
 }
 
-/// Runs the service without a listener, as long as it takes to issue two certificates.
-async fn issue(data: &Path, config: &Config, store: store::Store, genesis: &Genesis) -> Result<(), Failure> {
-    let keys = Keys {
-        access: Shared::new(FileSigner::load(&config.keys.access)?),
-        system: Shared::new(FileSigner::load(&config.keys.system)?),
-        log: Shared::new(FileSigner::load(&config.keys.log)?),
-        authorities: Shared::new(KeyFolder::new(config.keys.authorities())),
+/// The keys that the first step made, opened with what the caller or the configuration names.
+fn keys(files: &KeyFiles, unlock: &Unlock) -> Result<Keys, Failure> {
+    let passphrase = match (unlock.source(), &files.passphrase) {
+        (None, Some(_)) => server::passphrase(files)?,
+        // Never on a token: one of the keys of the first step.
+        (Some(_), _) | (None, None) => unlock.for_key(&files.server)?,
     };
+    Ok(KeyStore::open(files, passphrase)?.load()?)
+}
+
+/// Runs the service without a listener, as long as it takes to issue two certificates.
+async fn issue(
+    data: &Path,
+    config: &Config,
+    (store, keys): (store::Store, Keys),
+    genesis: &Genesis,
+) -> Result<(), Failure> {
     let app = App::start(Ingredients {
         store,
         keys,

@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::files::Named;
+use super::unlock::Unlock;
 use super::{Failure, Outcome, Output};
-use crate::config::HostName;
+use crate::config::{HostName, PassphraseSource};
 use crate::domain::id::PrincipalId;
+use crate::domain::pkcs11::Pkcs11Uri;
 use crate::x509::{Arc, CrlBase, TrustDomain};
 
 pub(super) use genesis::{decode, describe};
@@ -88,6 +90,12 @@ struct New {
     /// An officer and the request of their key; exactly two, of two people.
     #[arg(long, value_name = "NAME=FILE", required_unless_present = "signature")]
     officer: Vec<Named<PrincipalId>>,
+    /// Request of an offline recovery key (`countersign recovery new`); 2 to 16 of them, or none.
+    #[arg(long, value_name = "FILE", requires = "recovery_threshold")]
+    recovery_key: Vec<PathBuf>,
+    /// How many recovery keys must sign: at least two.
+    #[arg(long, value_name = "NUMBER", requires = "recovery_key")]
+    recovery_threshold: Option<u32>,
     /// Private enterprise arc of the attributes. The default is for trials only (RFC 5612).
     #[arg(long, default_value = "1.3.6.1.4.1.32473")]
     arc: Arc,
@@ -119,12 +127,21 @@ struct New {
     /// The newest revocation list of the root.
     #[arg(long, value_name = "FILE", requires = "certificate")]
     root_crl: Option<PathBuf>,
+    /// A PKCS#11 module: the authorities' keys are made on its token and never leave it.
+    #[arg(long, value_name = "FILE", requires_all = ["pkcs11_token", "pkcs11_pin"])]
+    pkcs11_module: Option<PathBuf>,
+    /// Which token: pkcs11:token=LABEL or pkcs11:serial=NUMBER.
+    #[arg(long, value_name = "URI", requires = "pkcs11_module")]
+    pkcs11_token: Option<Pkcs11Uri>,
+    /// Where the PIN of its user is: file:PATH, credential:NAME or env:NAME.
+    #[arg(long, value_name = "SOURCE", requires = "pkcs11_module")]
+    pkcs11_pin: Option<PassphraseSource>,
     /// How long both authorities live, in years, when they are self-signed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10))]
     authority_years: u8,
 }
 
-pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Failure> {
+pub(super) fn run(arguments: &Arguments, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
     let data = &arguments.data;
     if complete::is_complete(data) {
         return Err(Failure(format!(
@@ -135,9 +152,9 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
     }
     check_ours(data)?;
     if arguments.signature.is_empty() {
-        genesis::make(data, &arguments.new, output)
+        genesis::make(data, &arguments.new, unlock, output)
     } else {
-        complete::complete(data, &arguments.signature, output)
+        complete::complete(data, &arguments.signature, unlock, output)
     }
 }
 

@@ -378,3 +378,16 @@ async fn only_the_server_is_believed_to_be_the_server() {
         assert!(!crate::client::transport::is_server(&CertificateDer::from(der)), "{kind}");
     }
 }
+
+#[test]
+fn an_identity_with_an_encrypted_key_opens_with_its_passphrase_only() {
+    use crate::x509::{ClientKey, Passphrase, sealed};
+    let passphrase = |text: &str| Passphrase::new(text.as_bytes().to_vec().into()).unwrap();
+    let key = ClientKey::generate(Curve::P256).unwrap().to_pkcs8();
+    let chain = crate::x509::bundle::certificate_pem(b"read when it is used");
+    let sealed = sealed::to_pem(&key, Some(&passphrase("what opens it"))).unwrap();
+    assert!(Identity::from_pem(&chain, &sealed).is_err());
+    assert!(Identity::from_sealed_pem(&chain, &sealed, &passphrase("something else")).is_err());
+    let opened = Identity::from_sealed_pem(&chain, &sealed, &passphrase("what opens it")).unwrap();
+    assert_eq!(opened.parts().1.secret_der(), key);
+}

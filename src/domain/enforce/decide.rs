@@ -119,7 +119,8 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     /// What is wrong with the certificate by itself and by the revocation set.
     fn fault(&self, set: &EnforcementSet, now: Now) -> Option<CredentialFault> {
-        validity_fault(self.certificate, now).or_else(|| set.credential_fault(self.certificate, self.facts))
+        validity_fault(self.certificate, now)
+            .or_else(|| set.credential_fault(self.certificate, self.facts, now))
     }
 
     /// What certificate, card and request say, the same at the server and at every gateway.

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
+use crate::domain::announcement::Announcement;
 use crate::domain::authority::AuthorityCard;
 use crate::domain::bundle::Bundle;
 use crate::domain::codec::shared;
-use crate::domain::id::{AuthorityId, DeterminationId, Digest, EntityId, LineageId, Ordinal, SubjectId};
+use crate::domain::id::{
+    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, LineageId, Ordinal, SubjectId,
+};
 use crate::domain::revocation::{OrdinalRange, StopScope, SuspensionTarget};
+use crate::domain::time::Timestamp;
 
 /// One change of what gateways enforce.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -110,6 +114,23 @@ pub enum EnforcementEvent {
     /// An authority is not trusted any more, and nothing of it is valid.
     #[n(18)]
     AuthorityDropped(#[n(0)] AuthorityId),
+    /// Certificates up to an ordinal are revoked from an instant on. Of one that is held already, the earlier instant counts.
+    #[n(21)]
+    RevocationAnnounced(
+        #[n(0)]
+        #[cbor(with = "shared")]
+        Arc<Announcement>,
+    ),
+    /// What was announced is cut later, or not at all.
+    #[n(22)]
+    RevocationPostponed {
+        /// Which announcement.
+        #[n(0)]
+        announcement: AnnouncementId,
+        /// From when on; none: not at all.
+        #[n(1)]
+        cut_at: Option<Timestamp>,
+    },
     /// A stop is practised: it is acknowledged like one, and changes nothing.
     #[n(24)]
     Drilled(#[n(0)] StopScope),
@@ -130,7 +151,8 @@ impl EnforcementEvent {
             | Self::DeterminationCut { .. }
             | Self::KeyBlocked(_)
             | Self::RangeRevoked(_)
-            | Self::AuthorityDropped(_) => true,
+            | Self::AuthorityDropped(_)
+            | Self::RevocationAnnounced(_) => true,
             Self::StopReleased(_)
             | Self::KeyUnblocked { .. }
             | Self::Unsuspended(_)
@@ -138,6 +160,7 @@ impl EnforcementEvent {
             | Self::CeilingRaised(_)
             | Self::PolicyAdopted(_)
             | Self::AuthorityListed(_)
+            | Self::RevocationPostponed { .. }
             | Self::Drilled(_) => false,
         }
     }

@@ -2,9 +2,11 @@
 //! restrictions is always safe, so nobody has to prove more than that it had them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::event::EnforcementEvent;
 use super::set::EnforcementSet;
+use crate::domain::announcement::Announcement;
 use crate::domain::id::{Ordinal, SubjectId};
 
 /// Subjects in one event: as many as surely fit into a record.
@@ -61,6 +63,14 @@ pub fn missing(ours: &EnforcementSet, theirs: &EnforcementSet, last: Ordinal) ->
     events.extend(issuers.map(|issuer| EnforcementEvent::IssuerRevoked(*issuer)));
     let stops = theirs.stops.iter().filter(|scope| !ours.stops.contains(*scope));
     events.extend(stops.map(|scope| EnforcementEvent::Stopped(scope.clone())));
+    let announced = theirs
+        .announced
+        .values()
+        .filter(|theirs| ours.announced.get(&theirs.id).is_none_or(|own| theirs.cut_at < own.cut_at));
+    events.extend(announced.map(|theirs| {
+        let cutoff = theirs.cutoff.min(last);
+        EnforcementEvent::RevocationAnnounced(Arc::new(Announcement { cutoff, ..theirs.as_ref().clone() }))
+    }));
     let suspended = theirs.suspended.iter().filter(|target| !ours.suspended.contains(*target));
     events.extend(suspended.map(|target| EnforcementEvent::Suspended(*target)));
     events

@@ -9,15 +9,17 @@ use minicbor::{Decode, Encode};
 use super::event::EnforcementEvent;
 use super::lease::LEASE_DEFAULT_MS;
 use super::ordinals::OrdinalSet;
+use crate::domain::announcement::Announcement;
 use crate::domain::authority::{AuthorityCard, AuthorityState};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AccessFacts, AuthorityKind, Certificate, EntityFacts};
 use crate::domain::codec::{map, rows, set, shared};
 use crate::domain::decision::CredentialFault;
 use crate::domain::id::{
-    AuthorityId, DeterminationId, Digest, EntityId, LineageId, ModelId, Ordinal, SubjectId,
+    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, LineageId, ModelId, Ordinal, SubjectId,
 };
 use crate::domain::revocation::{StopScope, SuspensionTarget};
+use crate::domain::time::{Now, Timestamp};
 
 /// What every gateway holds, the same at every gateway.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -75,6 +77,10 @@ pub struct EnforcementSet {
     #[n(13)]
     #[cbor(with = "rows")]
     pub authorities: OrdMap<AuthorityId, Arc<AuthorityCard>>,
+    /// Announced revocations, whether or not their instant has come.
+    #[n(21)]
+    #[cbor(with = "rows")]
+    pub announced: OrdMap<AnnouncementId, Arc<Announcement>>,
 }
 
 /// The cut-off of a blocked key: above every ordinal.
@@ -160,6 +166,7 @@ impl EnforcementSet {
             determinations: OrdMap::new(),
             keys: OrdMap::new(),
             authorities: OrdMap::new(),
+            announced: OrdMap::new(),
         }
     }
 
@@ -204,9 +211,43 @@ impl EnforcementSet {
                 }
             }
             EnforcementEvent::AuthorityDropped(authority) => drop(self.authorities.remove(authority)),
+            EnforcementEvent::RevocationAnnounced(announcement) => self.announce(announcement),
+            EnforcementEvent::RevocationPostponed { announcement, cut_at } => {
+                self.postpone(*announcement, *cut_at);
+            }
             // Nobody is denied anything by a drill.
             EnforcementEvent::Drilled(_) => {}
         }
+    }
+
+    fn announce(&mut self, new: &Arc<Announcement>) {
+        let held = self.announced.entry(new.id).or_insert_with(|| Arc::clone(new));
+        if new.cut_at < held.cut_at {
+            Arc::make_mut(held).cut_at = new.cut_at;
+        }
+    }
+
+    fn postpone(&mut self, announcement: AnnouncementId, cut_at: Option<Timestamp>) {
+        match (self.announced.get_mut(&announcement), cut_at) {
+            (Some(held), Some(cut_at)) => Arc::make_mut(held).cut_at = cut_at,
+            (Some(_), None) => drop(self.announced.remove(&announcement)),
+            (None, _) => {}
+        }
+    }
+
+    /// The announcements that reach a certificate, whether or not their instant has come.
+    pub fn announcements<'a>(&'a self, names: &'a Names<'_>) -> impl Iterator<Item = &'a Arc<Announcement>> {
+        self.announced.values().filter(|announced| announced.reaches(names))
+    }
+
+    /// Was this certificate revoked by an announcement whose instant has come?
+    fn is_cut(&self, names: &Names<'_>, now: Now) -> bool {
+        !self.announced.is_empty() && self.announcements(names).any(|announced| announced.is_cut(now))
+    }
+
+    /// The next instant after this one at which something that was announced is cut.
+    pub fn next_cut_after(&self, at: Timestamp) -> Option<Timestamp> {
+        self.announced.values().map(|announced| announced.cut_at).filter(|cut_at| *cut_at > at).min()
     }
 
     /// The authorities of a kind whose certificates are good, in the order of their ids.
@@ -224,12 +265,13 @@ impl EnforcementSet {
         &self,
         certificate: &Certificate,
         facts: &AccessFacts,
+        now: Now,
     ) -> Option<CredentialFault> {
-        self.fault_of(&Names::of(certificate, facts))
+        self.fault_of(&Names::of(certificate, facts), now)
     }
 
     /// The same for a certificate that is known by its row.
-    pub fn fault_of(&self, names: &Names<'_>) -> Option<CredentialFault> {
+    pub fn fault_of(&self, names: &Names<'_>, now: Now) -> Option<CredentialFault> {
         let Names { issuer, ordinal, entity, subject, lineage, determination, annex_revision, key } = *names;
         let cutoff = self.highest_cutoff(entity, subject, determination.map(|id| (id, annex_revision)));
         let cutoff = cutoff.max(self.key_cutoff(key));
@@ -237,7 +279,11 @@ impl EnforcementSet {
             Some(CredentialFault::Invalid)
         } else if ordinal > self.ceiling || ordinal == Ordinal::default() {
             Some(CredentialFault::NotIssued)
-        } else if self.issuers.contains(&issuer) || ordinal <= cutoff || self.revoked.contains(ordinal) {
+        } else if self.issuers.contains(&issuer)
+            || ordinal <= cutoff
+            || self.revoked.contains(ordinal)
+            || self.is_cut(names, now)
+        {
             Some(CredentialFault::Revoked)
         } else if self.locked.contains(&lineage) {
             Some(CredentialFault::LineageLocked)

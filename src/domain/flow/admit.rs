@@ -1,13 +1,16 @@
 //! `admit`: may this entry be the next record? Called by the one writer, on the state that the record will follow.
 
+use super::announced;
 use super::issuance;
-use super::mandate;
+use super::recovery;
 use super::reject::Reject;
+use super::{authority, mandate};
 use crate::domain::approval::{Mandate, SignedMandate};
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::event::{Entry, Event, NewEntity};
 use crate::domain::id::{EntityId, PrincipalId, ProposalId, SubjectId};
 use crate::domain::principal::Role;
+use crate::domain::proposal::Lapse;
 use crate::domain::state::{Admitted, State};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::Timestamp;
@@ -35,6 +38,7 @@ pub fn admit<'a>(state: &State, entry: &'a Entry, now: Timestamp) -> Result<Admi
             check_proposal(state, *proposal, signed)?;
             Some(mandate)
         }
+        Event::RecoveryAnnounced { id, signed } => Some(recovery::admit(state, *id, signed, now)?),
         event => {
             check(state, entry.by.as_ref(), event, now)?;
             None
@@ -47,13 +51,14 @@ pub fn admit<'a>(state: &State, entry: &'a Entry, now: Timestamp) -> Result<Admi
 fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp) -> Result<(), Reject> {
     match event {
         Event::Genesis { .. } => Err(Reject::Exists("genesis")),
-        Event::Proposed { .. } | Event::Enacted { .. } => {
+        Event::Proposed { .. } | Event::Enacted { .. } | Event::RecoveryAnnounced { .. } => {
             Err(Reject::NeedsApproval("it was not signed".to_owned()))
         }
         Event::ServerStarted { .. }
         | Event::BarrierFinished { .. }
         | Event::InstantPassed(_)
-        | Event::SnapshotTaken { .. } => Ok(()),
+        | Event::SnapshotTaken { .. }
+        | Event::CallsSealed(_) => Ok(()),
         // Only offline, before anything is served.
         Event::Restored => {
             Err(Reject::Denied("a record is restored by `countersign restore begin`".to_owned()))
@@ -66,14 +71,9 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
         Event::ProposalWithdrawn(_) => {
             Err(Reject::Denied("a proposal is rejected, with a reason".to_owned()))
         }
+        Event::RecoveryTookEffect(id) => recovery::check_effect(state, *id, now),
         Event::ProposalRejected { id, reason } => check_rejection(state, *id, by, reason),
-        Event::ProposalLapsed { id, why } => {
-            let proposal = state.proposals.get(id).ok_or(Reject::NotFound("proposal"))?;
-            match state.lapse_of(proposal, now).as_ref() == Some(why) {
-                true => Ok(()),
-                false => Err(Reject::Conflict(format!("{id} has not lapsed so"))),
-            }
-        }
+        Event::ProposalLapsed { id, why } => check_lapse(state, *id, why, now),
         Event::EntityApplied(new) => check_applicant(state, new),
         Event::SubjectNominated { id, entity, body } => check_nomination(state, *id, *entity, body, by),
         Event::RelationAttested { subject, .. } => check_attestation(state, *subject, by),
@@ -96,6 +96,14 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
             true => Ok(()),
             false => Err(Reject::Conflict("this block is announced already".to_owned())),
         },
+        Event::RotationStepped { kind, approval, step } => {
+            authority::check_step(state, (*kind, *approval), step, now)
+        }
+        Event::RotationFailed { kind, approval, why } => {
+            mandate::text("why", why, 1)?;
+            authority::check_failure(state, *kind, *approval)
+        }
+        Event::AnnouncementPassed(id) => announced::check_passed(state, *id, now),
         Event::BlockOpened(ordinal) => {
             match *ordinal > state.opened && *ordinal <= state.enforcement.ceiling {
                 true => Ok(()),
@@ -134,6 +142,18 @@ fn check_proposed(
     }
 }
 
+/// What waits can never be carried out, for this reason.
+fn check_lapse(state: &State, id: ProposalId, why: &Lapse, now: Timestamp) -> Result<(), Reject> {
+    if state.recoveries.contains_key(&id) {
+        return recovery::check_lapse(state, id, why);
+    }
+    let proposal = state.proposals.get(&id).ok_or(Reject::NotFound("proposal"))?;
+    match state.lapse_of(proposal, now).as_ref() == Some(why) {
+        true => Ok(()),
+        false => Err(Reject::Conflict(format!("{id} has not lapsed so"))),
+    }
+}
+
 /// Who may restrict may reject, and so may who proposed: it takes away what one other signature would carry out.
 fn check_rejection(
     state: &State,
@@ -141,6 +161,9 @@ fn check_rejection(
     by: Option<&PrincipalId>,
     reason: &str,
 ) -> Result<(), Reject> {
+    if state.recoveries.contains_key(&id) {
+        return recovery::check_rejection(state, by, reason);
+    }
     mandate::text("reason", reason, 1)?;
     let proposal = state.proposals.get(&id).ok_or(Reject::NotFound("proposal"))?;
     let officer = by.and_then(|id| state.officer(id));

@@ -6,8 +6,9 @@ use super::root;
 use crate::domain::authority::{AUTHORITIES_MAX, Authority, AuthorityState, NewAuthority};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::command::Command;
-use crate::domain::id::AuthorityId;
-use crate::domain::state::State;
+use crate::domain::id::{AuthorityId, Seq};
+use crate::domain::rotation::{APPROVAL_MAX_MS, ROTATIONS_MAX, RotationStep};
+use crate::domain::state::{RotationFault, State};
 use crate::domain::time::Timestamp;
 
 /// The longest certificate of an authority: one of P-384 has 700 bytes.
@@ -21,12 +22,7 @@ fn wrong(row: &Authority, need: &'static str) -> Reject {
     Reject::WrongState { what: "authority", have: row.state.to_string(), need }
 }
 
-/// Is nothing of it valid any more, whatever was revoked?
-fn is_spent(row: &Authority, now: Timestamp) -> bool {
-    row.issued_until.is_none_or(|until| until < now)
-}
-
-/// Checks a step of a rotation, or a command about roots.
+/// May this step of a rotation, or this standing approval, be recorded?
 pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
     match command {
         Command::PrepareAuthority(new) => {
@@ -38,13 +34,26 @@ pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<
         Command::RollbackAuthority(id) => check_rollback(state, *id, now),
         Command::RetireAuthority(id) => check_retire(state, *id),
         Command::RevokeAuthority { authority: id, .. } => check_revoke(state, *id, now),
+        Command::PermitRotation { kind, until, rotations } => {
+            check_online(state, *kind)?;
+            check_permit(*until, *rotations, now)
+        }
         Command::TrustRoot(new) => root::check_trust(state, new, now),
         Command::RenewRootList { root: id, list } => root::check_list(state, *id, list, now),
         Command::AddCrossCertificate(new) => root::check_cross(state, new, now),
         Command::DropRoot(id) => root::check_drop(state, *id),
-        // Every other command was checked before; one that nobody checks is refused.
-        other => Err(Reject::Denied(format!("nobody checks {}", other.name()))),
+        Command::WithdrawRotation(kind) => match state.rotations.approvals.contains_key(kind) {
+            true => Ok(()),
+            false => Err(Reject::NotFound("standing approval")),
+        },
+        // Every other command is checked by its own: one that is not would be refused here.
+        other => Err(Reject::Denied(format!("{} is no step of a rotation", other.name()))),
     }
+}
+
+/// Is nothing of it valid any more, whatever was revoked?
+fn is_spent(row: &Authority, now: Timestamp) -> bool {
+    row.issued_until.is_none_or(|until| until < now)
 }
 
 fn check_prepare(state: &State, new: &NewAuthority, now: Timestamp) -> Result<(), Reject> {
@@ -147,6 +156,68 @@ fn check_revoke(state: &State, id: AuthorityId, now: Timestamp) -> Result<(), Re
     match (row.kind, row.state) {
         (AuthorityKind::Access, _) | (AuthorityKind::System, AuthorityState::Prepared) => Ok(()),
         (AuthorityKind::System, _) => check_officers_remain(state, id, now),
+    }
+}
+
+/// What the server makes by itself signs itself: it would leave the root that those before it stand beneath.
+fn check_online(state: &State, kind: AuthorityKind) -> Result<(), Reject> {
+    match state.authority(kind).is_some_and(|row| row.beneath.is_some()) {
+        false => Ok(()),
+        true => Err(Reject::WrongState {
+            what: "authority",
+            have: "one beneath an offline root, which certifies at ceremonies only".to_owned(),
+            need: "a self-signed one, or each step by officers",
+        }),
+    }
+}
+
+/// A standing approval ends, so that officers look at it again.
+fn check_permit(until: Timestamp, rotations: u32, now: Timestamp) -> Result<(), Reject> {
+    if until <= now || until > now.plus_ms(APPROVAL_MAX_MS) {
+        let why = "it must lie between now and two years from now".to_owned();
+        return Err(Reject::Invalid { field: "until", why });
+    }
+    match (1..=ROTATIONS_MAX).contains(&rotations) {
+        true => Ok(()),
+        false => {
+            Err(Reject::Invalid { field: "rotations", why: format!("1 to {ROTATIONS_MAX} are allowed") })
+        }
+    }
+}
+
+/// A step that the server takes by itself needs what the same step of officers needs, and a standing approval of theirs.
+pub(super) fn check_step(
+    state: &State,
+    (kind, approval): (AuthorityKind, Seq),
+    step: &RotationStep,
+    now: Timestamp,
+) -> Result<(), Reject> {
+    let at = now.max(state.time);
+    state.check_rotation((kind, approval), step, at).map_err(|fault| match fault {
+        RotationFault::NotApproved | RotationFault::ByHand | RotationFault::Expired(_) => {
+            Reject::NeedsApproval(fault.to_string())
+        }
+        RotationFault::UsedUp => Reject::NeedsApproval(fault.to_string()),
+        RotationFault::NotDue(_) => Reject::Conflict(fault.to_string()),
+        RotationFault::State(need) => {
+            Reject::WrongState { what: "list of authorities", have: "another".to_owned(), need }
+        }
+    })?;
+    match step {
+        RotationStep::Prepare(new) => {
+            check_online(state, kind)?;
+            check_prepare(state, new, now)
+        }
+        RotationStep::Activate(id) => check_activate(state, *id, now),
+        RotationStep::Retire(id) => check_retire(state, *id),
+    }
+}
+
+pub(super) fn check_failure(state: &State, kind: AuthorityKind, approval: Seq) -> Result<(), Reject> {
+    let held = state.rotations.approvals.get(&kind);
+    match held.is_some_and(|held| held.given == approval && held.failed.is_none()) {
+        true => Ok(()),
+        false => Err(Reject::NotFound("standing approval")),
     }
 }
 

@@ -11,10 +11,10 @@ use crate::domain::decision::{
     Case, ChainFacts, Decision, Operator, Operators, ScreeningState, Standing, Who, judge,
 };
 use crate::domain::determination::Limb;
-use crate::domain::enforce::{operators_of, states};
+use crate::domain::enforce::{Names, operators_of, states};
 use crate::domain::entity::{Entity, EntityClass};
 use crate::domain::event::{Cause, Intent};
-use crate::domain::id::{DeterminationId, Digest, ModelId, Ordinal, PrincipalId, SubjectId};
+use crate::domain::id::{AuthorityId, DeterminationId, Digest, ModelId, Ordinal, PrincipalId, SubjectId};
 use crate::domain::model::AccessForm;
 use crate::domain::person::PersonStatus;
 use crate::domain::policy::Place;
@@ -312,8 +312,7 @@ pub(super) fn admit_intent(state: &State, intent: &Intent, now: Timestamp) -> Re
     match &intent.facts {
         Facts::Access(facts) => {
             check_unblocked(state, intent.key, "csr")?;
-            let cutoff = state.enforcement.cutoff(facts).max(state.enforcement.key_cutoff(intent.key));
-            check_ordinal(state, intent, cutoff)?;
+            check_ordinal(state, intent, cutoff(state, intent, facts))?;
             admit_access(state, intent, facts, now)
         }
         Facts::System(facts) => admit_system(state, intent, facts),
@@ -325,6 +324,24 @@ pub(super) fn admit_intent(state: &State, intent: &Intent, now: Timestamp) -> Re
             check_key(state, intent.key)
         }
     }
+}
+
+/// What a new certificate must lie above. What was announced is cut later, but whoever renews for it must not get a
+/// certificate that it reaches.
+fn cutoff(state: &State, intent: &Intent, facts: &AccessFacts) -> Ordinal {
+    let set = &state.enforcement;
+    let names = Names {
+        issuer: state.issuer_of(intent).map_or(AuthorityId::from_bytes([0; 16]), |authority| authority.id),
+        ordinal: intent.ordinal,
+        entity: facts.entity.entity,
+        subject: facts.subject,
+        lineage: facts.step.lineage,
+        determination: facts.entity.determination.as_ref(),
+        annex_revision: facts.entity.annex_revision,
+        key: intent.key,
+    };
+    let announced = set.announcements(&names).map(|announced| announced.cutoff).max();
+    set.cutoff(facts).max(set.key_cutoff(intent.key)).max(announced.unwrap_or_default())
 }
 
 /// Is its authority the one that issues now? A rotation may have come between, and then its successor issues.
@@ -360,7 +377,7 @@ fn check_ttl(intent: &Intent, now: Timestamp) -> Result<(), Reject> {
 /// # Errors
 /// It is not a registered gateway, or nobody can sign.
 pub fn canary_limits(state: &State, gateway: &PrincipalId) -> Result<Limits, Reject> {
-    let registered = state.principal(gateway).filter(|principal| principal.kind == PrincipalKind::Gateway);
+    let registered = state.acting(gateway).filter(|principal| principal.kind == PrincipalKind::Gateway);
     registered.ok_or(Reject::NotFound("gateway"))?;
     Ok(Limits(vec![(LimitKind::Issuer, access_authority(state)?.not_after.plus_ms(1))]))
 }
@@ -468,7 +485,7 @@ fn check_principal(state: &State, intent: &Intent, facts: &SystemFacts) -> Resul
     if facts.kind == PrincipalKind::Server {
         return Ok(());
     }
-    let principal = state.principal(&facts.principal).ok_or(Reject::NotFound("principal"))?;
+    let principal = state.acting(&facts.principal).ok_or(Reject::NotFound("principal"))?;
     if principal.kind != facts.kind || principal.key_digest() != intent.key {
         return Err(Reject::Invalid {
             field: "csr",
@@ -501,8 +518,7 @@ pub(super) fn admit_completion(
         }
         Facts::Access(facts) => {
             check_unblocked(state, intent.key, "csr")?;
-            let cutoff = state.enforcement.cutoff(facts).max(state.enforcement.key_cutoff(intent.key));
-            let cut = ordinal <= cutoff;
+            let cut = ordinal <= cutoff(state, intent, facts);
             if cut || state.enforcement.revoked.contains(ordinal) {
                 return Err(Reject::Conflict("it was revoked before it was issued".to_owned()));
             }

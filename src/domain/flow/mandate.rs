@@ -1,7 +1,10 @@
 //! Commands: are they signed, current and sensible?
 
+use super::announced;
 use super::authority;
 use super::issuance::check_unblocked;
+use super::officers;
+use super::quorum::{self, Gone};
 use super::reject::Reject;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
 use crate::domain::bundle::{Bundle, BundleParts};
@@ -9,7 +12,6 @@ use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
 use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId, Seq};
-use crate::domain::principal::Role;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
 use crate::domain::subject::SubjectBody;
@@ -47,11 +49,13 @@ pub fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Ma
     if !mandate.command.is_restricting() {
         check_basis(state, &mandate, now)?;
     }
+    let signers: Vec<_> = signed.approvals.iter().map(|approval| &approval.officer).collect();
+    officers::check_parties(state, &mandate.command, &signers)?;
     check(state, &mandate.command, now)?;
     Ok(mandate)
 }
 
-fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
+pub(super) fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
     if now < mandate.made_at.plus_ms(-OFFICER_AHEAD_MAX_MS) || now > mandate.made_at.plus_ms(MANDATE_FRESH_MS)
     {
         let why =
@@ -68,19 +72,13 @@ fn check_basis(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), R
     })
 }
 
-fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
+pub(super) fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject> {
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
         Command::ActivateEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
         Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
-        Command::RemoveEntity { entity: id, .. } => {
-            let entity = entity(state, *id)?;
-            if entity.card.is_provider {
-                return Err(Reject::Denied("the provider itself cannot be removed; stop it".to_owned()));
-            }
-            status(entity, EntityStatus::Active, "ACTIVE")
-        }
+        Command::RemoveEntity { entity: id, .. } => check_entity_removal(state, *id),
         Command::AmendAnnex { determination, revision, add, remove } => {
             check_annex(state, (determination, *revision), add, remove, now)
         }
@@ -129,7 +127,30 @@ fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Reject>
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
         Command::UnblockKey(key) => found(state.enforcement.is_blocked(*key), "key block"),
+        Command::AnnounceRevocation { scope, .. } => {
+            check_announced(state, scope).and_then(|()| announced::check(state, command, now))
+        }
+        Command::HastenRevocation { .. } | Command::PostponeRevocation { .. } => {
+            announced::check(state, command, now)
+        }
+        Command::Officers(command) => officers::check(state, command, now),
         of_authority => authority::check(state, of_authority, now),
+    }
+}
+
+fn check_entity_removal(state: &State, id: EntityId) -> Result<(), Reject> {
+    let entity = entity(state, id)?;
+    if entity.card.is_provider {
+        return Err(Reject::Denied("the provider itself cannot be removed; stop it".to_owned()));
+    }
+    status(entity, EntityStatus::Active, "ACTIVE")
+}
+
+/// As what is revoked at once, but for an issuer: what it issued so far and nothing else, which takes no authority away.
+fn check_announced(state: &State, scope: &RevocationScope) -> Result<(), Reject> {
+    match scope {
+        RevocationScope::Issuer(id) => check_issuer(state, *id),
+        _ => check_scope(state, scope),
     }
 }
 
@@ -175,7 +196,7 @@ fn check_policy(state: &State, parts: &BundleParts) -> Result<(), Reject> {
     }
 }
 
-fn found(is: bool, what: &'static str) -> Result<(), Reject> {
+pub(super) fn found(is: bool, what: &'static str) -> Result<(), Reject> {
     if is { Ok(()) } else { Err(Reject::NotFound(what)) }
 }
 
@@ -202,7 +223,7 @@ pub(super) fn text(field: &'static str, value: &str, len_min: usize) -> Result<(
     Ok(())
 }
 
-fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
+pub(super) fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
     if state.principals.contains_key(&new.id) {
         return Err(Reject::Exists("principal"));
     }
@@ -244,23 +265,8 @@ fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), Reject> {
 
 /// Two officers remain who can each approve what the other proposed.
 fn check_removal(state: &State, id: &PrincipalId) -> Result<(), Reject> {
-    let principal = state.principal(id).ok_or(Reject::NotFound("principal"))?;
-    check_approvers(state, principal.has(Role::Approver).then(|| principal.key_digest()))
-}
-
-/// Two approvers remain whose keys count without this one.
-fn check_approvers(state: &State, gone: Option<Digest>) -> Result<(), Reject> {
-    let Some(gone) = gone else { return Ok(()) };
-    let keys = state.principals.values().filter(|p| p.has(Role::Approver)).map(|p| p.key_digest());
-    let counting: Vec<Digest> = keys.filter(|key| !state.enforcement.is_blocked(*key)).collect();
-    if counting.contains(&gone) && counting.len() <= 2 {
-        return Err(Reject::WrongState {
-            what: "number of approvers",
-            have: counting.len().to_string(),
-            need: "three, so that two remain",
-        });
-    }
-    Ok(())
+    state.principal(id).ok_or(Reject::NotFound("principal"))?;
+    quorum::check(state, Gone::Principal(id))
 }
 
 /// Any key may be blocked, seen or not, again or not, but for two on which everything rests: the server's own is replaced
@@ -274,7 +280,7 @@ fn check_block(state: &State, key: Digest) -> Result<(), Reject> {
             need: "another key of the server, and a restart with it",
         });
     }
-    check_approvers(state, Some(key))
+    quorum::check(state, Gone::Key(key))
 }
 
 fn check_annex(

@@ -2,9 +2,13 @@
 //! [`State::apply`](super::state::State::apply).
 
 mod admit;
+mod announced;
 mod authority;
 mod issuance;
 mod mandate;
+mod officers;
+mod quorum;
+mod recovery;
 mod reject;
 mod root;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::causes::{Causes, RevocationCause, reason_of};
 use super::tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
-use super::{REQUESTS_MAX, State};
+use super::{REQUESTS_MAX, Rotations, State};
 use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, Mandate, SignedMandate, verify};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, Facts, PrincipalKind, TTL_MAX_S};
@@ -19,6 +19,7 @@ use crate::domain::enforce::{EnforcementEvent, EnforcementSet, LEASE_MAX_MS, Pos
 use crate::domain::entity::{Entity, EntityCard, EntityStatus};
 use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
 use crate::domain::id::{Digest, EntityId, Epoch, Ordinal, Seq, SubjectId};
+use crate::domain::person::Relation;
 use crate::domain::principal::{Principal, Role};
 use crate::domain::root::ROOTS_MAX;
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
@@ -132,7 +133,12 @@ impl State {
             restore: None,
             roots: genesis.roots.iter().flatten().map(|root| (root.id, Arc::new(root.clone()))).collect(),
             cross_certificates: OrdMap::new(),
+            rotations: Rotations::since(genesis.authorities.iter().map(|a| a.id), time),
+            announcements: OrdMap::new(),
             closed: OrdMap::new(),
+            recovery: genesis.recovery.clone(),
+            recoveries: OrdMap::new(),
+            reviews: OrdMap::new(),
             drills: Drills::default(),
         };
         for officer in &genesis.officers {
@@ -151,7 +157,7 @@ impl State {
         if seq != self.position.seq.next() {
             return Err(fault(format!("it follows record {}", self.position.seq)));
         }
-        let mandate = self.mandate_of(&entry.event).map_err(|e| fault(e.to_string()))?;
+        let mandate = self.mandate_of(&entry.event).map_err(fault)?;
         self.fold(seq, time, entry, mandate)
     }
 
@@ -210,13 +216,16 @@ impl State {
         entry: &Entry,
         mandate: Option<&Mandate>,
     ) -> Result<Applied, String> {
+        let event = |event| Ok(Applied::event(event));
         match &entry.event {
             Event::Genesis { .. } => return Err("genesis is not the first record".to_owned()),
-            event @ (Event::Proposed { .. }
+            waiting @ (Event::Proposed { .. }
             | Event::ProposalWithdrawn(_)
             | Event::ProposalRejected { .. }
+            | Event::RecoveryAnnounced { .. }
+            | Event::RecoveryTookEffect(_)
             | Event::ProposalLapsed { .. }) => {
-                self.propose_or_close((seq, time), event, mandate, entry.by.as_ref())?
+                self.propose_or_close((seq, time), waiting, mandate, entry.by.as_ref())?
             }
             Event::Enacted { signed, proposal } => {
                 let mandate = mandate.ok_or("its signatures were not verified")?;
@@ -224,6 +233,7 @@ impl State {
                 if let Some(id) = proposal {
                     self.close_enacted(*id, signed, (entry.by.as_ref(), seq))?;
                 }
+                self.open_review((seq, time), signed, mandate);
                 return self.enact(seq, time, &mandate.command);
             }
             Event::EntityApplied(new) => {
@@ -232,13 +242,7 @@ impl State {
             }
             Event::SubjectNominated { id, entity, body } => self.nominate(*id, *entity, body, seq),
             Event::RelationAttested { subject, relation, until } => {
-                let cut = self.change_subject(*subject, seq, time, |subject| {
-                    if let SubjectBody::Human(employment) = &mut subject.body {
-                        employment.relation = *relation;
-                        employment.relation_until = *until;
-                    }
-                })?;
-                return Ok(cut);
+                return self.attest((seq, time), *subject, (*relation, *until));
             }
             Event::TokenCreated { id, secret, subject, expires_at } => {
                 let token = Token {
@@ -254,25 +258,32 @@ impl State {
             Event::CertificateIssued { authority, ordinal, hash, .. } => {
                 self.complete(seq, *authority, *ordinal, *hash)?;
             }
-            Event::LineageLocked(lineage) => {
-                return Ok(Applied::event(EnforcementEvent::LineageLocked(*lineage)));
-            }
-            Event::CeilingAnnounced(ordinal) => {
-                return Ok(Applied::event(EnforcementEvent::CeilingRaised(*ordinal)));
-            }
+            Event::LineageLocked(lineage) => return event(EnforcementEvent::LineageLocked(*lineage)),
+            Event::CeilingAnnounced(ordinal) => return event(EnforcementEvent::CeilingRaised(*ordinal)),
             Event::BlockOpened(ordinal) => self.opened = self.opened.max(*ordinal),
             Event::Restored => return self.begin_after_backup(seq, time),
             Event::RestrictionsCollected { gateway, upto, events } => {
                 return self.collect((gateway, *upto), (seq, time), events);
             }
+            Event::RotationStepped { .. } | Event::RotationFailed { .. } => {
+                return self.apply_rotation((seq, time), &entry.event);
+            }
+            Event::AnnouncementPassed(id) => self.note_passed((seq, time), *id)?,
             Event::BarrierFinished { at, outcome } => self.drills.end(*at, seq, outcome),
-            Event::ServerStarted { .. } | Event::InstantPassed(_) | Event::SnapshotTaken { .. } => {}
+            Event::ServerStarted { .. }
+            | Event::InstantPassed(_)
+            | Event::SnapshotTaken { .. }
+            | Event::CallsSealed(_) => {}
         }
         Ok(Applied::default())
     }
 
     fn check_enactment(&self, signed: &SignedMandate, mandate: &Mandate) -> Result<(), String> {
         signed.check_count(&mandate.command).map_err(|e| e.to_string())?;
+        let signers = signed.approvals.iter().map(|approval| &approval.officer);
+        if let Some(why) = self.party_fault(&mandate.command, signers) {
+            return Err(why);
+        }
         if mandate.command.is_restricting() {
             return Ok(());
         }
@@ -284,10 +295,13 @@ impl State {
         }
     }
 
-    fn mandate_of(&self, event: &Event) -> Result<Option<Mandate>, ApprovalFault> {
+    fn mandate_of(&self, event: &Event) -> Result<Option<Mandate>, String> {
         match event {
             Event::Proposed { signed, .. } | Event::Enacted { signed, .. } => {
-                self.check_signatures(signed).map(Some)
+                self.check_signatures(signed).map(Some).map_err(|e| e.to_string())
+            }
+            Event::RecoveryAnnounced { signed, .. } => {
+                self.check_recovery(signed).map(|(mandate, _)| Some(mandate)).map_err(|e| e.to_string())
             }
             _ => Ok(None),
         }
@@ -309,6 +323,7 @@ impl State {
             key: new.key,
             is_pausable: new.is_pausable,
             is_removed: false,
+            suspended: None,
             revision: seq,
         };
         self.keys.insert(principal.key_digest(), KeyHolder::Principal(new.id.clone()));
@@ -348,6 +363,20 @@ impl State {
         };
         self.subjects.insert(id, Arc::new(subject));
         self.touch(ObjectRef::Subject(id), seq);
+    }
+
+    fn attest(
+        &mut self,
+        (seq, time): (Seq, Timestamp),
+        subject: SubjectId,
+        (relation, until): (Relation, Option<Timestamp>),
+    ) -> Result<Applied, String> {
+        self.change_subject(subject, seq, time, |subject| {
+            if let SubjectBody::Human(employment) = &mut subject.body {
+                employment.relation = relation;
+                employment.relation_until = until;
+            }
+        })
     }
 
     pub(super) fn touch(&mut self, object: ObjectRef, seq: Seq) {
@@ -474,6 +503,9 @@ fn check_genesis(genesis: &Genesis) -> Result<(), String> {
     }
     if !(1..=TTL_MAX_S).contains(&genesis.ttl_s) {
         return Err(format!("certificates live 1 to {TTL_MAX_S} s"));
+    }
+    if let Some(recovery) = &genesis.recovery {
+        recovery.check(&genesis.officers)?;
     }
     if genesis.log_key.len() != 32 {
         return Err("the log key is no Ed25519 key of 32 bytes".to_owned());

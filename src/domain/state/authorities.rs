@@ -6,35 +6,13 @@ use std::sync::Arc;
 use super::State;
 use super::apply::Applied;
 use crate::domain::authority::{Authority, AuthorityState, NewAuthority};
-use crate::domain::command::Command;
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::id::{AuthorityId, Seq};
 use crate::domain::time::Timestamp;
 
 impl State {
-    /// A step of a rotation, or a command about roots.
-    pub(super) fn rotate(
-        &mut self,
-        (seq, time): (Seq, Timestamp),
-        command: &Command,
-    ) -> Result<Applied, String> {
-        match command {
-            Command::PrepareAuthority(new) => return Ok(self.prepare_authority(seq, new)),
-            Command::ActivateAuthority(id) => return self.activate_authority(*id),
-            Command::TaintAuthority { authority, .. } => return self.taint_authority(*authority),
-            Command::RollbackAuthority(id) => return self.roll_authority_back(*id),
-            Command::RetireAuthority(id) => return self.drop_authority(*id),
-            Command::RevokeAuthority { authority, .. } => return self.revoke_authority(*authority),
-            Command::TrustRoot(new) => self.trust_root(new),
-            Command::RenewRootList { root, list } => return self.renew_root_list((seq, time), *root, list),
-            Command::AddCrossCertificate(new) => self.add_cross_certificate(new),
-            Command::DropRoot(id) => self.drop_root(*id)?,
-            other => return Err(format!("nobody carries out {}", other.name())),
-        }
-        Ok(Applied::default())
-    }
-
-    pub(super) fn prepare_authority(&mut self, seq: Seq, new: &NewAuthority) -> Applied {
+    pub(super) fn prepare_authority(&mut self, seq: Seq, time: Timestamp, new: &NewAuthority) -> Applied {
+        self.rotations.since.insert(new.id, time);
         let row = Authority {
             id: new.id,
             kind: new.kind,
@@ -70,6 +48,8 @@ impl State {
 
     pub(super) fn roll_authority_back(&mut self, id: AuthorityId) -> Result<Applied, String> {
         let row = self.authorities.get(&id).ok_or("no such authority")?;
+        // Whoever goes back by hand has decided otherwise: the server would only go forward again.
+        self.rotations.approvals.remove(&row.kind);
         let (AuthorityState::Active, Some(before)) = (row.state, row.predecessor) else {
             return self.drop_authority(id);
         };

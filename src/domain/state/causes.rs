@@ -13,7 +13,7 @@ use crate::domain::enforce::{EnforcementEvent, Names};
 use crate::domain::event::Event;
 use crate::domain::id::{AuthorityId, DeterminationId, Digest, EntityId, LineageId, Ordinal, SubjectId};
 use crate::domain::revocation::{RevocationReason, StopScope, SuspensionTarget};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Now, Timestamp};
 
 /// How long a cause is kept that cannot be released: no access certificate that it reaches lives half as long.
 const KEPT_MS: i64 = 2 * 1_000 * TTL_MAX_S as i64;
@@ -137,6 +137,9 @@ impl Causes {
             | EnforcementEvent::PolicyAdopted(_)
             | EnforcementEvent::AuthorityListed(_)
             | EnforcementEvent::AuthorityDropped(_)
+            // The announcement itself says since when, and its row why.
+            | EnforcementEvent::RevocationAnnounced(_)
+            | EnforcementEvent::RevocationPostponed { .. }
             | EnforcementEvent::Drilled(_) => {}
         }
     }
@@ -200,11 +203,12 @@ impl Causes {
 impl State {
     /// Is every access with this certificate refused, whatever the model, and why? For consumers who have nothing but a
     /// revocation list, a suspension and a stop that reach all of it are a hold.
-    pub fn withdrawal(&self, names: &Names<'_>) -> Option<Withdrawal> {
+    pub fn withdrawal(&self, names: &Names<'_>, now: Now) -> Option<Withdrawal> {
         let set = &self.enforcement;
-        match set.fault_of(names) {
+        match set.fault_of(names, now) {
             Some(CredentialFault::Revoked | CredentialFault::LineageLocked) => {
-                Some(Withdrawal::Revoked(self.causes.revoked(names)))
+                let causes = [self.causes.revoked(names), self.announced_cause(names, now)];
+                Some(Withdrawal::Revoked(causes.into_iter().flatten().min_by_key(|cause| cause.at)))
             }
             Some(_) => Some(Withdrawal::Held(self.causes.held(names))),
             None if set.is_suspended(names.entity, names.subject) || set.is_barred(names) => {

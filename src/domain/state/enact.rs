@@ -11,7 +11,7 @@ use crate::domain::command::{Command, ObjectRef, SubjectDecision};
 use crate::domain::decision::Operator;
 use crate::domain::enforce::{EnforcementEvent, operators_of};
 use crate::domain::entity::{Entity, EntityStatus, Membership};
-use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PrincipalId, Seq, SubjectId};
+use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PersonId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
@@ -77,7 +77,11 @@ impl State {
             }
             Command::AcknowledgeRestore { .. } => self.acknowledge_restore(seq),
             Command::AcceptClock(at) => self.clock = Some(AcceptedClock { at: *at, recorded: time }),
-            of_authority => return self.rotate((seq, time), of_authority),
+            Command::AnnounceRevocation { .. }
+            | Command::HastenRevocation { .. }
+            | Command::PostponeRevocation { .. } => return self.announce(seq, time, command),
+            Command::Officers(command) => return self.enact_of_officers(seq, time, command),
+            of_authority => return self.enact_rotation(seq, time, of_authority),
         }
         Ok(Applied::default())
     }
@@ -139,6 +143,12 @@ impl State {
         EnforcementEvent::KeyUnblocked { key, cutoff: self.last_ordinal }
     }
 
+    /// The employments of a person.
+    pub fn employments(&self, person: PersonId) -> Vec<SubjectId> {
+        let of_person = |subject: &&Arc<Subject>| subject.employment().is_some_and(|e| e.person == person);
+        self.subjects.values().filter(of_person).map(|subject| subject.id).collect()
+    }
+
     fn revoke(&mut self, scope: &RevocationScope) -> Result<Applied, String> {
         let cutoff = self.last_ordinal;
         let event = match scope {
@@ -148,10 +158,7 @@ impl State {
                 EnforcementEvent::SubjectsCut { subjects: vec![*subject], cutoff }
             }
             RevocationScope::Person(person) => {
-                let of_person =
-                    |subject: &&Arc<Subject>| subject.employment().is_some_and(|e| e.person == *person);
-                let subjects = self.subjects.values().filter(of_person).map(|subject| subject.id).collect();
-                EnforcementEvent::SubjectsCut { subjects, cutoff }
+                EnforcementEvent::SubjectsCut { subjects: self.employments(*person), cutoff }
             }
             RevocationScope::Entity(entity) => self.cut_entity(*entity),
             RevocationScope::Determination(determination) => EnforcementEvent::DeterminationCut {

@@ -1,12 +1,16 @@
 //! State: a pure fold of the journal, on persistent maps. A clone is constant; every decision reads one clone.
 
+mod announced;
 mod apply;
 mod authorities;
 mod causes;
 mod enact;
+mod officers;
 mod proposals;
+mod recovery;
 mod restored;
 mod roots;
+mod rotations;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -16,6 +20,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use minicbor::{Decode, Encode};
 
+use super::announcement::AnnouncementRow;
 use super::authority::{Authority, AuthorityState};
 use super::bundle::Bundle;
 use super::certificate::{AuthorityKind, CanaryFacts, Certificate, PrincipalKind, SystemFacts};
@@ -26,20 +31,24 @@ use super::enforce::{CardLookup, EnforcementSet, Position, SubjectLookup, View};
 use super::entity::Entity;
 use super::event::Intent;
 use super::id::{
-    AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal, PrincipalId,
-    ProposalId, PurposeId, RequestId, RootId, Seq, SubjectId, TokenId,
+    AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal,
+    PrincipalId, ProposalId, PurposeId, RequestId, RootId, Seq, SubjectId, TokenId,
 };
 use super::license::License;
+use super::officer_command::Review;
 use super::policy::Place;
 use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
+use super::recovery::{PendingRecovery, RecoveryKeys};
 use super::restore::Restore;
 use super::root::{CrossCertificate, Root};
 use super::subject::Subject;
 use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
+pub use announced::AnnouncementFault;
 pub use apply::{Admitted, Applied, ApplyFault};
 pub use causes::{Causes, RevocationCause, Withdrawal};
+pub use rotations::{RotationFault, Rotations};
 pub use tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
 
 /// How many requests are remembered for idempotent retries. The oldest is forgotten first; a client that retries a
@@ -167,10 +176,28 @@ pub struct State {
     #[n(31)]
     #[cbor(with = "rows")]
     pub cross_certificates: OrdMap<Digest, Arc<CrossCertificate>>,
+    /// Rotation by itself.
+    #[n(32)]
+    pub rotations: Rotations,
+    /// Every revocation that was ever announced.
+    #[n(33)]
+    #[cbor(with = "rows")]
+    pub announcements: OrdMap<AnnouncementId, Arc<AnnouncementRow>>,
     /// The proposals that were closed last, by the record that did it.
     #[n(34)]
     #[cbor(with = "rows")]
     pub closed: OrdMap<Seq, Arc<ClosedProposal>>,
+    /// The recovery keys of genesis.
+    #[n(35)]
+    pub recovery: Option<RecoveryKeys>,
+    /// Recoveries that wait for their day.
+    #[n(36)]
+    #[cbor(with = "rows")]
+    pub recoveries: OrdMap<ProposalId, Arc<PendingRecovery>>,
+    /// Emergencies that nobody has reviewed yet, by their record.
+    #[n(37)]
+    #[cbor(with = "rows")]
+    pub reviews: OrdMap<Seq, Arc<Review>>,
     /// The last drills of a stop.
     #[n(39)]
     pub drills: Drills,
@@ -233,11 +260,12 @@ impl State {
         self.principals.get(id).filter(|principal| !principal.is_removed)
     }
 
-    /// The principal of this name, unless removed or its key blocked: who may call and sign.
+    /// The principal of this name, unless removed, suspended or its key blocked: who may call and sign.
     pub fn acting(&self, id: &PrincipalId) -> Option<&Arc<Principal>> {
         let set = &self.enforcement;
         // Sessions ask often, and a digest costs more than to see that no key is blocked.
-        self.principal(id).filter(|p| set.keys.is_empty() || !set.is_blocked(p.key_digest()))
+        let acting = self.principal(id).filter(|p| p.suspended.is_none());
+        acting.filter(|p| set.keys.is_empty() || !set.is_blocked(p.key_digest()))
     }
 
     /// The officer of this name, if acting.
@@ -254,7 +282,7 @@ impl State {
                 .get(&facts.principal)
                 .is_some_and(|issued| issued.hash == certificate.hash),
             PrincipalKind::Officer | PrincipalKind::Gateway | PrincipalKind::Partner => self
-                .principal(&facts.principal)
+                .acting(&facts.principal)
                 .is_some_and(|p| p.kind == facts.kind && p.key_digest() == certificate.key),
         };
         current

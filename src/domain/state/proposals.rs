@@ -48,7 +48,7 @@ impl State {
             Event::ProposalWithdrawn(id) => (id, Outcome::Withdrawn),
             Event::ProposalRejected { id, reason } => (id, Outcome::Rejected { reason: reason.clone() }),
             Event::ProposalLapsed { id, why } => (id, Outcome::Lapsed(why.clone())),
-            _ => return Ok(()),
+            of_recovery => return self.recover((seq, time), of_recovery, mandate),
         };
         self.close_proposal(*id, outcome, (by, seq))
     }
@@ -72,6 +72,9 @@ impl State {
         outcome: Outcome,
         (by, seq): (Option<&PrincipalId>, Seq),
     ) -> Result<(), String> {
+        if self.recoveries.remove(&id).is_some() {
+            return Ok(());
+        }
         let proposal = self.proposals.remove(&id).ok_or("it closes a proposal that does not wait")?;
         let closed = ClosedProposal { proposal: (*proposal).clone(), outcome, by: by.cloned(), seq };
         self.closed.insert(seq, Arc::new(closed));

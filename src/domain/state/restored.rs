@@ -46,7 +46,9 @@ impl State {
         (self.intents, self.system_intents, self.gaps) = (OrdMap::new(), OrdMap::new(), OrdSet::new());
         let redeemed = self.tokens.iter().filter(|(_, token)| token.redeemed.is_some());
         self.tokens = redeemed.map(|(id, token)| (*id, Arc::clone(token))).collect();
-        self.proposals = OrdMap::new();
+        (self.proposals, self.recoveries) = (OrdMap::new(), OrdMap::new());
+        // They may have been withdrawn.
+        self.rotations.approvals = OrdMap::new();
         self.position.epoch = Epoch(from.epoch.0.saturating_add(1));
         self.touch(ObjectRef::Restore, seq);
         self.restore = Some(Restore { from, seq, at: time, gap, reports: Vec::new(), acknowledged: None });

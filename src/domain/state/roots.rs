@@ -10,29 +10,45 @@ use super::State;
 use super::apply::Applied;
 use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::AuthorityKind;
-use crate::domain::command::ObjectRef;
+use crate::domain::command::{Command, ObjectRef};
 use crate::domain::id::{AuthorityId, Digest, RootId, Seq};
 use crate::domain::principal::Role;
 use crate::domain::root::{CrossCertificate, CrossSubject, Root, RootList};
 use crate::domain::time::Timestamp;
 
 impl State {
-    pub(super) fn trust_root(&mut self, new: &Root) {
+    /// A command about roots.
+    pub(super) fn enact_of_roots(
+        &mut self,
+        at: (Seq, Timestamp),
+        command: &Command,
+    ) -> Result<Applied, String> {
+        match command {
+            Command::TrustRoot(new) => self.trust_root(new),
+            Command::RenewRootList { root, list } => return self.renew_root_list(at, *root, list),
+            Command::AddCrossCertificate(new) => self.add_cross_certificate(new),
+            Command::DropRoot(id) => self.drop_root(*id)?,
+            other => return Err(format!("{} is not about roots", other.name())),
+        }
+        Ok(Applied::default())
+    }
+
+    fn trust_root(&mut self, new: &Root) {
         self.roots.insert(new.id, Arc::new(new.clone()));
     }
 
-    pub(super) fn add_cross_certificate(&mut self, new: &CrossCertificate) {
+    fn add_cross_certificate(&mut self, new: &CrossCertificate) {
         self.cross_certificates.insert(Digest::of(&new.certificate), Arc::new(new.clone()));
     }
 
     /// The cross-certificates by it and of it go as well.
-    pub(super) fn drop_root(&mut self, id: RootId) -> Result<(), String> {
+    fn drop_root(&mut self, id: RootId) -> Result<(), String> {
         self.roots.remove(&id).ok_or("no such root")?;
         self.keep_cross_certificates(|cross| cross.by.root != id && cross.subject != CrossSubject::Root(id));
         Ok(())
     }
 
-    pub(super) fn renew_root_list(
+    fn renew_root_list(
         &mut self,
         (seq, time): (Seq, Timestamp),
         id: RootId,

@@ -324,5 +324,6 @@ pub(crate) fn genesis() -> Genesis {
         lease_ms: 10_000,
         ttl_s: 86_400,
         roots: None,
+        recovery: None,
     }
 }

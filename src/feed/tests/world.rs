@@ -294,6 +294,7 @@ fn first_state() -> State {
         lease_ms: 10_000,
         ttl_s: 86_400,
         roots: None,
+        recovery: None,
     };
     let bytes = to_bytes(&genesis);
     let approve = |(pair, principal): &(EcdsaKeyPair, NewPrincipal)| {
@@ -314,6 +315,7 @@ fn first_state() -> State {
             key: vec![n],
             is_pausable: false,
             is_removed: false,
+            suspended: None,
             revision: Seq(1),
         };
         state.principals.insert(gateway(n), Arc::new(principal));

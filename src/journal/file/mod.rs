@@ -26,7 +26,7 @@ use super::{Batch, Condition, Head, Journal, JournalError, Outcome, Position, Re
 use crate::domain::id::{Epoch, Seq};
 use crate::domain::time::Timestamp;
 
-pub use self::verify::{VerifyReport, verify};
+pub use self::verify::{VerifyReport, look, verify};
 
 /// The usual length of a segment: read into memory whole at open, and small enough to copy or archive at a time.
 pub const SEGMENT_LEN: u64 = 64 << 20;
@@ -39,8 +39,10 @@ pub const LOW_WATER: u64 = 64 << 20;
 /// The reserve: two thousand stops of about 500 bytes.
 pub const RESERVE_LEN: u64 = 1 << 20;
 
-const LOCK: &str = "lock";
-const RESERVE: &str = "reserve";
+/// The file that whoever has a journal open holds a lock on.
+pub const LOCK: &str = "lock";
+/// Room for restrictions when the disk is full.
+pub const RESERVE: &str = "reserve";
 
 /// How a journal is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::{Dropped, LOCK, io, lock, scan};
 use crate::domain::id::Seq;
 use crate::domain::time::Timestamp;
 use crate::journal::disk::{Disk, RealDisk};
-use crate::journal::{Head, JournalError, Record};
+use crate::journal::{Head, JournalError, Position, Record};
 
 /// What a verified journal contains. The caller compares the head with signed heads it trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,19 @@ pub fn verify(dir: &Path, visit: Option<&mut dyn FnMut(&Record)>) -> Result<Veri
     verify_on(&RealDisk, dir, visit)
 }
 
+/// Reads and checks what follows this position, or everything; changes nothing, and asks nobody whether a process has the
+/// journal open. Beside one that writes, what it is writing just then looks torn.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub fn look(
+    dir: &Path,
+    after: Option<Position>,
+    visit: &mut dyn FnMut(&Record),
+) -> Result<VerifyReport, JournalError> {
+    report(&RealDisk, dir, after, &mut Some(visit))
+}
+
 pub(super) fn verify_on(
     disk: &dyn Disk,
     dir: &Path,
@@ -51,9 +64,20 @@ pub(super) fn verify_on(
         }
         Err(error) => return Err(error),
     };
+    let report = report(disk, dir, None, &mut visit)?;
+    drop(held);
+    Ok(report)
+}
+
+fn report(
+    disk: &dyn Disk,
+    dir: &Path,
+    after: Option<Position>,
+    visit: &mut Option<&mut dyn FnMut(&Record)>,
+) -> Result<VerifyReport, JournalError> {
     let (mut purged, mut steps_back, mut first_step_back) = (0, 0, None);
     let mut before = Timestamp::from_millis(i64::MIN);
-    let scan = scan::scan(disk, dir, None, &mut |record| {
+    let scan = scan::scan(disk, dir, after, &mut |record| {
         purged += u64::from(record.body.is_none());
         if record.header.time < before {
             steps_back += 1;
@@ -64,7 +88,6 @@ pub(super) fn verify_on(
             visit(record);
         }
     })?;
-    drop(held);
     Ok(VerifyReport {
         head: scan.head,
         segments: scan.segments.len(),

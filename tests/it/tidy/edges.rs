@@ -14,9 +14,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["domain"]),
     ("policy", &["domain"]),
     // What gateways reported: a file beside the journal that knows nothing of it.
-    ("decisions", &["domain"]),
     // Files of a foreign format and names; knows neither State nor time.
     ("screening", &["domain"]),
+    ("decisions", &["domain", "segments"]),
+    // Every call: likewise.
+    ("calls", &["domain", "segments"]),
+    // What such files have in common.
+    ("segments", &["domain"]),
     ("journal", &["domain", "env"]),
     ("views", &["domain", "env", "pb"]),
     ("wire", &["domain", "pb"]),
@@ -34,6 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "journal",
             "decisions",
             "screening",
+            "calls",
             "views",
             "x509",
             "ca",
@@ -93,6 +98,8 @@ const CRATES: &[(&[&str], &[&str])] = &[
     (&["hyper", "http_body_util", "httpdate"], &["server", "agent"]),
     (&["sled"], &["views::disk"]),
     (&["rcgen", "x509_parser"], &["x509", "ca"]),
+    (&["pkcs8"], &["x509::sealed"]),
+    (&["cryptoki"], &["ca::pkcs11"]),
     (&["serde"], &["policy", "config", "cli", "screening"]),
     (&["toml"], &["policy", "config", "cli"]),
     (&["serde_json"], &["policy", "config", "cli", "envoy", "screening"]),

@@ -10,7 +10,9 @@ use crate::domain::decision::{Decision, StateFault};
 use crate::domain::enforce::{Chain, Request, decide};
 use crate::domain::entity::{Organisation, Screening, ScreeningResult};
 use crate::domain::grant::Grant;
-use crate::domain::id::{AuthorityId, Digest, EntityId, GrantId, LicenseId, Ordinal, PersonId, SubjectId};
+use crate::domain::id::{
+    AnnouncementId, AuthorityId, Digest, EntityId, GrantId, LicenseId, Ordinal, PersonId, SubjectId,
+};
 use crate::domain::license::License;
 use crate::domain::model::AccessForm;
 use crate::domain::person::{PersonStatus, Relation};
@@ -72,7 +74,7 @@ impl Run {
         self.world.now = self.world.now.plus_ms(i64::from(c) * 1_000);
         let entity = pick(&self.entities, a).unwrap();
         let subject = pick(&self.subjects, b).unwrap();
-        match what % 26 {
+        match what % 28 {
             0..=3 => self.certificates.extend(self.world.enroll(subject)),
             4 => {
                 if let Some(before) = self.certificates.get(usize::from(b)).cloned() {
@@ -107,6 +109,7 @@ impl Run {
             }
             23 => self.command(self.block(b, c)),
             24 | 25 => self.command(self.rotation(a, b, c)),
+            26 | 27 => self.command(self.announcement(entity, subject, b, c)),
             _ => self.world.now = self.world.now.plus_ms(i64::from(c) * 900_000),
         }
     }
@@ -201,6 +204,26 @@ impl Run {
             ),
         };
         Command::Revoke { scope, reason: REASON }
+    }
+
+    /// Announced more often than moved; around the instants that are asked about.
+    fn announcement(&self, entity: EntityId, subject: SubjectId, b: u8, c: u8) -> Command {
+        let id = AnnouncementId::from_bytes([b % 4; 16]);
+        let cut_at = self.world.now.plus_ms(i64::from(b) * 1_800_000);
+        match c % 5 {
+            0 => Command::HastenRevocation { announcement: id, cut_at },
+            1 => Command::PostponeRevocation {
+                announcement: id,
+                cut_at: (!b.is_multiple_of(3)).then_some(cut_at),
+            },
+            _ => {
+                let scope = match self.revocation(entity, subject, b) {
+                    Command::Revoke { scope, .. } if !c.is_multiple_of(4) => scope,
+                    _ => RevocationScope::Issuer(ACCESS_CA),
+                };
+                Command::AnnounceRevocation { id, scope, cut_at, reason: REASON }
+            }
+        }
     }
 
     /// A step of a rotation: prepared and activated more often than taken away.

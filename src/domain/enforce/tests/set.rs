@@ -14,6 +14,7 @@ use crate::domain::id::{EntityId, LineageId, Ordinal, Seq, SubjectId};
 use crate::domain::revocation::{RevocationReason, StopScope, SuspensionTarget};
 use crate::domain::tests::fixtures::*;
 use crate::domain::tests::world::*;
+use crate::domain::time::Now;
 
 const ENTITY: EntityId = EntityId::from_bytes([21; 16]);
 const SUBJECT: SubjectId = SubjectId::from_bytes([22; 16]);
@@ -134,10 +135,11 @@ fn what_is_wrong_with_a_credential_is_told_by_the_gravest() {
     let mut certificate = world.enroll(person).unwrap();
     let crate::domain::certificate::Facts::Access(facts) = certificate.facts.clone() else { panic!() };
     let base = world.state.enforcement.as_ref().clone();
+    let now = Now::exactly(world.now);
     let fault = |events: &[EnforcementEvent]| {
         let mut set = base.clone();
         events.iter().for_each(|event| set.apply(event));
-        set.credential_fault(&certificate, &facts)
+        set.credential_fault(&certificate, &facts, now)
     };
     let ordinal = certificate.ordinal;
     let held = EnforcementEvent::Held(ordinal);
@@ -155,7 +157,7 @@ fn what_is_wrong_with_a_credential_is_told_by_the_gravest() {
     assert_eq!(fault(&[EnforcementEvent::IssuerRevoked(ACCESS_CA)]), Some(CredentialFault::Revoked));
     for (forged, expected) in [(0, true), (10_000, false), (10_001, true)] {
         certificate.ordinal = Ordinal(forged);
-        let fault = base.credential_fault(&certificate, &facts);
+        let fault = base.credential_fault(&certificate, &facts, now);
         assert_eq!(fault == Some(CredentialFault::NotIssued), expected, "ordinal {forged}");
     }
 }

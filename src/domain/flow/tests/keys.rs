@@ -12,6 +12,7 @@ use crate::domain::revocation::RevocationReason;
 use crate::domain::state::{RevocationCause, State, Withdrawal};
 use crate::domain::tests::fixtures::*;
 use crate::domain::tests::world::*;
+use crate::domain::time::Now;
 
 const REASON: RevocationReason = RevocationReason::KeyCompromise;
 
@@ -41,7 +42,7 @@ fn everything_issued_to_a_blocked_key_is_revoked_by_one_record_and_one_event() {
     let Facts::Access(facts) = &first.facts else { panic!() };
     let cause = Some(RevocationCause { at: world.state.time, reason: REASON });
     let names = Names::of(&first, facts);
-    assert_eq!(world.state.withdrawal(&names), Some(Withdrawal::Revoked(cause)));
+    assert_eq!(world.state.withdrawal(&names, Now::exactly(world.now)), Some(Withdrawal::Revoked(cause)));
     assert_eq!(
         world.state.canary_withdrawal(ACCESS_CA, first.ordinal, first.key),
         Some(Withdrawal::Revoked(cause))
@@ -116,7 +117,10 @@ fn two_officers_unblock_and_nothing_comes_back() {
     assert_eq!(world.decide(&old, &request).code(), "CREDENTIAL_REVOKED");
     let Facts::Access(facts) = &old.facts else { panic!() };
     let cause = Some(RevocationCause { at: blocked_at, reason: REASON });
-    assert_eq!(world.state.withdrawal(&Names::of(&old, facts)), Some(Withdrawal::Revoked(cause)));
+    assert_eq!(
+        world.state.withdrawal(&Names::of(&old, facts), Now::exactly(world.now)),
+        Some(Withdrawal::Revoked(cause))
+    );
     assert_eq!(world.state.enforcement.blocked_keys().count(), 0);
 
     // A key that was blocked before anybody used it may be used now.

@@ -1,7 +1,10 @@
+mod announced;
 mod authorities;
 mod commands;
 mod issuance;
 mod keys;
 mod nomination;
+mod officers;
 mod roots;
+mod rotations;
 mod scenarios;

@@ -8,6 +8,7 @@ use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, Su
 use crate::domain::state::{RevocationCause, Withdrawal};
 use crate::domain::tests::fixtures::*;
 use crate::domain::tests::world::*;
+use crate::domain::time::Now;
 
 const REASON: RevocationReason = RevocationReason::Misuse;
 
@@ -17,7 +18,7 @@ fn names(certificate: &Certificate) -> Names<'_> {
 }
 
 fn withdrawal(world: &World, certificate: &Certificate) -> Option<Withdrawal> {
-    world.state.withdrawal(&names(certificate))
+    world.state.withdrawal(&names(certificate), Now::exactly(world.now))
 }
 
 fn cause(world: &World, reason: RevocationReason) -> Option<RevocationCause> {

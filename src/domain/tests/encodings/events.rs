@@ -1,5 +1,6 @@
 use super::{assert_lines, spelled};
 use crate::domain::approval::{Approval, Basis, Mandate, SignedMandate};
+use crate::domain::call::{Origin, SealedCalls};
 use crate::domain::certificate::{
     AccessFacts, AuthorityKind, CanaryFacts, CanarySide, EntityFacts, Facts, LineageStep, PersonFacts,
     PrincipalKind, Serial, SystemFacts,
@@ -11,12 +12,14 @@ use crate::domain::enforce::{EnforcementEvent, Position};
 use crate::domain::entity::{EntityClass, EntityKind, Organisation};
 use crate::domain::event::{BarrierOutcome, Cause, Entry, Event, Genesis, Intent, NewEntity};
 use crate::domain::id::{
-    BootId, Digest, EntityId, Epoch, LineageId, Ordinal, PersonId, ProposalId, RequestId, Seq, SubjectId,
-    TokenId,
+    AnnouncementId, AuthorityId, BootId, Digest, EntityId, Epoch, LineageId, Ordinal, PersonId, ProposalId,
+    RequestId, Seq, SubjectId, TokenId,
 };
 use crate::domain::person::{Assurance, PersonStatus, Relation};
 use crate::domain::proposal::Lapse;
+use crate::domain::recovery::{RecoverySignature, SignedRecovery};
 use crate::domain::revocation::StopScope;
+use crate::domain::rotation::RotationStep;
 use crate::domain::subject::{Employment, SubjectBody, Workload};
 use crate::domain::tests::fixtures::*;
 use crate::domain::time::Timestamp;
@@ -139,16 +142,43 @@ fn others() -> Vec<Event> {
             upto: Position { epoch: Epoch(1), seq: Seq(10) },
             events: vec![EnforcementEvent::CertificateRevoked(Ordinal(5))],
         },
+        Event::RotationStepped {
+            kind: AuthorityKind::Access,
+            approval: Seq(10),
+            step: RotationStep::Activate(AuthorityId::from_bytes([5; 16])),
+        },
+        Event::RotationFailed { kind: AuthorityKind::System, approval: Seq(10), why: "x".to_owned() },
+        Event::AnnouncementPassed(AnnouncementId::from_bytes([6; 16])),
+    ]
+}
+
+fn waiting() -> Vec<Event> {
+    vec![
+        Event::RecoveryAnnounced {
+            id: PROPOSAL,
+            signed: SignedRecovery {
+                bytes: vec![0xbb; 4],
+                signatures: vec![RecoverySignature { key: Digest([7; 32]), signature: vec![0xaa; 4] }],
+            },
+        },
+        Event::RecoveryTookEffect(PROPOSAL),
         Event::ProposalRejected { id: PROPOSAL, reason: "no".to_owned() },
         Event::ProposalLapsed { id: PROPOSAL, why: Lapse::Changed(ObjectRef::Policy) },
         Event::ProposalLapsed { id: PROPOSAL, why: Lapse::TooOld },
         Event::ProposalLapsed { id: PROPOSAL, why: Lapse::SignerGone("gw".parse().unwrap()) },
+        Event::CallsSealed(Box::new(SealedCalls {
+            number: 7,
+            origin: Origin::Strangers,
+            len: 100,
+            batches: 2,
+            parts: vec![Digest([7; 32])],
+        })),
     ]
 }
 
 #[test]
 fn every_event_keeps_its_number_its_name_and_its_encoding() {
-    let mut events = [others(), subjects(), intents()].concat();
+    let mut events = [others(), waiting(), subjects(), intents()].concat();
     events.sort_by_key(Event::number);
     let line = |event: &Event| format!("{} {} {}", event.number(), event.name(), spelled(event));
     let lines: Vec<_> = events.iter().map(line).collect();
@@ -178,20 +208,26 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         16 snapshot.taken sha256 0f4e9e0f7a8b35a25ac856dbe62b2b25baf27822519492c406b5ee532310c919
         17 record.restored 821180
         18 restrictions.collected 82128362677782010a8182008105
+        21 rotation.stepped 821583000a8201815005050505050505050505050505050505
+        22 rotation.failed 821683010a6178
+        23 announcement.passed 8217815006060606060606060606060606060606
         24 proposal.rejected 821818825004040404040404040404040404040404626e6f
         25 proposal.lapsed 821819825004040404040404040404040404040404820081820580
         25 proposal.lapsed 821819825004040404040404040404040404040404820180
         25 proposal.lapsed 821819825004040404040404040404040404040404820281626777
+        26 recovery.announced 82181a8250040404040404040404040404040404048244bbbbbbbb81825820070707070707070707070707070707070707070707070707070707070707070744aaaaaaaa
+        27 recovery.effective 82181b815004040404040404040404040404040404
+        28 calls.sealed 82181c818507011864028158200707070707070707070707070707070707070707070707070707070707070707
         ");
 }
 
 #[test]
 fn an_events_number_is_the_one_in_its_encoding() {
-    let events = [others(), subjects(), intents()].concat();
+    let events = [others(), waiting(), subjects(), intents()].concat();
     let mut numbers: Vec<_> = events.iter().map(Event::number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers, (0..19).chain(24..26).collect::<Vec<_>>(), "one of each");
+    assert_eq!(numbers, (0..19).chain(21..26).chain([28]).collect::<Vec<_>>(), "one of each");
     for event in &events {
         let bytes = to_bytes(event);
         // From 24 on a number takes a byte of its own.

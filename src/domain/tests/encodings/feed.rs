@@ -1,13 +1,15 @@
 use std::sync::Arc;
 
 use super::{assert_lines, spelled};
+use crate::domain::announcement::{Announcement, Cut};
 use crate::domain::authority::{AuthorityCard, AuthorityState};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::codec::to_bytes;
 use crate::domain::enforce::{EnforcementEvent, chain};
-use crate::domain::id::{AuthorityId, Digest, EntityId, LineageId, Ordinal, Seq, SubjectId};
+use crate::domain::id::{AnnouncementId, AuthorityId, Digest, EntityId, LineageId, Ordinal, Seq, SubjectId};
 use crate::domain::revocation::{OrdinalRange, StopScope, SuspensionTarget};
 use crate::domain::tests::fixtures::{LIFT, model, sample};
+use crate::domain::time::Timestamp;
 
 const ENTITY: EntityId = EntityId::from_bytes([1; 16]);
 const SUBJECT: SubjectId = SubjectId::from_bytes([2; 16]);
@@ -99,6 +101,43 @@ fn what_the_feed_says_of_authorities_keeps_its_encoding() {
         "
         82118184500303030303030303030303030303030301054130
         8212815003030303030303030303030303030303
+        ",
+    );
+}
+
+#[test]
+fn what_the_feed_says_of_announcements_keeps_its_encoding() {
+    let id = AnnouncementId::from_bytes([6; 16]);
+    let cuts = [
+        Cut::Certificate(Ordinal(7)),
+        Cut::Lineage(LineageId::from_bytes([4; 16])),
+        Cut::Subjects(vec![SUBJECT]),
+        Cut::Entity(ENTITY),
+        Cut::Issuer(ISSUER),
+        Cut::Determination(LIFT.parse().unwrap(), None),
+        Cut::Determination(LIFT.parse().unwrap(), Some(3)),
+    ];
+    let announced = |cut| {
+        let (announced_at, cut_at) = (Timestamp::from_millis(1_000), Timestamp::from_millis(2_000));
+        let announcement = Announcement { id, cut, cutoff: Ordinal(9), announced_at, cut_at };
+        EnforcementEvent::RevocationAnnounced(Arc::new(announcement))
+    };
+    let postponed = |cut_at| EnforcementEvent::RevocationPostponed { announcement: id, cut_at };
+    let postponed = [postponed(Some(Timestamp::from_millis(3_000))), postponed(None)];
+    let lines: Vec<_> =
+        cuts.map(announced).into_iter().chain(postponed).map(|event| spelled(&event)).collect();
+    assert_lines(
+        &lines,
+        "
+        82158185500606060606060606060606060606060682008107091903e81907d0
+        8215818550060606060606060606060606060606068201815004040404040404040404040404040404091903e81907d0
+        821581855006060606060606060606060606060606820281815002020202020202020202020202020202091903e81907d0
+        8215818550060606060606060606060606060606068203815001010101010101010101010101010101091903e81907d0
+        8215818550060606060606060606060606060606068204815003030303030303030303030303030303091903e81907d0
+        8215818550060606060606060606060606060606068205816f323032362d30362d32362d6c696674091903e81907d0
+        8215818550060606060606060606060606060606068205826f323032362d30362d32362d6c69667403091903e81907d0
+        8216825006060606060606060606060606060606190bb8
+        8216815006060606060606060606060606060606
         ",
     );
 }

@@ -2,9 +2,11 @@
 //! CBOR. All integers are big-endian.
 
 use std::io;
+use std::marker::PhantomData;
+
+use minicbor::{Decode, Encode};
 
 use crate::domain::codec::{from_bytes, to_bytes};
-use crate::domain::enforce::DecisionBatch;
 
 /// The longest batch before compression: 1,000 decisions of a kilobyte.
 const LEN_MAX: usize = 1 << 20;
@@ -13,7 +15,10 @@ const LEVEL: i32 = 1;
 const HEADER_LEN: usize = 8;
 
 /// The frame of a batch.
-pub(super) fn encode(batch: &DecisionBatch) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// The batch is too long.
+pub fn encode<T: Encode<()>>(batch: &T) -> io::Result<Vec<u8>> {
     let whole = to_bytes(batch);
     let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "the batch is too long");
     let whole_len =
@@ -24,19 +29,25 @@ pub(super) fn encode(batch: &DecisionBatch) -> io::Result<Vec<u8>> {
 }
 
 /// The frames of a segment, up to the first that is not whole: where each ends, and its batch if it can be read.
-pub(super) struct Frames<'a> {
+#[derive(Debug)]
+pub struct Frames<'a, T> {
     bytes: &'a [u8],
     at: usize,
+    of: PhantomData<T>,
 }
 
-impl<'a> Frames<'a> {
-    pub(super) const fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+impl<'a, T> Frames<'a, T> {
+    /// Of these bytes.
+    pub const fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, of: PhantomData }
     }
 }
 
-impl Iterator for Frames<'_> {
-    type Item = (usize, Option<DecisionBatch>);
+impl<T> Iterator for Frames<'_, T>
+where
+    T: for<'b> Decode<'b, ()> + Encode<()>,
+{
+    type Item = (usize, Option<T>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.bytes.get(self.at..)?;
@@ -52,7 +63,10 @@ impl Iterator for Frames<'_> {
     }
 }
 
-fn decode(body: &[u8]) -> Option<DecisionBatch> {
+fn decode<T>(body: &[u8]) -> Option<T>
+where
+    T: for<'b> Decode<'b, ()> + Encode<()>,
+{
     let (len, body) = body.split_first_chunk::<4>()?;
     let len = usize::try_from(u32::from_be_bytes(*len)).ok().filter(|len| *len <= LEN_MAX)?;
     from_bytes(&zstd::bulk::decompress(body, len).ok()?).ok()

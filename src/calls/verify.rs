@@ -1,0 +1,136 @@
+//! Segments against what the record says of them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::files::{digests, listed};
+use crate::domain::call::{CallBatch, Origin, SEALED_PART_LEN, SealedCalls};
+use crate::segments::Frames;
+
+/// Something that was done to a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallsFault {
+    /// The number of its file.
+    pub segment: u64,
+    /// From which byte on; none: all of it.
+    pub offset: Option<u64>,
+    /// From which line on.
+    pub line: Option<u64>,
+    /// What.
+    pub why: String,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallsVerified {
+    /// Segments that are what the record says.
+    pub good: u64,
+    /// Segments that the record names and that made room since.
+    pub retired: u64,
+    /// Segments that are not sealed yet: who has the disk could have changed them.
+    pub unsealed: u64,
+    /// Lines in all of them.
+    pub lines: u64,
+    /// What does not hold.
+    pub faults: Vec<CallsFault>,
+}
+
+/// Compares the segments in a folder with what the record says of them.
+///
+/// # Errors
+/// They cannot be read.
+pub fn verify(dir: &Path, seals: &[SealedCalls]) -> io::Result<CallsVerified> {
+    let mut found = CallsVerified::default();
+    let mut sealed: BTreeMap<u64, &SealedCalls> = BTreeMap::new();
+    for seal in seals {
+        // A start seals the last one anew: the first word counts.
+        if *sealed.entry(seal.number).or_insert(seal) != seal {
+            found.faults.push(whole(seal.number, "the record names it with two contents"));
+        }
+    }
+    let mut oldest: BTreeMap<Origin, u64> = BTreeMap::new();
+    for (number, origin, is_complete, path) in listed(dir)? {
+        oldest.entry(origin).or_insert(number);
+        let bytes = std::fs::read(&path)?;
+        let (lines, broken) = walk(&bytes);
+        found.lines += lines;
+        match (sealed.remove(&number), broken) {
+            (Some(seal), broken) => match compare(seal, origin, &bytes, broken) {
+                Some(fault) => found.faults.push(fault),
+                None => found.good += 1,
+            },
+            // The next start cuts off what a crash tore of one that grows.
+            (None, Some((offset, line))) if is_complete => {
+                let why = "a batch cannot be read".to_owned();
+                found.faults.push(CallsFault {
+                    segment: number,
+                    offset: Some(offset),
+                    line: Some(line),
+                    why,
+                });
+            }
+            (None, _) => found.unsealed += 1,
+        }
+    }
+    for seal in sealed.into_values() {
+        // Segments go oldest first, and never the last one.
+        match oldest.get(&seal.origin) {
+            Some(oldest) if seal.number < *oldest => found.retired += 1,
+            Some(_) | None => found.faults.push(whole(seal.number, "it was removed")),
+        }
+    }
+    found.faults.sort_by_key(|fault| fault.segment);
+    Ok(found)
+}
+
+fn whole(segment: u64, why: &str) -> CallsFault {
+    CallsFault { segment, offset: None, line: None, why: why.to_owned() }
+}
+
+/// The lines, and where the first batch stands that is not whole or not the next one.
+fn walk(bytes: &[u8]) -> (u64, Option<(u64, u64)>) {
+    let (mut lines, mut good, mut number) = (0, 0, 0);
+    for (end, batch) in Frames::<CallBatch>::of(bytes) {
+        let Some(batch) = batch.filter(|batch| batch.number == number) else {
+            return (lines, Some((good, lines)));
+        };
+        lines += batch.lines.len() as u64;
+        (good, number) = (end as u64, number + 1);
+    }
+    (lines, (good < bytes.len() as u64).then_some((good, lines)))
+}
+
+/// What is wrong with a sealed segment: as near as batches and digests show it.
+fn compare(
+    seal: &SealedCalls,
+    origin: Origin,
+    bytes: &[u8],
+    broken: Option<(u64, u64)>,
+) -> Option<CallsFault> {
+    let is_same = seal.origin == origin && seal.len == bytes.len() as u64;
+    let parts = digests(bytes);
+    let differs = seal.parts.iter().zip(&parts).position(|(sealed, now)| sealed != now);
+    if is_same && differs.is_none() && seal.parts.len() == parts.len() {
+        return None;
+    }
+    let why = if seal.len > bytes.len() as u64 { "lines were taken out" } else { "lines were altered" };
+    let part = differs.unwrap_or(seal.parts.len().min(parts.len())) * SEALED_PART_LEN;
+    let (offset, line) = match broken {
+        Some(place) => place,
+        None => (part as u64, line_at(bytes, part)),
+    };
+    Some(CallsFault { segment: seal.number, offset: Some(offset), line: Some(line), why: why.to_owned() })
+}
+
+/// The first line of the batch that holds this byte.
+fn line_at(bytes: &[u8], offset: usize) -> u64 {
+    let mut lines = 0;
+    for (end, batch) in Frames::<CallBatch>::of(bytes) {
+        if end > offset {
+            break;
+        }
+        lines += batch.map_or(0, |batch| batch.lines.len() as u64);
+    }
+    lines
+}
