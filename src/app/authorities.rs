@@ -68,6 +68,21 @@ impl Authorities {
         self.keys.make(id, curve).map_err(|e| internal("a key cannot be kept", &e))
     }
 
+    /// The keys that wait for a root to certify them, each with its request.
+    pub(super) fn requests(&self) -> Result<Vec<(AuthorityId, Vec<u8>)>, Error> {
+        let failed = |e| internal("the requests of keys cannot be read", &e);
+        let mut found = Vec::new();
+        for id in self.keys.list().map_err(failed)? {
+            found.extend(self.keys.request(id).map_err(failed)?.map(|request| (id, request)));
+        }
+        Ok(found)
+    }
+
+    /// Keeps the request of a key.
+    pub(super) fn keep_request(&self, id: AuthorityId, request: &[u8]) -> Result<(), Error> {
+        self.keys.keep_request(id, request).map_err(|e| internal("a request cannot be kept", &e))
+    }
+
     /// Destroys a key that is no authority's.
     pub(super) fn remove(&self, id: AuthorityId) -> Result<(), Error> {
         self.keys.remove(id).map_err(|e| internal("a key cannot be removed", &e))
@@ -135,7 +150,10 @@ fn set_orphans_aside(keys: &dyn AuthorityKeys, state: &State) {
             )
         })
     };
-    for id in found.into_iter().filter(|id| !state.authorities.contains_key(id) && !proposed(*id)) {
+    // A ceremony takes days, and a key that waits for one is worth its file.
+    let waits = |id: AuthorityId| !matches!(keys.request(id), Ok(None));
+    let is_orphan = |id: &AuthorityId| !state.authorities.contains_key(id) && !proposed(*id) && !waits(*id);
+    for id in found.into_iter().filter(is_orphan) {
         match keys.set_aside(id) {
             Ok(()) => tracing::warn!(authority.id = %id, "a key that no record names was set aside"),
             Err(error) => {

@@ -14,6 +14,11 @@ use crate::domain::root::{Beneath, CrossCertificate, CrossSubject, Root as Row};
 use crate::domain::state::State;
 use crate::x509::{Authority, Root, TrustBundle, root_row};
 
+/// Before a root's list ends, a ceremony is to be arranged and held: 60 days.
+const LIST_ENDS_MS: i64 = 60 * 86_400_000;
+/// Before a root ends, another is to be trusted and partners are to learn of it: a year.
+const ROOT_ENDS_MS: i64 = 365 * 86_400_000;
+
 fn wrong(field: &'static str, why: impl ToString) -> Error {
     Error::Invalid { field, why: why.to_string() }
 }
@@ -165,5 +170,24 @@ impl App {
     /// What is shown with a leaf of this authority, DER, from the leaf upwards; nothing, when it is self-signed.
     pub fn chain(&self, issuer: AuthorityId) -> Vec<Vec<u8>> {
         chain(&self.state(), issuer)
+    }
+
+    /// Says in the log which root, or which list of one, ends soon.
+    pub(super) fn warn_of_roots(&self) {
+        let now = self.clock.now();
+        for root in self.state().roots.values() {
+            let (root_id, list) = (root.id, &root.list);
+            if list.next_update <= now {
+                tracing::error!(
+                    root.id = %root_id, until = %list.next_update,
+                    "the revocation list of a root has ended: proxies that check it refuse everybody; have the root sign another"
+                );
+            } else if list.next_update <= now.plus_ms(LIST_ENDS_MS) {
+                tracing::warn!(root.id = %root_id, until = %list.next_update, "the revocation list of a root ends soon");
+            }
+            if root.not_after <= now.plus_ms(ROOT_ENDS_MS) {
+                tracing::warn!(root.id = %root_id, until = %root.not_after, "a root ends within a year");
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ mod apart;
 mod authorities;
 mod automation;
 pub mod backup;
+mod beneath;
 mod calls;
 mod crl;
 mod engine;

@@ -6,10 +6,11 @@ use super::{App, RotationOutlook, SERVER_NAME};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::decision::StateFault;
 use crate::domain::id::PrincipalId;
+use crate::domain::root::Root;
 use crate::domain::state::State;
 use crate::feed::SessionStatus;
 use crate::journal::Condition;
-use crate::metrics::{Fault, GatewayReading, Readings, RotationReading};
+use crate::metrics::{Fault, GatewayReading, Readings, RootReading, RotationReading};
 
 impl App {
     /// How everything stands now. Asks the disk: not for an async task.
@@ -42,6 +43,7 @@ impl App {
             reserve: space.map_or(0, |space| space.reserve),
             certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),
             pushed_set: self.pushed_set(),
+            roots: state.roots.values().map(|root| root_reading(root)).collect(),
             proposals: len(state.proposals.len()),
             reviews: len(state.reviews.len()),
             recoveries: len(state.recoveries.len()),
@@ -77,6 +79,11 @@ impl App {
             Fault { kind: "NO_LEASES", is_so: self.feed.closed().is_some() },
         ]
     }
+}
+
+fn root_reading(root: &Root) -> RootReading {
+    let (certificate_ends_s, list_ends_s) = (root.not_after.seconds(), root.list.next_update.seconds());
+    RootReading { name: root.id.to_string(), certificate_ends_s, list_ends_s }
 }
 
 /// When the last certificate of a principal ends; 0: it has none.

@@ -59,6 +59,8 @@ pub struct AuthorityStanding {
     pub known: Option<Standing>,
     /// How many certificates of it are still good, by the entity that has them; none: principals and canaries.
     pub held: BTreeMap<Option<EntityId>, u64>,
+    /// When the newest list of the root above it ends.
+    pub root_list_until: Option<Timestamp>,
 }
 
 impl AuthorityStanding {
@@ -90,6 +92,11 @@ impl Rotation {
             rotation.note(row.id, boot_ms);
         });
         rotation
+    }
+
+    /// Nobody else makes a key meanwhile.
+    pub(super) async fn lock(&self) -> impl Drop + '_ {
+        self.made.lock().await
     }
 
     /// Notes when it was durable that an authority is to be trusted; the first time counts.
@@ -136,7 +143,7 @@ impl App {
     }
 
     /// The curve and the end of the next authority of a kind.
-    fn next_like(
+    pub(super) fn next_like(
         &self,
         state: &State,
         kind: AuthorityKind,
@@ -297,6 +304,10 @@ impl App {
             has_key: self.authorities.get(row.id).is_some(),
             known: self.known(&state, row),
             held: held.remove(&row.id).unwrap_or_default(),
+            root_list_until: row
+                .beneath
+                .and_then(|beneath| state.roots.get(&beneath.root))
+                .map(|root| root.list.next_update),
         };
         Ok(state.authorities.values().map(standing).collect())
     }

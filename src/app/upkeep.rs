@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_secs(1);
 const SNAPSHOT_RECORDS: u64 = 1_000_000;
 /// And one a day when anything was recorded.
 const SNAPSHOT_MS: i64 = 86_400_000;
+/// How often the ends of roots and of their lists are looked at.
+const ROOTS_MS: i64 = 86_400_000;
 /// Markers in one tick: as many as there can be announcements.
 const MARKERS_MAX: usize = ANNOUNCED_MAX;
 /// The most blocks that are prepared at once: a day's worth of the fastest issuance is far less.
@@ -72,6 +74,8 @@ impl Upkeep {
 async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut snapshot_at = (app.state().position.seq, app.now());
     let mut instant_seen = app.now();
+    let mut roots_seen = app.now();
+    app.warn_of_roots();
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
@@ -87,6 +91,10 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         {
             instant_seen = at;
             app.note(Event::InstantPassed(at));
+        }
+        if now.millis() - roots_seen.millis() > ROOTS_MS {
+            roots_seen = now;
+            app.warn_of_roots();
         }
         app.note_passed(&state, now).await;
         let records = state.position.seq.0 - snapshot_at.0.0;

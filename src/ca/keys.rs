@@ -36,6 +36,26 @@ pub trait AuthorityKeys: Send + Sync {
     /// It is still there.
     fn set_aside(&self, authority: AuthorityId) -> Result<(), KeyFileFault>;
 
+    /// Keeps the request of a key that a root is to certify: until that comes back, no record names the key, and it is not
+    /// set aside.
+    ///
+    /// # Errors
+    /// It cannot be kept.
+    fn keep_request(&self, authority: AuthorityId, request: &[u8]) -> Result<(), KeyFileFault> {
+        let _ = request;
+        let why = format!("the request of authority {authority} cannot be kept where its key is");
+        Err(KeyFileFault::Io(io::Error::new(io::ErrorKind::Unsupported, why)))
+    }
+
+    /// The request of a key, if one was kept.
+    ///
+    /// # Errors
+    /// It is here and cannot be read.
+    fn request(&self, authority: AuthorityId) -> Result<Option<Vec<u8>>, KeyFileFault> {
+        let _ = authority;
+        Ok(None)
+    }
+
     /// Destroys a key that never was an authority's.
     ///
     /// # Errors
@@ -106,6 +126,25 @@ impl AuthorityKeys for KeyFolder {
     fn set_aside(&self, authority: AuthorityId) -> Result<(), KeyFileFault> {
         let path = self.path(authority);
         Ok(std::fs::rename(&path, path.with_extension("pem.unused"))?)
+    }
+
+    fn keep_request(&self, authority: AuthorityId, request: &[u8]) -> Result<(), KeyFileFault> {
+        use std::io::Write as _;
+        let path = self.path(authority).with_extension("csr");
+        let new = path.with_extension("csr.new");
+        let mut file = std::fs::File::create(&new)?;
+        file.write_all(request)?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)?;
+        Ok(())
+    }
+
+    fn request(&self, authority: AuthorityId) -> Result<Option<Vec<u8>>, KeyFileFault> {
+        match std::fs::read(self.path(authority).with_extension("csr")) {
+            Ok(request) => Ok(Some(request)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn remove(&self, authority: AuthorityId) -> Result<(), KeyFileFault> {

@@ -2,7 +2,7 @@
 //! nor fill the record. Whoever answers a call only notes it ([`CallLog::note`], a microsecond); somebody else writes what is due
 //! every second.
 //!
-//! A segment that is complete is sealed: its digests go into the journal, and [`verify`] finds what was altered or taken out
+//! A segment that is complete is sealed: its digests go into the journal, and [`verify()`] finds what was altered or taken out
 //! since. Strangers have segments of their own. When there is no room, permits and reads are dropped and counted; refusals are
 //! counted by caller and never dropped. Called by `app`.
 

@@ -2,7 +2,7 @@
 //! certificate from which.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -20,8 +20,8 @@ use crate::domain::id::{AuthorityId, ProposalId};
 use crate::domain::revocation::{RevocationReason, StopScope};
 use crate::domain::time::Timestamp;
 use crate::pb;
-use crate::x509::Authority;
 use crate::x509::bundle::certificate_pem;
+use crate::x509::{Authority, AuthorityRequest, root_row};
 
 /// The most names that a row of the list shows.
 const NAMED_MAX: usize = 3;
@@ -47,7 +47,9 @@ pub(super) enum Verb {
     Watch,
     /// Have the server make the key of the next authority, and everybody trust it. Two officers sign.
     #[command(
-        after_help = "Example:\n  countersign authority prepare --kind ACCESS --life-days 1825 --out next.pem --commit"
+        after_help = "Examples:\n  countersign authority prepare --kind ACCESS --life-days 1825 --out next.pem --commit\n  \
+                      countersign authority prepare --kind ACCESS --beneath-root --out next.csr --commit\n  \
+                      countersign authority prepare --kind ACCESS --beneath-root --certificate next.pem --commit"
     )]
     Prepare {
         /// ACCESS or SYSTEM.
@@ -56,7 +58,13 @@ pub(super) enum Verb {
         /// How long it lives; 0: as long as the one that issues now.
         #[arg(long, value_name = "DAYS", default_value_t = 0)]
         life_days: u32,
-        /// Where its certificate goes, PEM.
+        /// Have a root certify it: the server makes the key and gives the request, which goes to --out.
+        #[arg(long, conflicts_with = "life_days")]
+        beneath_root: bool,
+        /// What the root certified, PEM; then two officers have everybody trust it.
+        #[arg(long, value_name = "FILE", requires = "beneath_root")]
+        certificate: Option<PathBuf>,
+        /// Where its certificate, or its request, goes, PEM.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
         #[command(flatten)]
@@ -151,8 +159,14 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
         Verb::List => list(context).await,
         Verb::Show { authority, out } => show(authority, out, context).await,
         Verb::Watch => watch(context).await,
-        Verb::Prepare { kind, life_days, out, commit } => {
-            prepare((kind, life_days), out, commit, context).await
+        Verb::Prepare { kind, life_days, beneath_root, certificate, out, commit } => {
+            let certificate = match certificate {
+                Some(path) => files::read_der(&path, "CERTIFICATE")?.into(),
+                None => Default::default(),
+            };
+            let request =
+                pb::PrepareAuthorityRequest { kind: kind.to_string(), life_days, beneath_root, certificate };
+            prepare((kind, request), out, commit, context).await
         }
         Verb::Root(verb) => hierarchy::run(verb, context).await,
         Verb::Activate { authority, commit } => {
@@ -201,7 +215,7 @@ async fn stop(
 }
 
 async fn prepare(
-    (kind, life_days): (AuthorityKind, u32),
+    (kind, request): (AuthorityKind, pb::PrepareAuthorityRequest),
     out: Option<PathBuf>,
     commit: Commit,
     context: &Context<'_>,
@@ -216,8 +230,10 @@ async fn prepare(
     }
     let identity = context.connection.identity()?;
     let remote = context.connection.remote().await?;
-    let request = pb::PrepareAuthorityRequest { kind: kind.to_string(), life_days };
     let made = answer(remote.authorities().prepare_authority(request)).await?;
+    if made.mandate.is_empty() {
+        return requested(&made, kind, out.as_deref(), context);
+    }
     let mandate = check(&made.mandate, &identity.name()?.trust_domain)?;
     let Command::PrepareAuthority(new) = &mandate.command else {
         return Err(Failure("the server prepared another command; nothing was signed".to_owned()));
@@ -236,11 +252,35 @@ async fn prepare(
     print_done(context.output, done.position, proposal, done.signatures_missing)
 }
 
+/// The request of a key that a root is to certify.
+fn requested(
+    made: &pb::PrepareAuthorityResponse,
+    kind: AuthorityKind,
+    out: Option<&Path>,
+    context: &Context<'_>,
+) -> Result<Outcome, Failure> {
+    let request = AuthorityRequest::from_der(&made.certificate_request)?;
+    let pem = files::request_pem(&made.certificate_request);
+    if let Some(out) = out {
+        files::write(out, pem.as_bytes(), Access::Public)?;
+    }
+    let text = format!(
+        "authority {}\nkey sha-256 {}\n{}\nTake the request to the root, and then:\n  countersign authority prepare --kind {kind} \
+         --beneath-root --certificate FILE --commit",
+        request.id,
+        request.key.digest(),
+        out.map_or(pem.clone(), |out| format!("request   {}", out.display())),
+    );
+    let value = json!({ "authority_id": request.id.to_string(), "request": pem, "committed": false });
+    context.output.print(&value, &text);
+    Ok(Outcome::Done)
+}
+
 /// What is signed is what the certificate says, by this machine's own reading.
 fn check_made(new: &NewAuthority, kind: AuthorityKind) -> Result<(), Failure> {
     let read = Authority::from_der(&new.certificate)?;
     let is_same = (read.id(), read.kind(), read.not_after()) == (new.id, new.kind, new.not_after);
-    match is_same && new.kind == kind {
+    match is_same && new.kind == kind && new.beneath == root_row::beneath(&read) {
         true => Ok(()),
         false => Err(Failure(
             "the certificate is not that of the authority that was asked for; nothing was signed".to_owned(),
@@ -341,12 +381,14 @@ fn rows(authorities: &[pb::Authority]) -> String {
             printable(&authority.kind),
             printable(&authority.state),
             printable(&authority.not_after),
+            or_dash(&authority.root_list_until),
             authority.certificates.to_string(),
             authority.known_by.len().to_string(),
             waiting(authority, NAMED_MAX),
         ]
     };
-    let header = ["AUTHORITY", "KIND", "STATE", "UNTIL", "CERTIFICATES", "KNOWN BY", "WAITING FOR"];
+    let header =
+        ["AUTHORITY", "KIND", "STATE", "UNTIL", "ROOT LIST UNTIL", "CERTIFICATES", "KNOWN BY", "WAITING FOR"];
     table(header, &authorities.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -397,6 +439,7 @@ fn value(authority: &pb::Authority) -> Value {
         "issued_until": authority.issued_until, "has_key": authority.has_key, "known_by": authority.known_by,
         "lease_expired": authority.lease_expired, "unaware": Value::from_iter(unaware),
         "known_everywhere": authority.known_everywhere, "certificates": authority.certificates,
-        "holders": Value::from_iter(holders),
+        "holders": Value::from_iter(holders), "root_id": authority.root_id,
+        "root_list_until": authority.root_list_until,
     })
 }

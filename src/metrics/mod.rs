@@ -14,7 +14,8 @@ use prometheus_client::registry::Registry;
 use crate::env::SystemClock;
 
 pub use readings::{
-    Fault, GATEWAYS_MAX, GatewayReading, ListenerReading, Readings, RotationReading, ScreeningReading,
+    Fault, GATEWAYS_MAX, GatewayReading, ListenerReading, Readings, RootReading, RotationReading,
+    ScreeningReading,
 };
 
 /// What every name begins with.

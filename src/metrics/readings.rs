@@ -83,6 +83,17 @@ impl ScreeningReading {
     }
 }
 
+/// A root that is trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RootReading {
+    /// Its name.
+    pub name: String,
+    /// When its certificate ends, in seconds since 1970.
+    pub certificate_ends_s: i64,
+    /// When its newest revocation list ends, likewise.
+    pub list_ends_s: i64,
+}
+
 /// Everything that is read at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readings {
@@ -118,6 +129,8 @@ pub struct Readings {
     pub certificate_ends_s: i64,
     /// How many certificates the list of the last pushed trust set names, and whether it lets nobody in.
     pub pushed_set: Option<(usize, bool)>,
+    /// Every root: there are eight at most.
+    pub roots: Vec<RootReading>,
     /// Commands that wait for another officer.
     pub proposals: u64,
     /// Emergencies that nobody has reviewed.
@@ -215,7 +228,27 @@ impl Readings {
         registry.register("build_info", "Always 1; the version is a label", build);
         self.register_gateways(&mut registry);
         self.register_listeners(&mut registry);
+        self.register_roots(&mut registry);
         registry
+    }
+
+    fn register_roots(&self, registry: &mut Registry) {
+        let (ends, lists) = (Timestamps::default(), Timestamps::default());
+        for root in &self.roots {
+            let label = [("root", root.name.clone())];
+            ends.get_or_create(&label).set(root.certificate_ends_s);
+            lists.get_or_create(&label).set(root.list_ends_s);
+        }
+        registry.register(
+            "root_certificate_expiry_timestamp_seconds",
+            "When the certificate of a root ends",
+            ends,
+        );
+        registry.register(
+            "root_list_expiry_timestamp_seconds",
+            "When the newest revocation list of a root ends; from then on proxies that check it refuse everybody",
+            lists,
+        );
     }
 
     fn register_rotations(&self, registry: &mut Registry) {

@@ -42,12 +42,25 @@ impl pb::authority_service_server::AuthorityService for Authorities {
         let message = request.into_inner();
         let kind: AuthorityKind = required("kind", &message.kind)?;
         let life_s = (message.life_days != 0).then(|| u64::from(message.life_days) * DAY_S);
-        let made = self.app.prepare_authority(kind, life_s).await.map_err(status)?;
+        if message.beneath_root && message.certificate.is_empty() {
+            let (id, request) = self.app.request_authority(kind).await.map_err(status)?;
+            return Ok(Response::new(pb::PrepareAuthorityResponse {
+                authority_id: id.to_string(),
+                certificate_request: request.into(),
+                ..Default::default()
+            }));
+        }
+        let made = match message.beneath_root {
+            true => self.app.certified_authority(kind, message.certificate.to_vec()).await,
+            false => self.app.prepare_authority(kind, life_s).await,
+        };
+        let made = made.map_err(status)?;
         Ok(Response::new(pb::PrepareAuthorityResponse {
             authority_id: made.authority.id.to_string(),
             signatures_needed: show::count(made.mandate.command.signers().count),
             mandate: to_bytes(&made.mandate).into(),
             certificate: made.authority.certificate.into(),
+            certificate_request: Default::default(),
         }))
     }
 
@@ -179,5 +192,7 @@ fn shown(standing: &AuthorityStanding) -> pb::Authority {
         known_everywhere: standing.is_known_everywhere(),
         certificates: standing.held_count(),
         holders: standing.held.iter().map(holder).collect(),
+        root_id: row.beneath.map(|beneath| beneath.root.to_string()).unwrap_or_default(),
+        root_list_until: standing.root_list_until.map(|at| at.to_string()).unwrap_or_default(),
     }
 }

@@ -31,7 +31,8 @@ impl World {
     /// Has an authority issue that lives two days, so that its successor is due after one, and is to issue after forty hours.
     async fn short_lived(&self) -> AuthorityId {
         self.clock.advance_ms(5);
-        let request = pb::PrepareAuthorityRequest { kind: ACCESS.to_string(), life_days: 2 };
+        let request =
+            pb::PrepareAuthorityRequest { kind: ACCESS.to_string(), life_days: 2, ..Default::default() };
         let mut client = AuthorityServiceClient::new(self.alice());
         let made = client.prepare_authority(request).await.unwrap().into_inner();
         let mandate = made.mandate.to_vec();

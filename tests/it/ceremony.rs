@@ -350,3 +350,39 @@ fn a_list_of_the_root_is_taken_from_one_officer_and_revokes_what_it_names() {
     assert!(states.contains(&[&"SYSTEM".into(), &"ACTIVE".into()]), "{listed}");
     crl("root/root.pem", "first.crl").fails(&["higher number"]);
 }
+
+#[test]
+fn the_next_authority_stands_beneath_the_root_and_its_key_waits_for_the_ceremony() {
+    let mut served = Served::of(Desk::beneath_root());
+    let prepare = ["authority", "prepare", "--kind", "ACCESS", "--beneath-root"];
+    let ask = [&prepare[..], &["--out", "next.csr", "--commit"]].concat();
+    let first = served.by("alice", &ask).done().json();
+    assert_eq!(served.by("bob", &ask).done().json()["authority_id"], first["authority_id"], "one key");
+    // Days pass, and the service starts again: the key is not set aside.
+    served.restart_after(|_| {});
+    assert_eq!(served.by("bob", &ask).done().json()["authority_id"], first["authority_id"], "the same key");
+    let id = first["authority_id"].as_str().unwrap();
+    served.desk.root("other");
+    served.desk.certify("other", "next.csr", "ACCESS", "other.pem").done();
+    served.desk.certify("root", "next.csr", "ACCESS", "next.pem").done();
+    request(&served.desk, "foreign", "ACCESS", ACCESS, &[]);
+    served.desk.certify("root", "foreign.csr", "ACCESS", "foreign.pem").done();
+    let take = |kind: &str, file: &str| {
+        let what =
+            ["authority", "prepare", "--kind", kind, "--beneath-root", "--certificate", file, "--commit"];
+        served.by("alice", &what)
+    };
+    take("ACCESS", "other.pem").fails(&["root"]);
+    take("SYSTEM", "next.pem").fails(&["of kind ACCESS, not SYSTEM"]);
+    take("ACCESS", "foreign.pem").fails(&["is not at this server"]);
+    served.both(&[&prepare[..], &["--certificate", "next.pem"]].concat());
+    served.both(&["authority", "activate", id]);
+    let listed = served.by("alice", &["authority", "list"]).done().json();
+    let next = listed.as_array().unwrap().iter().find(|row| row["authority_id"] == id).unwrap();
+    assert_eq!(next["state"], "ACTIVE", "{listed}");
+    assert!(next["root_id"].as_str().unwrap().starts_with("root_"), "{listed}");
+    assert!(next["root_list_until"].as_str().unwrap().starts_with("20"), "{listed}");
+    // Rotation by itself would leave the root.
+    let permit = ["authority", "automate", "--kind", "ACCESS", "--until", "2027-06-01T00:00:00Z"];
+    served.by("alice", &[&permit[..], &["--rotations", "1", "--commit"]].concat()).fails(&["offline root"]);
+}

@@ -86,8 +86,36 @@ fn documented() -> BTreeMap<String, String> {
     .collect()
 }
 
+/// Officers trust a root.
+async fn trust_a_root(world: &World) {
+    use countersign::ca::root::{RootIssuer, new_root};
+    use countersign::ca::{FileSigner, ListOrder, SignatureAlgorithm, backdated};
+    use countersign::domain::certificate::Serial;
+    use countersign::domain::id::RootId;
+    use countersign::domain::time::Timestamp;
+    use countersign::env::Clock as _;
+    use countersign::x509::{CrlNumber, Curve, root_row};
+    let (folder, now) = (tempfile::tempdir().unwrap(), world.clock.now());
+    let until = Timestamp::from_millis(now.plus_ms(1_000 * 86_400_000).seconds() * 1_000);
+    let key = folder.path().join("root.pem");
+    let signer = FileSigner::create(&key, SignatureAlgorithm::Ecdsa(Curve::P384)).unwrap();
+    let name = (RootId::from_parts(now, [1; 16]), Serial::from_random([1; 16]));
+    let root = new_root(&signer, name, until, now).unwrap();
+    let order = ListOrder {
+        address: None,
+        number: CrlNumber::counted(1),
+        this_update: backdated(now),
+        next_update: Timestamp::from_millis(now.plus_ms(400 * 86_400_000).seconds() * 1_000),
+        entries: Vec::new(),
+    };
+    let list = RootIssuer::new(root.clone(), &signer).unwrap().sign_list(order).unwrap();
+    let row = root_row::root(root.certificate().der(), &list.der).unwrap();
+    world.enact(Command::TrustRoot(row)).await.unwrap();
+}
+
 /// One of everything that is counted.
 async fn something_of_all(world: &World) -> countersign::client::Gate {
+    trust_a_root(world).await;
     let entity = world.partner().await;
     let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
     let leaf = world.enroll(subject).await.certificate;

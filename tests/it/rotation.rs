@@ -42,7 +42,8 @@ impl World {
     pub(crate) async fn prepare(&self, kind: AuthorityKind) -> AuthorityId {
         // Ids begin with the time: a list is in the order in which they were made.
         self.clock.advance_ms(5);
-        let request = pb::PrepareAuthorityRequest { kind: kind.to_string(), life_days: 0 };
+        let request =
+            pb::PrepareAuthorityRequest { kind: kind.to_string(), life_days: 0, ..Default::default() };
         let made = self.authorities().prepare_authority(request).await.unwrap().into_inner();
         assert_eq!(made.signatures_needed, 2);
         let mandate = made.mandate.to_vec();
@@ -398,7 +399,11 @@ async fn while_the_system_authority_changes_old_and_new_clients_connect() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_made_here_and_only_for_what_is_asked() {
     let mut world = World::start().await;
-    let ask = |kind: &str, life_days| pb::PrepareAuthorityRequest { kind: kind.to_owned(), life_days };
+    let ask = |kind: &str, life_days| pb::PrepareAuthorityRequest {
+        kind: kind.to_owned(),
+        life_days,
+        ..Default::default()
+    };
     refused(world.authorities().prepare_authority(ask("ROOT", 0)).await, Code::InvalidArgument, "ROOT");
     refused(
         world.authorities().prepare_authority(ask("ACCESS", 4_000)).await,
