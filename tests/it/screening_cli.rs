@@ -66,6 +66,11 @@ fn a_list_is_imported_and_a_match_resolved_with_a_reason() {
     served.by("alice", &unknown).fails(&["has no match"]);
     let resolved = served.by("alice", &[&resolve[..], &["--false-positive", "--commit"]].concat()).done();
     assert!(resolved.err.contains("FALSE_POSITIVE"), "{}", resolved.err);
+    // Names this close are cleared by two.
+    assert_eq!((&hit["score"], &resolved.json()["committed"]), (&96.into(), &false.into()));
+    served.by("alice", &["entity", "activate", &entity]).fails(&["SCREENING_PENDING"]);
+    let proposal = resolved.json()["proposal"].as_str().unwrap().to_owned();
+    served.by("bob", &["approvals", "approve", &proposal, "--yes"]).done();
     served.by("alice", &["entity", "activate", &entity]).done();
     let again = served.by("alice", &["screening", "show", &entity]).done().json();
     assert_eq!(again[0]["reason"], "another registry number");
