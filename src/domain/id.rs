@@ -300,110 +300,71 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// SHA-256 of something, named by the field that holds it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Digest(pub [u8; 32]);
+/// A hash: so many bytes, shown as lower-case hexadecimal digits, encoded as a byte string.
+macro_rules! hash {
+    ($(#[$doc:meta])* $name:ident, $len:literal, $algorithm:ident, $kind:literal, $digits:literal, $bytes:literal) => {
+        $(#[$doc])*
+        pub struct $name(pub [u8; $len]);
 
-impl Digest {
-    /// SHA-256 (FIPS 180-4) of the bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-        let mut out = [0; 32];
-        out.copy_from_slice(digest.as_ref());
-        Self(out)
-    }
+        impl $name {
+            /// The hash (FIPS 180-4) of the bytes.
+            pub fn of(bytes: &[u8]) -> Self {
+                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::$algorithm, bytes);
+                let mut out = [0; $len];
+                out.copy_from_slice(digest.as_ref());
+                Self(out)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let mut out = [0; $len];
+                hex::decode_to_slice(text, &mut out)
+                    .map_err(|_| InvalidId { kind: $kind, why: $digits })?;
+                Ok(Self(out))
+            }
+        }
+
+        impl<C> Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.bytes(&self.0)?.ok()
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                let bytes = d.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message($bytes))?;
+                Ok(Self(bytes))
+            }
+        }
+    };
 }
 
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
+hash!(
+    /// SHA-256 of something, named by the field that holds it.
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+    Digest, 32, SHA256, "digest", "64 hexadecimal digits are needed", "a digest has 32 bytes"
+);
 
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for Digest {
-    type Err = InvalidId;
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let mut out = [0; 32];
-        hex::decode_to_slice(text, &mut out)
-            .map_err(|_| InvalidId { kind: "digest", why: "64 hexadecimal digits are needed" })?;
-        Ok(Self(out))
-    }
-}
-
-impl<C> Encode<C> for Digest {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.bytes(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Digest {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let bytes =
-            d.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message("a digest has 32 bytes"))?;
-        Ok(Self(bytes))
-    }
-}
-
-/// SHA-384 of a document that was signed outside this service.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Sha384(pub [u8; 48]);
-
-impl Sha384 {
-    /// SHA-384 (FIPS 180-4) of the bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA384, bytes);
-        let mut out = [0; 48];
-        out.copy_from_slice(digest.as_ref());
-        Self(out)
-    }
-}
-
-impl fmt::Display for Sha384 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Sha384 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for Sha384 {
-    type Err = InvalidId;
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let mut out = [0; 48];
-        hex::decode_to_slice(text, &mut out)
-            .map_err(|_| InvalidId { kind: "SHA-384", why: "96 hexadecimal digits are needed" })?;
-        Ok(Self(out))
-    }
-}
-
-impl<C> Encode<C> for Sha384 {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.bytes(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Sha384 {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let bytes =
-            d.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message("a SHA-384 has 48 bytes"))?;
-        Ok(Self(bytes))
-    }
-}
+hash!(
+    /// SHA-384 of a document that was signed outside this service.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    Sha384, 48, SHA384, "SHA-384", "96 hexadecimal digits are needed", "a SHA-384 has 48 bytes"
+);
