@@ -147,6 +147,8 @@ mod tail;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
+mod token_faults;
+#[cfg(test)]
 mod tools;
 #[cfg(test)]
 mod trust;
