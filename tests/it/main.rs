@@ -141,6 +141,8 @@ mod simulate;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod subscribe;
 #[cfg(test)]
 mod tail;
