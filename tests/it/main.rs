@@ -17,6 +17,8 @@ mod automation;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod beneath;
+#[cfg(test)]
 mod call_log;
 #[cfg(test)]
 mod calls;
