@@ -172,6 +172,11 @@ impl App {
         chain(&self.state(), issuer)
     }
 
+    /// The same of a leaf of ours.
+    pub fn above(&self, leaf: &[u8]) -> Vec<Vec<u8>> {
+        self.read_certificate(leaf).map(|leaf| self.chain(leaf.issuer)).unwrap_or_default()
+    }
+
     /// Says in the log which root, or which list of one, ends soon.
     pub(super) fn warn_of_roots(&self) {
         let now = self.clock.now();

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::files::{self, Access};
-use super::identity::{CERTIFICATE, KEY, SYSTEM_BUNDLE, check_bundle, key_in, write_certificate};
+use super::identity::{CERTIFICATE, KEY, SYSTEM_BUNDLE, check_bundle, key_in, write_chain};
 use super::remote::{Remote, answer};
 use super::unlock::Unlock;
 use super::{Context, Failure, Outcome};
@@ -68,7 +68,8 @@ pub(super) async fn enroll(arguments: &EnrollArguments, context: &Context<'_>) -
     let csr = request(&arguments.out, &context.connection.unlock)?;
     let remote = context.connection.anonymous(&arguments.system_bundle).await?;
     let issued = answer(remote.attestation().enroll(pb::EnrollRequest { token, csr: csr.into() })).await?;
-    keep(&arguments.out, &arguments.system_bundle, &issued.certificate, &issued.ignored, context)
+    let (leaf, ignored) = ((&issued.certificate[..], &issued.chain[..]), &issued.ignored[..]);
+    keep(&arguments.out, &arguments.system_bundle, leaf, ignored, context)
 }
 
 pub(super) async fn renew(arguments: &RenewArguments, context: &Context<'_>) -> Result<Outcome, Failure> {
@@ -90,7 +91,8 @@ pub(super) async fn renew(arguments: &RenewArguments, context: &Context<'_>) -> 
     let csr = request(&arguments.out, &context.connection.unlock)?;
     let issued = answer(remote.attestation().renew(pb::RenewRequest { csr: csr.into() })).await?;
     let bundle = identity.path(SYSTEM_BUNDLE);
-    keep(&arguments.out, &bundle, &issued.certificate, &issued.ignored, context)
+    let (leaf, ignored) = ((&issued.certificate[..], &issued.chain[..]), &issued.ignored[..]);
+    keep(&arguments.out, &bundle, leaf, ignored, context)
 }
 
 /// When the certificate is to be renewed, if that is still to come: at a point of its window that only the certificate
@@ -126,13 +128,13 @@ fn request(out: &Path, unlock: &Unlock) -> Result<Vec<u8>, Failure> {
 fn keep(
     out: &Path,
     bundle: &Path,
-    certificate: &[u8],
+    (leaf, above): (&[u8], &[bytes::Bytes]),
     ignored: &[String],
     context: &Context<'_>,
 ) -> Result<Outcome, Failure> {
     let kept = out.join(SYSTEM_BUNDLE);
     files::write(&kept, &files::read(bundle)?, Access::Public)?;
-    write_certificate(&out.join(CERTIFICATE), certificate)?;
+    write_chain(&out.join(CERTIFICATE), leaf, above)?;
     let mut text = format!(
         "certificate  {}\nkey          {}\n",
         out.join(CERTIFICATE).display(),

@@ -14,7 +14,7 @@ use crate::domain::id::PrincipalId;
 use crate::domain::time::Timestamp;
 use crate::x509::bundle::certificate_pem;
 use crate::x509::explain::{Explanation, explain};
-use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle, sealed};
+use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle, chain_pem, sealed};
 
 pub(super) const CERTIFICATE: &str = "certificate.pem";
 pub(super) const KEY: &str = "key.pem";
@@ -42,9 +42,17 @@ impl Identity {
 
     /// Certificate and private key, for TLS.
     pub(super) fn for_tls(&self) -> Result<client::Identity, Failure> {
-        let certificate_pem = certificate_pem(&files::read_der(&self.path(CERTIFICATE), "CERTIFICATE")?);
-        client::Identity::from_pem(&certificate_pem, &self.key_pem()?)
+        client::Identity::from_pem(&self.chain_pem()?, &self.key_pem()?)
             .map_err(|fault| Failure(format!("{}: {fault}", self.folder.display())))
+    }
+
+    /// What it shows in handshakes, leaf first: every certificate of the file.
+    pub(super) fn chain_pem(&self) -> Result<String, Failure> {
+        let path = self.path(CERTIFICATE);
+        match files::read(&path)?.as_slice() {
+            der @ [0x30, ..] => Ok(certificate_pem(der)),
+            _ => files::read_text(&path),
+        }
     }
 
     /// The last second of its certificate.
@@ -161,6 +169,11 @@ pub(super) fn requested_key(path: &Path) -> Result<(RequestedKey, Vec<u8>), Fail
 
 /// Keeps a certificate for everybody to read.
 pub(super) fn write_certificate(path: &Path, der: &[u8]) -> Result<Outcome, Failure> {
-    files::write(path, certificate_pem(der).as_bytes(), Access::Public)?;
+    write_chain::<&[u8]>(path, der, &[])
+}
+
+/// Keeps a certificate with what is to be shown with it.
+pub(super) fn write_chain<T: AsRef<[u8]>>(path: &Path, leaf: &[u8], above: &[T]) -> Result<Outcome, Failure> {
+    files::write(path, chain_pem(leaf, above)?.as_bytes(), Access::Public)?;
     Ok(Outcome::Done)
 }

@@ -25,14 +25,14 @@ use tonic::{Request, Status};
 use crate::domain::certificate::AuthorityKind;
 use crate::env::Clock;
 use crate::wire::CLIENT_TIME;
-use crate::x509::{BundleFault, Passphrase, SealFault, TrustBundle, sealed};
+use crate::x509::{ABOVE_MAX, BundleFault, Passphrase, SealFault, TrustBundle, sealed};
 
 /// How long connecting may take, with the handshake.
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// How often an idle connection is probed, and how long the answer may take: a half-open one is found within a lease.
 const KEEP_ALIVE_MS: u64 = 2_500;
-/// The most certificates of a chain: leaf, issuer, and two more for a careless file.
-const CHAIN_MAX: usize = 4;
+/// The most certificates of a chain: a leaf and what is above it.
+const CHAIN_MAX: usize = 1 + ABOVE_MAX;
 
 /// Why there is no channel.
 #[derive(Debug, Error)]

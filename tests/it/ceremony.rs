@@ -326,6 +326,9 @@ fn who_pins_only_the_root_or_only_the_old_one_connects_to_a_service_beneath_it()
     assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 4, "authority, both roots, cross: {bundle}");
     let strict = ["-x509_strict", "-CAfile", "bundle.pem"];
     assert_eq!(served.desk.verify(&strict, "alice/certificate.pem"), Ok(()));
+    // What an officer was given at the start leads to the root by itself.
+    let shown = ["-x509_strict", "-CAfile", "root/root.pem", "-untrusted", "alice/certificate.pem"];
+    assert_eq!(served.desk.verify(&shown, "alice/certificate.pem"), Ok(()));
 }
 
 #[test]

@@ -311,3 +311,22 @@ fn a_request_of_ours_is_read_again() {
     let foreign = AuthorityRequest { key: key(), ..made }.assemble(signature.as_ref());
     assert!(AuthorityRequest::from_der(&foreign).unwrap_err().to_string().contains("not by its key"));
 }
+
+#[test]
+fn a_chain_is_a_leaf_its_authority_and_cross_certificates() {
+    let (old, new) = (RootShop::new(Curve::P384, 1), RootShop::new(Curve::P384, 2));
+    let issuer = Workshop::new(AuthorityKind::Access, Curve::P256, 7);
+    let leaf = issuer.leaf(&content(Facts::Access(human())));
+    let (above, cross) = (old.authority(AuthorityKind::Access, &key()), old.cross(&new));
+    let chain = chain_pem(&leaf, &[above.clone(), cross.clone()]).unwrap();
+    let blocks: Vec<_> = pem::parse_many(chain).unwrap().into_iter().map(pem::Pem::into_contents).collect();
+    assert_eq!(blocks, [leaf.clone(), above.clone(), cross.clone()]);
+    assert!(chain_pem::<Vec<u8>>(&leaf, &[]).is_ok());
+    let refused = |above: &[Vec<u8>]| chain_pem(&leaf, above).unwrap_err();
+    assert_eq!(refused(&[old.root.certificate().der().to_vec()]), AboveFault::Other);
+    assert_eq!(refused(&[issuer.authority.der().to_vec()]), AboveFault::Other, "self-signed");
+    assert_eq!(refused(&[old.authority(AuthorityKind::System, &key())]), AboveFault::OtherIssuer);
+    assert_eq!(refused(&[above, b"junk".to_vec()]), AboveFault::Other);
+    assert_eq!(refused(&vec![cross; ABOVE_MAX + 1]), AboveFault::TooMany);
+    assert_eq!(chain_pem::<Vec<u8>>(b"junk", &[]), Err(AboveFault::Leaf));
+}
