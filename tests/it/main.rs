@@ -143,11 +143,15 @@ mod simulate;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod subscribe;
 #[cfg(test)]
 mod tail;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod token_faults;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]

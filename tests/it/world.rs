@@ -515,6 +515,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         crl_lifetime_s: 3_600,
         low_water: 1 << 20,
         connections_max: server::CONNECTIONS_MAX,
+        streams_max: countersign::rpc::STREAMS_ALL_MAX,
         rates: plenty(),
         strangers: server::StrangerLife::default(),
         pace: server::PaceTimes::default(),
