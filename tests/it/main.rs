@@ -19,6 +19,8 @@ mod backup;
 #[cfg(test)]
 mod beneath;
 #[cfg(test)]
+mod beneath_token;
+#[cfg(test)]
 mod call_log;
 #[cfg(test)]
 mod calls;
