@@ -172,7 +172,17 @@ impl App {
         chain(&self.state(), issuer)
     }
 
-    /// The same of a leaf of ours.
+    /// What leads up from an authority beneath a root: cross-certificates, and the root. DER.
+    pub fn way_up(&self, authority: AuthorityId) -> Vec<Vec<u8>> {
+        let state = self.state();
+        let beneath = state.authorities.get(&authority).and_then(|row| row.beneath);
+        let root = beneath.and_then(|beneath| state.roots.get(&beneath.root));
+        // Its own certificate is the first of what is above a leaf, unless it is self-signed.
+        let crosses = chain(&state, authority).into_iter().skip(usize::from(beneath.is_some()));
+        crosses.chain(root.map(|root| root.certificate.clone())).collect()
+    }
+
+    /// What is shown with this leaf of ours, likewise.
     pub fn above(&self, leaf: &[u8]) -> Vec<Vec<u8>> {
         self.read_certificate(leaf).map(|leaf| self.chain(leaf.issuer)).unwrap_or_default()
     }

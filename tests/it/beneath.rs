@@ -49,16 +49,21 @@ pub(crate) struct Ceremony {
 
 impl Ceremony {
     pub(crate) fn at(now: Timestamp) -> Self {
+        Self::until(now.plus_ms(3_650 * DAY_MS), now)
+    }
+
+    /// One that ends then.
+    pub(crate) fn until(until: Timestamp, now: Timestamp) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let p384 = SignatureAlgorithm::Ecdsa(Curve::P384);
         let signer = FileSigner::create(&dir.path().join("root.key.pem"), p384).unwrap();
         let id = RootId::from_parts(now, SystemEntropy.bytes16());
         let serial = Serial::from_random(SystemEntropy.bytes16());
-        let root = new_root(&signer, (id, serial), now.plus_ms(3_650 * DAY_MS), now).unwrap();
+        let root = new_root(&signer, (id, serial), until, now).unwrap();
         Self { _dir: dir, signer, root, lists: AtomicU64::new(0) }
     }
 
-    fn issuer(&self) -> RootIssuer<'_> {
+    pub(crate) fn issuer(&self) -> RootIssuer<'_> {
         RootIssuer::new(self.root.clone(), &self.signer).unwrap()
     }
 
@@ -89,10 +94,10 @@ impl Ceremony {
         }
     }
 
-    fn certify(&self, request: &[u8], now: Timestamp) -> Vec<u8> {
+    fn certify(&self, request: &[u8], until: Timestamp, now: Timestamp) -> Vec<u8> {
         let request = AuthorityRequest::from_der(request).unwrap();
         let serial = Serial::from_random(SystemEntropy.bytes16());
-        self.issuer().certify(&request, serial, now.plus_ms(700 * DAY_MS), now).unwrap().der().to_vec()
+        self.issuer().certify(&request, serial, until, now).unwrap().der().to_vec()
     }
 
     /// The certificate of another root by this one.
@@ -111,13 +116,28 @@ impl World {
 
     /// Goes on with an authority beneath a root.
     pub(crate) async fn go_beneath(&self, ceremony: &Ceremony, kind: AuthorityKind) -> AuthorityId {
-        let id = self.prepare_beneath(ceremony, kind).await;
+        let until = self.clock.now().plus_ms(700 * DAY_MS);
+        self.go_beneath_until(ceremony, kind, until).await
+    }
+
+    /// With one that ends then.
+    pub(crate) async fn go_beneath_until(
+        &self,
+        ceremony: &Ceremony,
+        kind: AuthorityKind,
+        until: Timestamp,
+    ) -> AuthorityId {
+        let id = self.prepare_until(ceremony, kind, until).await;
         self.enact(Command::ActivateAuthority(id)).await.unwrap();
         id
     }
 
-    /// Has a root certify an authority, and two officers trust it.
     pub(crate) async fn prepare_beneath(&self, ceremony: &Ceremony, kind: AuthorityKind) -> AuthorityId {
+        self.prepare_until(ceremony, kind, self.clock.now().plus_ms(700 * DAY_MS)).await
+    }
+
+    /// Has a root certify an authority, and two officers trust it.
+    async fn prepare_until(&self, ceremony: &Ceremony, kind: AuthorityKind, until: Timestamp) -> AuthorityId {
         self.clock.advance_ms(5);
         let mut client = AuthorityServiceClient::new(self.alice());
         let ask = |certificate: Vec<u8>| pb::PrepareAuthorityRequest {
@@ -127,7 +147,7 @@ impl World {
             ..Default::default()
         };
         let made = client.prepare_authority(ask(Vec::new())).await.unwrap().into_inner();
-        let certificate = ceremony.certify(&made.certificate_request, self.clock.now());
+        let certificate = ceremony.certify(&made.certificate_request, until, self.clock.now());
         let made = client.prepare_authority(ask(certificate)).await.unwrap().into_inner();
         let mandate = made.mandate.to_vec();
         let approvals = vec![self.alice.approve(&mandate), self.bob.approve(&mandate)];

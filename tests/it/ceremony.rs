@@ -370,6 +370,15 @@ fn who_pins_only_the_root_or_only_the_old_one_connects_to_a_service_beneath_it()
     let bundle = bundle["system_pem"].as_str().unwrap().to_owned();
     std::fs::write(served.desk.path("bundle.pem"), &bundle).unwrap();
     assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 4, "authority, both roots, cross: {bundle}");
+    // An authority alone, and with all that leads up from it.
+    let of_access = |row: &&serde_json::Value| row["kind"] == "ACCESS";
+    let id = listed.as_array().unwrap().iter().find(of_access).unwrap()["authority_id"].as_str().unwrap();
+    for (more, count) in [(&[][..], 1), (&["--chain"], 3)] {
+        served.by("alice", &[&["authority", "show", id, "--out", "shown.pem"], more].concat()).done();
+        assert_eq!(served.desk.read("shown.pem").matches("BEGIN CERTIFICATE").count(), count);
+    }
+    let old_only = ["-x509_strict", "-CAfile", "old/root.pem", "-untrusted", "shown.pem"];
+    assert_eq!(served.desk.verify(&old_only, "shown.pem"), Ok(()));
     let strict = ["-x509_strict", "-CAfile", "bundle.pem"];
     assert_eq!(served.desk.verify(&strict, "alice/certificate.pem"), Ok(()));
     // What an officer was given at the start leads to the root by itself.

@@ -125,6 +125,8 @@ mod restart;
 #[cfg(test)]
 mod restore;
 #[cfg(test)]
+mod root_ends;
+#[cfg(test)]
 mod rotation;
 #[cfg(test)]
 mod rotation_load;
