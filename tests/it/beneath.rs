@@ -157,7 +157,11 @@ impl World {
 }
 
 /// A service beneath a root, whose list ends then; nothing else is trusted.
-async fn beneath(world: &World, kinds: &[AuthorityKind], until: Timestamp) -> (Ceremony, AuthorityId) {
+pub(crate) async fn beneath(
+    world: &World,
+    kinds: &[AuthorityKind],
+    until: Timestamp,
+) -> (Ceremony, AuthorityId) {
     let ceremony = Ceremony::at(world.clock.now());
     world.trust_root(&ceremony, until).await;
     let first = world.running().app().state().authority(ACCESS).unwrap().id;
@@ -184,7 +188,7 @@ impl World {
     }
 
     /// The leaf and its authority, as PEM.
-    fn chain_pem(&self, caller: &Caller) -> String {
+    pub(crate) fn chain_pem(&self, caller: &Caller) -> String {
         let issuer = self.read(&caller.certificate).issuer;
         let above = self.running().app().chain(issuer);
         assert!(!above.is_empty(), "it stands beneath a root");
@@ -208,7 +212,7 @@ fn openssl_says(set: &TrustSet, chain: &str, at: Timestamp) -> Result<(), String
     if done { Ok(()) } else { Err(said) }
 }
 
-fn put(dir: &Path, name: &str, bytes: &[u8]) -> String {
+pub(crate) fn put(dir: &Path, name: &str, bytes: &[u8]) -> String {
     let path = dir.join(name);
     std::fs::write(&path, bytes).unwrap();
     path.to_str().unwrap().to_owned()
@@ -255,7 +259,7 @@ async fn a_set_beneath_a_root_is_checked_up_to_it() {
 }
 
 /// The status of a first request of whoever shows this chain; none: the handshake was refused.
-async fn shown(scene: &Scene, caller: &Caller, chain_pem: String) -> Option<u16> {
+pub(crate) async fn shown(scene: &Scene, caller: &Caller, chain_pem: String) -> Option<u16> {
     let credential = Credential { chain_pem, key_pem: caller.key.to_pem() };
     scene.status_of(credential).await
 }
@@ -285,7 +289,7 @@ impl Scene {
 
 impl World {
     /// Every system authority that is trusted, and the roots above, as officers fetch it.
-    async fn system_bundle(&self) -> String {
+    pub(crate) async fn system_bundle(&self) -> String {
         let mut client = AttestationServiceClient::new(self.alice());
         client.get_trust_bundle(pb::GetTrustBundleRequest {}).await.unwrap().into_inner().system_pem
     }
@@ -372,7 +376,7 @@ async fn an_agent_s_proxy(proxy: Proxy) {
 }
 
 /// What the service shows in its handshakes now.
-async fn listener(world: &World) -> Vec<Vec<u8>> {
+pub(crate) async fn listener(world: &World) -> Vec<Vec<u8>> {
     let stream = tls_stream(world.tls(None), world.running().address()).await.unwrap();
     stream.get_ref().1.peer_certificates().unwrap().iter().map(|der| der.to_vec()).collect()
 }

@@ -127,6 +127,8 @@ mod restore;
 #[cfg(test)]
 mod root_ends;
 #[cfg(test)]
+mod root_pinned;
+#[cfg(test)]
 mod rotation;
 #[cfg(test)]
 mod rotation_load;

@@ -25,6 +25,7 @@ const ISSUING: &[Kind] = &[Kind::Authority, Kind::Subordinate];
 const CERTIFIED: &[Kind] = &[Kind::Subordinate, Kind::Cross];
 const ROOT: &[Kind] = &[Kind::Root];
 const CROSS: &[Kind] = &[Kind::Cross];
+const SUBORDINATE: &[Kind] = &[Kind::Subordinate];
 const ROOTS: &[Kind] = &[Kind::Root, Kind::Cross];
 const SELF_SIGNED: &[Kind] = &[Kind::Authority, Kind::Root];
 const AUTHORITIES: &[Kind] = &[Kind::Authority, Kind::Subordinate, Kind::Root, Kind::Cross];
@@ -156,6 +157,8 @@ pub static RULES: &[Rule] = &[
         "cA TRUE and path length 2", Certificate(extensions::root_constraints)),
     rule(Error, ("cross_constraints", "5.10", "RFC 5280 section 4.2.1.9"), CROSS,
         "cA TRUE and path length 1", Certificate(extensions::cross_constraints)),
+    rule(Error, ("subordinate_usage", "5.11", "RFC 5280 section 4.2.1.12, profile"), SUBORDINATE,
+        "extended key usage clientAuth (ACCESS) or serverAuth (SYSTEM)", Certificate(extensions::subordinate_usage)),
     rule(Error, ("list_encoding", "6.1", "RFC 5280 section 5.1"), LISTS,
         "one DER CertificateList, and nothing after it", Check::Read),
     rule(Error, ("list_canonical", "6.2", "X.690 sections 10 and 11"), LISTS,

@@ -165,6 +165,12 @@ pub(super) const FAILING: &[Failing] = &[
         broken(&report)
     }),
     ("root_constraints", || bent_root(|fields| replaced(&mut fields[7], &path_len(2), &path_len(9)))),
+    ("subordinate_usage", || {
+        // clientAuth for serverAuth (id-kp 2 and 1).
+        let shop = RootShop::new(Curve::P256, 1);
+        let (client, server) = ([0x2b, 6, 1, 5, 5, 7, 3, 2], [0x2b, 6, 1, 5, 5, 7, 3, 1]);
+        bent(&shop.authority(AuthorityKind::System, &key()), &shop, |fields| replaced(&mut fields[7], &server, &client))
+    }),
     ("cross_constraints", || bent_cross(|fields| replaced(&mut fields[7], &path_len(1), &path_len(2)))),
     ("root_list_issuer_form", || bent_list(&list_content(1), |fields| fields[2] = unit_and("elsewhere"))),
     ("root_list_extensions", || {
