@@ -69,6 +69,8 @@ mod fleet;
 mod follow;
 #[cfg(test)]
 mod forge;
+#[cfg(test)]
+mod found;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod full_disk;
@@ -110,6 +112,8 @@ mod path;
 mod pkcs11;
 #[cfg(test)]
 mod policy_cli;
+#[cfg(test)]
+mod profiles;
 #[cfg(test)]
 mod python;
 #[cfg(test)]
