@@ -8,6 +8,7 @@ use std::time::Duration;
 use countersign::app::{Term, TrustSet};
 use countersign::ca::root::{RootIssuer, new_root};
 use countersign::ca::{FileSigner, ListOrder, SignatureAlgorithm, backdated};
+use countersign::client::{Gate, GateOptions, Renewal};
 use countersign::domain::certificate::{AuthorityKind, Serial};
 use countersign::domain::command::Command;
 use countersign::domain::id::{AuthorityId, RootId};
@@ -17,15 +18,20 @@ use countersign::domain::root::{Root as Row, RootList};
 use countersign::domain::time::Timestamp;
 use countersign::env::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 use countersign::pb;
+use countersign::pb::attestation_service_client::AttestationServiceClient;
 use countersign::pb::authority_service_client::AuthorityServiceClient;
-use countersign::x509::{AuthorityRequest, CrlEntry, CrlNumber, Curve, ReasonCode, Root, root_row};
+use countersign::x509::{
+    AuthorityRequest, ClientKey, CrlEntry, CrlNumber, Curve, ReasonCode, Root, TrustBundle, chain_pem,
+    root_row,
+};
 use tokio::time::timeout;
 
 use crate::agent_proxy::{self, Proxy};
-use crate::calls::openssl;
+use crate::calls::{key, openssl};
 use crate::envoy::Credential;
 use crate::envoy_sds::{Control, SAMPLE, Scene, pem};
-use crate::world::{Caller, World};
+use crate::gate;
+use crate::world::{Caller, World, tls_stream};
 
 const ACCESS: AuthorityKind = AuthorityKind::Access;
 const DAY_MS: i64 = 86_400_000;
@@ -43,16 +49,21 @@ pub(crate) struct Ceremony {
 
 impl Ceremony {
     pub(crate) fn at(now: Timestamp) -> Self {
+        Self::until(now.plus_ms(3_650 * DAY_MS), now)
+    }
+
+    /// One that ends then.
+    pub(crate) fn until(until: Timestamp, now: Timestamp) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let p384 = SignatureAlgorithm::Ecdsa(Curve::P384);
         let signer = FileSigner::create(&dir.path().join("root.key.pem"), p384).unwrap();
         let id = RootId::from_parts(now, SystemEntropy.bytes16());
         let serial = Serial::from_random(SystemEntropy.bytes16());
-        let root = new_root(&signer, (id, serial), now.plus_ms(3_650 * DAY_MS), now).unwrap();
+        let root = new_root(&signer, (id, serial), until, now).unwrap();
         Self { _dir: dir, signer, root, lists: AtomicU64::new(0) }
     }
 
-    fn issuer(&self) -> RootIssuer<'_> {
+    pub(crate) fn issuer(&self) -> RootIssuer<'_> {
         RootIssuer::new(self.root.clone(), &self.signer).unwrap()
     }
 
@@ -83,10 +94,16 @@ impl Ceremony {
         }
     }
 
-    fn certify(&self, request: &[u8], now: Timestamp) -> Vec<u8> {
+    fn certify(&self, request: &[u8], until: Timestamp, now: Timestamp) -> Vec<u8> {
         let request = AuthorityRequest::from_der(request).unwrap();
         let serial = Serial::from_random(SystemEntropy.bytes16());
-        self.issuer().certify(&request, serial, now.plus_ms(700 * DAY_MS), now).unwrap().der().to_vec()
+        self.issuer().certify(&request, serial, until, now).unwrap().der().to_vec()
+    }
+
+    /// The certificate of another root by this one.
+    pub(crate) fn cross(&self, other: &Root, now: Timestamp) -> Vec<u8> {
+        let serial = Serial::from_random(SystemEntropy.bytes16());
+        self.issuer().cross_certify(other, serial, now).unwrap().certificate().der().to_vec()
     }
 }
 
@@ -99,13 +116,28 @@ impl World {
 
     /// Goes on with an authority beneath a root.
     pub(crate) async fn go_beneath(&self, ceremony: &Ceremony, kind: AuthorityKind) -> AuthorityId {
-        let id = self.prepare_beneath(ceremony, kind).await;
+        let until = self.clock.now().plus_ms(700 * DAY_MS);
+        self.go_beneath_until(ceremony, kind, until).await
+    }
+
+    /// With one that ends then.
+    pub(crate) async fn go_beneath_until(
+        &self,
+        ceremony: &Ceremony,
+        kind: AuthorityKind,
+        until: Timestamp,
+    ) -> AuthorityId {
+        let id = self.prepare_until(ceremony, kind, until).await;
         self.enact(Command::ActivateAuthority(id)).await.unwrap();
         id
     }
 
-    /// Has a root certify an authority, and two officers trust it.
     pub(crate) async fn prepare_beneath(&self, ceremony: &Ceremony, kind: AuthorityKind) -> AuthorityId {
+        self.prepare_until(ceremony, kind, self.clock.now().plus_ms(700 * DAY_MS)).await
+    }
+
+    /// Has a root certify an authority, and two officers trust it.
+    async fn prepare_until(&self, ceremony: &Ceremony, kind: AuthorityKind, until: Timestamp) -> AuthorityId {
         self.clock.advance_ms(5);
         let mut client = AuthorityServiceClient::new(self.alice());
         let ask = |certificate: Vec<u8>| pb::PrepareAuthorityRequest {
@@ -115,7 +147,7 @@ impl World {
             ..Default::default()
         };
         let made = client.prepare_authority(ask(Vec::new())).await.unwrap().into_inner();
-        let certificate = ceremony.certify(&made.certificate_request, self.clock.now());
+        let certificate = ceremony.certify(&made.certificate_request, until, self.clock.now());
         let made = client.prepare_authority(ask(certificate)).await.unwrap().into_inner();
         let mandate = made.mandate.to_vec();
         let approvals = vec![self.alice.approve(&mandate), self.bob.approve(&mandate)];
@@ -125,7 +157,11 @@ impl World {
 }
 
 /// A service beneath a root, whose list ends then; nothing else is trusted.
-async fn beneath(world: &World, kinds: &[AuthorityKind], until: Timestamp) -> (Ceremony, AuthorityId) {
+pub(crate) async fn beneath(
+    world: &World,
+    kinds: &[AuthorityKind],
+    until: Timestamp,
+) -> (Ceremony, AuthorityId) {
     let ceremony = Ceremony::at(world.clock.now());
     world.trust_root(&ceremony, until).await;
     let first = world.running().app().state().authority(ACCESS).unwrap().id;
@@ -152,7 +188,7 @@ impl World {
     }
 
     /// The leaf and its authority, as PEM.
-    fn chain_pem(&self, caller: &Caller) -> String {
+    pub(crate) fn chain_pem(&self, caller: &Caller) -> String {
         let issuer = self.read(&caller.certificate).issuer;
         let above = self.running().app().chain(issuer);
         assert!(!above.is_empty(), "it stands beneath a root");
@@ -176,7 +212,7 @@ fn openssl_says(set: &TrustSet, chain: &str, at: Timestamp) -> Result<(), String
     if done { Ok(()) } else { Err(said) }
 }
 
-fn put(dir: &Path, name: &str, bytes: &[u8]) -> String {
+pub(crate) fn put(dir: &Path, name: &str, bytes: &[u8]) -> String {
     let path = dir.join(name);
     std::fs::write(&path, bytes).unwrap();
     path.to_str().unwrap().to_owned()
@@ -223,7 +259,7 @@ async fn a_set_beneath_a_root_is_checked_up_to_it() {
 }
 
 /// The status of a first request of whoever shows this chain; none: the handshake was refused.
-async fn shown(scene: &Scene, caller: &Caller, chain_pem: String) -> Option<u16> {
+pub(crate) async fn shown(scene: &Scene, caller: &Caller, chain_pem: String) -> Option<u16> {
     let credential = Credential { chain_pem, key_pem: caller.key.to_pem() };
     scene.status_of(credential).await
 }
@@ -253,8 +289,8 @@ impl Scene {
 
 impl World {
     /// Every system authority that is trusted, and the roots above, as officers fetch it.
-    async fn system_bundle(&self) -> String {
-        let mut client = pb::attestation_service_client::AttestationServiceClient::new(self.alice());
+    pub(crate) async fn system_bundle(&self) -> String {
+        let mut client = AttestationServiceClient::new(self.alice());
         client.get_trust_bundle(pb::GetTrustBundleRequest {}).await.unwrap().into_inner().system_pem
     }
 }
@@ -337,4 +373,122 @@ async fn an_agent_s_proxy(proxy: Proxy) {
     // The root revokes the authority: what it issued is refused.
     scene.world.bring(&ceremony, &[scene.world.serial_of(authority)], far).await;
     scene.until_answered("refused", |answer| !is_permitted(answer)).await;
+}
+
+/// What the service shows in its handshakes now.
+pub(crate) async fn listener(world: &World) -> Vec<Vec<u8>> {
+    let stream = tls_stream(world.tls(None), world.running().address()).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap().iter().map(|der| der.to_vec()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_enrolls_or_renews_is_given_the_chain_up_to_the_old_root() {
+    let world = World::start().await;
+    let until = day(&world);
+    let entity = world.partner().await;
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let enroll = async |key: &ClientKey| {
+        let token = world.token(subject).await;
+        world.enroll_csr(&token, key.request().unwrap()).await.unwrap()
+    };
+    let alone = enroll(&key()).await;
+    assert!(alone.chain.is_empty(), "its authority is self-signed, and whoever trusts it has it");
+    let (new, _) = beneath(&world, &[ACCESS, AuthorityKind::System], until).await;
+    let old = Ceremony::at(world.clock.now());
+    world.trust_root(&old, until).await;
+    let mine = |kind| world.running().app().state().authority(kind).unwrap().certificate.clone();
+    let mine_key = key();
+    let issued = enroll(&mine_key).await;
+    assert_eq!(issued.chain, [mine(ACCESS)]);
+    // The old root certifies the new one: from then on everybody is given that too.
+    let cross = old.cross(&new.root, world.clock.now());
+    let row = root_row::cross(&cross, &old.root).unwrap();
+    world.enact(Command::AddCrossCertificate(row)).await.unwrap();
+    let caller = Caller { key: mine_key, certificate: issued.certificate.to_vec() };
+    let mut client = AttestationServiceClient::new(world.connect_as(&caller).await);
+    let csr = key().request().unwrap().into();
+    let renewed = client.renew(pb::RenewRequest { csr }).await.unwrap().into_inner();
+    assert_eq!(renewed.chain, [mine(ACCESS), cross.clone()]);
+    // Who trusts nothing but the old root follows it.
+    let chain = chain_pem(&renewed.certificate, &renewed.chain).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, old_pem) = (put(dir.path(), "chain.pem", chain.as_bytes()), old.root.certificate().der());
+    let old_pem = put(dir.path(), "old.pem", pem(old_pem).as_bytes());
+    let at = world.clock.now().seconds().to_string();
+    let verify =
+        ["verify", "-x509_strict", "-attime", &at, "-CAfile", &old_pem, "-untrusted", &chain, &chain];
+    let (done, _, said) = openssl(&verify, b"");
+    assert!(done, "{said}");
+    // Officers and gateways likewise, and the service itself shows it.
+    let mut officer = AttestationServiceClient::new(world.alice());
+    let csr = world.alice.key.request().unwrap().into();
+    let request = pb::RenewPrincipalCertificateRequest { csr };
+    let renewed = officer.renew_principal_certificate(request).await.unwrap().into_inner();
+    assert_eq!(renewed.chain, [mine(AuthorityKind::System), cross]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cross_certificate_is_shown_by_the_listener_without_a_restart() {
+    let mut world = World::start().await;
+    let until = day(&world);
+    let (new, _) = beneath(&world, &[ACCESS, AuthorityKind::System], until).await;
+    let bundle = TrustBundle::from_pem(&world.system_bundle().await).unwrap();
+    let authority =
+        bundle.authorities().iter().find(|authority| authority.parent().is_some()).unwrap().clone();
+    // At the next start at the latest it shows a certificate of the authority that issues.
+    world.close().await;
+    std::fs::remove_file(world.dir.path().join("server-certificate.pem")).unwrap();
+    world.open().await;
+    assert_eq!(listener(&world).await[1..], [authority.der().to_vec()]);
+    let old = Ceremony::at(world.clock.now());
+    world.trust_root(&old, until).await;
+    let cross = old.cross(&new.root, world.clock.now());
+    let row = root_row::cross(&cross, &old.root).unwrap();
+    let serial = row.by.serial;
+    world.enact(Command::AddCrossCertificate(row)).await.unwrap();
+    until_shown(&world, &[authority.der().to_vec(), cross]).await;
+    // Its root takes it back, and it is shown no more.
+    world.bring(&old, &[serial], until).await;
+    until_shown(&world, &[authority.der().to_vec()]).await;
+}
+
+async fn until_shown(world: &World, above: &[Vec<u8>]) {
+    let shown = timeout(LIMIT, async {
+        while listener(world).await[1..] != *above {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    shown.await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_goes_beneath_a_root_keeps_the_chain() {
+    let world = World::start().await;
+    let ceremony = Ceremony::at(world.clock.now());
+    world.trust_root(&ceremony, day(&world)).await;
+    let caller = world.gateway("gw-1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.pem");
+    let config = gate::config(&world, (&caller, world.running().address()), gate::STRONG, &world.clock);
+    let options = GateOptions { renewal: Some(Renewal::to_file(&path)), ..GateOptions::default() };
+    let gate = Gate::connect_with(config, options).await.unwrap();
+    gate.ready(gate::PATIENCE).await.unwrap();
+    let next = world.prepare_beneath(&ceremony, AuthorityKind::System).await;
+    let activated = timeout(LIMIT, async {
+        while world.enact(Command::ActivateAuthority(next)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    activated.await.expect("the gate acknowledges it");
+    let is_renewed = |_: &Gate, _: &[u8]| {
+        world.clock.advance_ms(1_000);
+        path.exists()
+    };
+    gate::until(&gate, &[], is_renewed).await;
+    let kept = pem::parse_many(std::fs::read_to_string(&path).unwrap()).unwrap();
+    let [leaf, above] = kept.as_slice() else { panic!("{kept:?}") };
+    assert_eq!(world.read(leaf.contents()).issuer, next);
+    assert_eq!(above.contents(), world.running().app().state().authorities[&next].certificate);
+    gate::until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
+    gate.shutdown().await;
 }

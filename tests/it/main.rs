@@ -19,6 +19,8 @@ mod backup;
 #[cfg(test)]
 mod beneath;
 #[cfg(test)]
+mod beneath_token;
+#[cfg(test)]
 mod call_log;
 #[cfg(test)]
 mod calls;
@@ -67,6 +69,8 @@ mod fleet;
 mod follow;
 #[cfg(test)]
 mod forge;
+#[cfg(test)]
+mod found;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod full_disk;
@@ -109,6 +113,8 @@ mod pkcs11;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
+mod profiles;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod recovery;
@@ -122,6 +128,10 @@ mod reports;
 mod restart;
 #[cfg(test)]
 mod restore;
+#[cfg(test)]
+mod root_ends;
+#[cfg(test)]
+mod root_pinned;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
