@@ -115,6 +115,8 @@ mod policy_cli;
 #[cfg(test)]
 mod profiles;
 #[cfg(test)]
+mod profiles_proxy;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod recovery;
