@@ -157,6 +157,8 @@ mod streams;
 #[cfg(test)]
 mod subscribe;
 #[cfg(test)]
+mod system_rotation;
+#[cfg(test)]
 mod tail;
 #[cfg(test)]
 mod tidy;
