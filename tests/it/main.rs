@@ -147,6 +147,8 @@ mod screening_cli;
 #[cfg(test)]
 mod sds;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod seeds;
 #[cfg(test)]
 mod simulate;
