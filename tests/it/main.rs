@@ -87,8 +87,9 @@ mod gateway_rust;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
-mod key_block;
+mod instants;
 #[cfg(test)]
+mod key_block;
 mod keys;
 #[cfg(test)]
 mod kill;

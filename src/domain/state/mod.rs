@@ -242,6 +242,12 @@ impl State {
         }
     }
 
+    /// Since when what a record of this time takes away is taken away. While records stand still because the clock was set
+    /// back their time lies ahead of every decision, so it is the earliest instant that can be now.
+    pub(super) fn ended_at(&self, time: Timestamp) -> Timestamp {
+        if time == self.time { self.clock_floor() } else { time }
+    }
+
     /// The revision of an object; 0 when it never was.
     pub fn revision(&self, object: &ObjectRef) -> Seq {
         self.revisions.get(object).copied().unwrap_or_default()
