@@ -94,7 +94,9 @@ fn subjects() -> Vec<Event> {
         relation_until: Some(AT),
     });
     let workload = SubjectBody::Workload(Workload { owner: SUBJECT, operators: vec![SUBJECT] });
-    [human, workload].map(|body| Event::SubjectNominated { id: SUBJECT, entity: ENTITY, body }).to_vec()
+    let nominated =
+        |body, reference| Event::SubjectNominated { id: SUBJECT, entity: ENTITY, body, reference };
+    vec![nominated(human.clone(), None), nominated(workload, None), nominated(human, Some(Digest([6; 32])))]
 }
 
 fn others() -> Vec<Event> {
