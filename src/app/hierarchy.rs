@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::Error;
-use super::{App, internal};
+use super::{App, algorithms, internal};
 use crate::domain::command::Command;
 use crate::domain::id::{AuthorityId, RootId};
 use crate::domain::root::{Beneath, CrossCertificate, CrossSubject, Root as Row};
@@ -36,7 +36,9 @@ pub(super) fn check(state: &State, command: &Command) -> Result<(), Error> {
             let read =
                 root_row::root(&new.certificate, &new.list.list).map_err(|e| wrong("certificate", e))?;
             same(*new == read, "certificate")?;
-            check_key(state, &Root::from_der(&new.certificate).map_err(|e| wrong("certificate", e))?)
+            let root = Root::from_der(&new.certificate).map_err(|e| wrong("certificate", e))?;
+            algorithms::check(state.settings.algorithms(), root.certificate().key(), "certificate")?;
+            check_key(state, &root)
         }
         Command::RenewRootList { root, list } => {
             let read = root_row::list(&list.list, &find(state, *root)?).map_err(|e| wrong("list", e))?;

@@ -10,6 +10,7 @@ use super::unlock::Unlock;
 use super::{Failure, Outcome};
 use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _, read_key_file};
 use crate::client;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::id::PrincipalId;
 use crate::domain::time::Timestamp;
 use crate::x509::bundle::certificate_pem;
@@ -120,10 +121,11 @@ impl SpiffeName {
     }
 }
 
-/// Refuses a file that is not a bundle of authorities.
-pub(super) fn check_bundle(path: &Path) -> Result<(), Failure> {
+/// The profile of algorithms that a bundle of authorities says; refuses a file that is none.
+pub(super) fn profile_of(path: &Path) -> Result<AlgorithmProfile, Failure> {
     let bundle = TrustBundle::from_pem(&files::read_text(path)?);
-    bundle.map(drop).map_err(|fault| Failure(format!("{}: {fault}", path.display())))
+    let algorithms = bundle.and_then(|bundle| bundle.algorithms());
+    algorithms.map_err(|fault| Failure(format!("{}: {fault}", path.display())))
 }
 
 /// Loads a holder's key, refusing a file that others may read.
@@ -137,16 +139,32 @@ pub(super) fn load_key(path: &Path, unlock: &Unlock) -> Result<ClientKey, Failur
 
 /// The key in a folder: the one that is there, or a new one, durable before anything is asked for with it. A new one is
 /// encrypted when a passphrase is named.
-pub(super) fn key_in(folder: &Path, unlock: &Unlock) -> Result<(ClientKey, bool), Failure> {
+pub(super) fn key_in(
+    folder: &Path,
+    algorithms: AlgorithmProfile,
+    unlock: &Unlock,
+) -> Result<(ClientKey, bool), Failure> {
     files::make_folder(folder)?;
     let path = folder.join(KEY);
     let is_new = !path.exists();
     if is_new {
         let passphrase = unlock.for_new(&path)?;
-        FileSigner::create_with(&path, SignatureAlgorithm::Ecdsa(Curve::P256), passphrase.as_deref())
-            .map_err(|e| Failure(format!("{}: {e}", path.display())))?;
+        FileSigner::create_with(
+            &path,
+            SignatureAlgorithm::Ecdsa(Curve::of_profile(algorithms)),
+            passphrase.as_deref(),
+        )
+        .map_err(|e| Failure(format!("{}: {e}", path.display())))?;
     }
-    Ok((load_key(&path, unlock)?, is_new))
+    let key = load_key(&path, unlock)?;
+    if !algorithms.accepts(key.public_key().spki()) {
+        return Err(Failure(format!(
+            "{} is {}, and the profile {algorithms} takes P-384 only; name another folder for a new key",
+            path.display(),
+            key.public_key().curve().as_str()
+        )));
+    }
+    Ok((key, is_new))
 }
 
 /// Signs prefix and bytes with the key in a file: DER ECDSA.

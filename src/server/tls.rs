@@ -19,7 +19,7 @@ use super::keys::Credential;
 use crate::app::App;
 use crate::domain::time::Timestamp;
 use crate::env::Clock;
-use crate::x509::TrustBundle;
+use crate::x509::{TrustBundle, suite};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, Error)]
@@ -167,7 +167,7 @@ pub(super) fn server_config(
     credential: Credential,
     above: &[Vec<u8>],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(suite::provider(app.algorithms()));
     let verifier = Arc::new(Verifier::new(app, &provider)?);
     // Who trusts only the root, or only an older one, finds the way up from the leaf.
     let chain = std::iter::once(credential.certificate).chain(above.iter().cloned());

@@ -144,6 +144,9 @@ pub fn parse<'a>(der: &'a [u8], profile: &Profile) -> Result<Unverified<'a>, Cer
     check_lifetime(&outline, kind)?;
     let subject = common_name(outline.subject).ok_or(CertificateFault::Subject)?;
     key::curve_of_spki(outline.spki).map_err(|_| CertificateFault::PublicKey)?;
+    if !profile.algorithms().accepts(outline.spki) {
+        return Err(CertificateFault::PublicKey);
+    }
 
     let (standard, texts) = sort(&outline.extensions, profile)?;
     texts.check_version()?;

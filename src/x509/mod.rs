@@ -30,6 +30,7 @@ pub mod root_list;
 pub mod root_row;
 pub mod root_template;
 pub mod sealed;
+pub mod suite;
 pub mod template;
 
 pub use above::{ABOVE_MAX, AboveFault, chain_pem};

@@ -69,6 +69,8 @@ mod fleet;
 mod follow;
 #[cfg(test)]
 mod forge;
+#[cfg(test)]
+mod found;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod full_disk;
@@ -115,6 +117,10 @@ mod pkcs11;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
+mod profiles;
+#[cfg(test)]
+mod profiles_proxy;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod recovery;
@@ -147,6 +153,8 @@ mod screening_cli;
 #[cfg(test)]
 mod sds;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod seeds;
 #[cfg(test)]
 mod simulate;
@@ -156,6 +164,8 @@ mod slow;
 mod streams;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod system_rotation;
 #[cfg(test)]
 mod tail;
 #[cfg(test)]
