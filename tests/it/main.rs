@@ -115,6 +115,8 @@ mod policy_cli;
 #[cfg(test)]
 mod profiles;
 #[cfg(test)]
+mod profiles_proxy;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod recovery;
@@ -158,6 +160,8 @@ mod slow;
 mod streams;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod system_rotation;
 #[cfg(test)]
 mod tail;
 #[cfg(test)]
