@@ -110,6 +110,10 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
+mod people_cli;
+#[cfg(test)]
 mod pkcs11;
 #[cfg(test)]
 mod policy_cli;
