@@ -289,3 +289,75 @@ fn the_daily_look_is_carried_out_as_it_is_written() {
     book.has("ACCEPT_CLOCK", 2);
     book.verifies();
 }
+
+/// A command of a section's sentences, by how it begins.
+fn mentioned(heading: &str, begins: &str) -> String {
+    let text: Vec<_> = section(heading).lines().map(|line| line.trim().to_owned()).collect();
+    let text = text.join(" ");
+    let found = text.split('`').find(|code| code.starts_with(begins)).map(str::to_owned);
+    found.unwrap_or_else(|| panic!("no {begins} in {heading}"))
+}
+
+#[test]
+fn a_rotation_is_rolled_back_and_an_authority_is_tainted_as_it_is_written() {
+    let book = Book::open();
+    book.follows(&commands("Rotate an authority")[..2]);
+    let next = authority(&book.served, "PREPARED");
+    let rollback = mentioned("Rotate an authority", "countersign authority rollback");
+    book.follows(&[
+        format!("{rollback} --identity alice"),
+        "countersign approvals approve prp_... --identity bob".to_owned(),
+    ]);
+    book.has("ROLLBACK_AUTHORITY", 2);
+    assert_eq!(authority(&book.served, "RETIRED"), next);
+    let taint = mentioned("A compromised issuing key", "countersign authority taint");
+    book.follows(&[format!("{taint} --identity alice")]);
+    book.has("TAINT_AUTHORITY", 1);
+    assert_eq!(authority(&book.served, "TAINTED"), book.old);
+    book.verifies();
+}
+
+#[test]
+fn the_first_day_and_an_upgrade_are_carried_out_as_they_are_written() {
+    let desk = Desk::new();
+    let lines = commands("First day");
+    let (keys, online) = lines.split_at(2);
+    let run = |line: &str| {
+        let mut shell = Command::new("sh");
+        let binary = std::path::Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
+        shell.args(["-c", line]).current_dir(desk.path(""));
+        shell.env("PATH", format!("{}:/usr/bin:/bin", binary.display()));
+        Ended::from(shell.output().unwrap()).done();
+    };
+    keys.iter().for_each(|line| run(line));
+    std::fs::write(desk.path("secret"), "what the service's keys are encrypted with\n").unwrap();
+    std::fs::set_permissions(desk.path("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    let init = mentioned("First day", "countersign init --data");
+    let init = init.replace("/var/lib/countersign", "data").replace("YOUR_ARC", "1.3.6.1.4.1.32473");
+    let init = init.replace("--policy policy", &format!("--policy {}", root("deploy/policy")));
+    let init = init.replace("SOURCE", "file:secret").replace("=alice.csr", "=alice/alice.csr");
+    run(&format!("{} --listen 127.0.0.1:0", init.replace("=bob.csr", "=bob/bob.csr")));
+    desk.finish();
+    let served = Served::of(desk);
+    let old = authority(&served, "ACTIVE");
+    let mut book = Book { served, old };
+    let (doctor, before) = online.split_last().unwrap();
+    assert!(doctor.contains("doctor") && before.len() == 2, "{online:#?}");
+    book.follows(before);
+    let looks = |book: &Book, line: &str| {
+        let ended = book.types(line);
+        assert!(ended.code == 0 || ended.code == 3, "{line}: {}{}", ended.out, ended.err);
+        assert_eq!(ended.json()["failures"], 0, "{line}: {}", ended.out);
+    };
+    looks(&book, doctor);
+    book.has("DRILL", 1);
+    let upgrade = commands("Upgrade");
+    let [backup, doctor] = upgrade.as_slice() else { panic!("{upgrade:#?}") };
+    book.follows(std::slice::from_ref(backup));
+    // Another binary would be started here.
+    book.served.restart_after(|_| ());
+    looks(&book, doctor);
+    book.follows(&[format!("{} --identity alice", mentioned("Upgrade", "countersign gateway list"))]);
+    book.verifies();
+}
