@@ -4,17 +4,15 @@
 //! is visible before it is durable. Restrictions go in a batch of their own, so that a full disk cannot hold them up.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::calls::Recorded;
 use super::error::Error;
 use super::group::Group;
-use super::trusted_time::TrustedTime;
+use super::shared::{Guard, Shared};
 use crate::domain::command::Command;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
@@ -25,7 +23,7 @@ use crate::env::Clock;
 use crate::feed::Feed;
 use crate::journal::file::RESERVE_LEN;
 use crate::journal::{Batch, Condition, Journal, Outcome, Refusal};
-use crate::metrics::{Metrics, Stopwatch};
+use crate::metrics::Stopwatch;
 
 /// Entries that wait for the writer; when it is full, callers get LIMIT. Two group commits' worth.
 const MAILBOX_LEN: usize = 2_048;
@@ -74,43 +72,6 @@ struct Job {
     reply: oneshot::Sender<Result<Committed, Error>>,
 }
 
-/// What the writer shares with everybody else.
-pub(super) struct Shared {
-    /// The state as of the last durable record.
-    pub state: ArcSwap<State>,
-    /// The watch over the clock.
-    pub time: TrustedTime,
-    /// What operators watch.
-    pub metrics: Metrics,
-    /// The record cannot be written: nothing is permitted.
-    unwritable: AtomicBool,
-    /// This run has durably begun.
-    started: AtomicBool,
-}
-
-impl Shared {
-    /// Begins from a recovered state.
-    pub(super) fn new(state: State, time: TrustedTime) -> Self {
-        Self {
-            state: ArcSwap::from_pointee(state),
-            time,
-            metrics: Metrics::default(),
-            unwritable: AtomicBool::new(false),
-            started: AtomicBool::new(false),
-        }
-    }
-
-    /// Has this run durably begun?
-    pub(super) fn has_started(&self) -> bool {
-        self.started.load(Ordering::SeqCst)
-    }
-
-    /// Can the record be written, and has this run durably begun?
-    pub(super) fn is_writable(&self) -> bool {
-        self.has_started() && !self.unwritable.load(Ordering::SeqCst)
-    }
-}
-
 /// A handle on the writer.
 pub(super) struct Engine {
     mailbox: mpsc::Sender<Message>,
@@ -142,7 +103,7 @@ impl Engine {
     pub(super) fn start(parts: Parts) -> std::io::Result<Self> {
         let (mailbox, inbox) = mpsc::channel(MAILBOX_LEN);
         let notes = Notes::default();
-        let guard = Guard { shared: Arc::clone(&parts.shared), feed: parts.feed.clone() };
+        let guard = Guard::new(Arc::clone(&parts.shared), parts.feed.clone());
         let writer =
             Writer { parts, nonce: 0, held: Vec::new(), after_held: None, notes: Arc::clone(&notes) };
         let run = move || {
@@ -236,22 +197,6 @@ impl Engine {
             && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
         {
             tracing::error!("the writer ended in a panic");
-        }
-    }
-}
-
-/// A writer that panicked records no stop any more, so nothing is permitted and no lease is granted.
-struct Guard {
-    shared: Arc<Shared>,
-    feed: Feed,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.shared.unwritable.store(true, Ordering::SeqCst);
-            self.feed.close("the record cannot be written");
-            tracing::error!("the writer ended in a panic; nothing is permitted until a restart");
         }
     }
 }
@@ -409,7 +354,7 @@ impl Writer {
                 self.parts.shared.metrics.appended(batch.drafts.len(), since);
                 self.parts.shared.time.recorded(recorded);
                 if records.iter().any(|record| record.starts_run) {
-                    self.parts.shared.started.store(true, Ordering::SeqCst);
+                    self.parts.shared.begin();
                 }
                 let state = Arc::new(state);
                 self.parts.shared.state.store(Arc::clone(&state));
@@ -447,7 +392,7 @@ impl Writer {
         };
         let is_lost = restricting && !matches!(failure, AppendFailure::TooLarge(_));
         if closed || is_lost {
-            self.parts.shared.unwritable.store(true, Ordering::SeqCst);
+            self.parts.shared.close();
             self.parts.feed.close("the record cannot be written");
         }
         for job in waiting {
@@ -551,7 +496,7 @@ impl Writer {
             Condition::Closed(_) => false,
         };
         if self.held.is_empty() && is_open {
-            self.parts.shared.unwritable.store(false, Ordering::SeqCst);
+            self.parts.shared.reopen();
             self.parts.feed.reopen();
             tracing::warn!("restrictions that were held in memory are durable now");
         }

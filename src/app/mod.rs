@@ -30,6 +30,7 @@ mod restored;
 mod restrict;
 mod rotation;
 mod screening;
+mod shared;
 mod simulate;
 pub mod store;
 #[cfg(test)]
@@ -66,12 +67,13 @@ pub use upkeep::Upkeep;
 
 use self::authorities::Authorities;
 use self::crl::Crls;
-use self::engine::{Engine, Parts, Shared};
+use self::engine::{Engine, Parts};
 use self::evaluate::CertificateCache;
 use self::issue::Ordinals;
 use self::renewals::Renewals;
 use self::rotation::Rotation;
 use self::screening::Lists;
+use self::shared::Shared;
 use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
 use crate::calls::CallLog;

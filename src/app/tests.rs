@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use super::engine::Shared;
+use super::shared::Shared;
 use super::{Heads, LogKey, TrustedTime};
 use crate::ca::{FileSigner, SignatureAlgorithm};
 use crate::domain::codec::from_bytes;
