@@ -110,6 +110,9 @@ pub(super) struct Prober {
 #[derive(Debug, Clone)]
 pub(super) struct Dress(Arc<ClientConfig>);
 
+/// The versions of TLS that a proxy may speak, TLS 1.3 alone under cnsa.
+static VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+
 impl Prober {
     pub(super) fn new(
         config: ProbeConfig,
@@ -139,7 +142,10 @@ impl Prober {
 
     /// The versions of TLS that the proxy may speak.
     pub(super) fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
-        suite::probed_versions(self.algorithms)
+        match self.algorithms {
+            AlgorithmProfile::Standard => &VERSIONS,
+            AlgorithmProfile::Cnsa => VERSIONS.split_at(1).0,
+        }
     }
 
     /// TLS that resumes what it can, of one version.

@@ -4,10 +4,10 @@
 //! cannot do them gets no connection: nothing is negotiated downwards. The hybrid groups (X25519MLKEM768 and its like) are not
 //! in the suite, and ML-KEM-1024 alone is not a registered choice of the peers that there are; so there is none.
 
+use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::{SignatureScheme, SupportedProtocolVersion};
 use webpki::aws_lc_rs::ECDSA_P384_SHA384;
 
 use crate::domain::algorithm::AlgorithmProfile;
@@ -28,15 +28,5 @@ pub fn provider(algorithms: AlgorithmProfile) -> CryptoProvider {
             signature_verification_algorithms: CNSA_SIGNATURES,
             ..default_provider()
         },
-    }
-}
-
-/// The versions of TLS that a probe of somebody else's listener may speak. Listeners and clients of ours speak TLS 1.3 alone,
-/// under either profile.
-pub fn probed_versions(algorithms: AlgorithmProfile) -> &'static [&'static SupportedProtocolVersion] {
-    static BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
-    match algorithms {
-        AlgorithmProfile::Standard => &BOTH,
-        AlgorithmProfile::Cnsa => BOTH.split_at(1).0,
     }
 }

@@ -5,6 +5,7 @@ mod replica;
 mod served;
 mod simulate;
 mod tls;
+mod trust;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! Genesis: two officers who can approve, and nothing in force that the code's ceilings do not allow.
 
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::{AuthorityKind, PrincipalKind, TTL_MAX_S};
 use crate::domain::codec::to_bytes;
 use crate::domain::determination::DeterminationKind;
@@ -108,4 +109,18 @@ fn genesis_is_the_first_record_and_only_that() {
     assert_eq!(fault.why, "genesis is not the first record");
     let other = entry(Event::InstantPassed(world.now));
     assert_eq!(begin(&other).unwrap_err().why, "the first record is not genesis");
+}
+
+#[test]
+fn the_profile_of_genesis_holds_for_the_keys_in_it_and_is_standard_when_it_is_absent() {
+    let cnsa = |g: &mut Genesis| g.algorithms = Some(AlgorithmProfile::Cnsa);
+    let why = refused(cnsa);
+    assert!(why.starts_with("the key of alice: ") && why.contains("P-384 keys only"), "{why}");
+    let state = begin(&genesis_entry(to_bytes(&genesis()), &[alice(), bob()])).unwrap();
+    assert_eq!(state.settings.algorithms(), AlgorithmProfile::Standard);
+    // The bytes of a genesis without one are those of before there were profiles.
+    let mut told = genesis();
+    cnsa(&mut told);
+    let first = |genesis: &Genesis| to_bytes(genesis)[0];
+    assert_eq!((first(&genesis()), first(&told)), (0x89, 0x8c));
 }
