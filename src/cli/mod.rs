@@ -14,6 +14,8 @@ mod certificate;
 mod determination;
 mod dev;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod drill;
 mod enroll;
 mod entity;
@@ -25,6 +27,7 @@ mod head;
 mod health;
 mod hierarchy;
 mod identity;
+mod import;
 mod init;
 mod key;
 mod lint;

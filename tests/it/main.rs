@@ -87,8 +87,9 @@ mod gateway_rust;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
-mod key_block;
+mod instants;
 #[cfg(test)]
+mod key_block;
 mod keys;
 #[cfg(test)]
 mod kill;
@@ -109,11 +110,17 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
+mod people_cli;
+#[cfg(test)]
 mod pkcs11;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
 mod profiles;
+#[cfg(test)]
+mod profiles_proxy;
 #[cfg(test)]
 mod python;
 #[cfg(test)]
@@ -147,6 +154,8 @@ mod screening_cli;
 #[cfg(test)]
 mod sds;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod seeds;
 #[cfg(test)]
 mod simulate;
@@ -156,6 +165,8 @@ mod slow;
 mod streams;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod system_rotation;
 #[cfg(test)]
 mod tail;
 #[cfg(test)]

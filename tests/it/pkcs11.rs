@@ -62,6 +62,10 @@ pub(crate) struct Token(pub(crate) PathBuf);
 
 impl Token {
     pub(crate) fn new(folder: &Path) -> Self {
+        Self::with_pin(folder, PIN)
+    }
+
+    pub(crate) fn with_pin(folder: &Path, pin: &str) -> Self {
         std::fs::create_dir(folder.join("tokens")).unwrap();
         let text = format!(
             "directories.tokendir = {}\nobjectstore.backend = file\n",
@@ -69,9 +73,9 @@ impl Token {
         );
         std::fs::write(folder.join("softhsm2.conf"), text).unwrap();
         let token = Self(folder.to_owned());
-        token.pin(PIN);
+        token.pin(pin);
         let words =
-            ["--init-token", "--free", "--label", "countersign", "--so-pin", "12345678", "--pin", PIN];
+            ["--init-token", "--free", "--label", "countersign", "--so-pin", "12345678", "--pin", pin];
         token.run("softhsm2-util", &words);
         token
     }
@@ -353,29 +357,20 @@ async fn the_service_whose_token_is_taken_away() {
 }
 
 /// A command of the desk with a token, or with a library between.
-fn command(desk: &Desk, token: &Token, words: &[&str]) -> Process {
+pub(crate) fn command(desk: &Desk, token: &Token, words: &[&str]) -> Process {
     let mut command = desk.command(words);
     command.env("SOFTHSM2_CONF", token.conf()).env("PKCS11SPY", softhsm());
     command.env("PKCS11SPY_OUTPUT", token.spied());
     command
 }
 
-fn run(desk: &Desk, token: &Token, words: &[&str]) -> Ended {
+pub(crate) fn run(desk: &Desk, token: &Token, words: &[&str]) -> Ended {
     command(desk, token, words).output().unwrap().into()
 }
 
 /// `init` with the authorities' keys on the token.
 fn made(desk: &Desk, token: &Token) {
-    for officer in ["alice", "bob"] {
-        run(desk, token, &["officer", "new", "--name", officer, "--out", officer]).done();
-    }
-    let (policy, module) = (root("deploy/policy"), softhsm().display().to_string());
-    let pin = format!("file:{}", token.0.join("pin").display());
-    let begin = ["init", "--data", "data", "--trust-domain", "example.org", "--policy", &policy];
-    let whom = ["--provider-name", "Example AI", "--officer", "alice=alice/alice.csr"];
-    let more = ["--officer", "bob=bob/bob.csr", "--listen", "127.0.0.1:0", "--pkcs11-module", &module];
-    let last = ["--pkcs11-token", "pkcs11:token=countersign", "--pkcs11-pin", &pin];
-    run(desk, token, &[&begin[..], &whom, &more, &last].concat()).done();
+    begun(desk, token, "standard").done();
     for officer in ["alice", "bob"] {
         let (key, out) = (format!("{officer}/key.pem"), format!("{officer}.sig"));
         let sign = ["officer", "sign-genesis", "--genesis", "data/genesis.cbor", "--yes", "--key", &key];
@@ -383,6 +378,36 @@ fn made(desk: &Desk, token: &Token) {
     }
     let complete = ["init", "--data", "data", "--signature", "alice=alice.sig", "--signature", "bob=bob.sig"];
     run(desk, token, &complete).done();
+}
+
+/// Its first step, under this profile of algorithms.
+fn begun(desk: &Desk, token: &Token, profile: &str) -> Ended {
+    for officer in ["alice", "bob"] {
+        let new = ["officer", "new", "--name", officer, "--out", officer, "--profile", profile];
+        run(desk, token, &new).done();
+    }
+    let (policy, module) = (root("deploy/policy"), softhsm().display().to_string());
+    let pin = format!("file:{}", token.0.join("pin").display());
+    let begin = ["init", "--data", "data", "--trust-domain", "example.org", "--policy", &policy];
+    let whom = ["--provider-name", "Example AI", "--officer", "alice=alice/alice.csr"];
+    let more = ["--officer", "bob=bob/bob.csr", "--listen", "127.0.0.1:0", "--pkcs11-module", &module];
+    let last = ["--pkcs11-token", "pkcs11:token=countersign", "--pkcs11-pin", &pin];
+    let last = [&last[..], &["--profile", profile]].concat();
+    run(desk, token, &[&begin[..], &whom, &more, &last].concat())
+}
+
+#[test]
+fn keys_of_authorities_on_a_token_are_of_the_profile() {
+    let (desk, dir) = (Desk::new(), tempfile::tempdir().unwrap());
+    let token = Token::new(dir.path());
+    let begun_so = begun(&desk, &token, "cnsa").done();
+    assert!(begun_so.out.contains("profile        cnsa"), "{}", begun_so.out);
+    let shown = token.tool(&["--list-objects", "--type", "pubkey"]);
+    assert_eq!(shown.matches("EC_POINT 384 bits").count(), 2, "{shown}");
+    // They are no keys for a service of the other profile, which would be taken for one of this by its clients.
+    let other = Desk::new();
+    begun(&other, &token, "standard").fails(&["the ACCESS key that is there is not P-256", "--profile"]);
+    assert!(!other.path("data/genesis.cbor").exists());
 }
 
 /// Serves until it says so, and stops it; what it says when it does not begin.
