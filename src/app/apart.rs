@@ -2,16 +2,34 @@
 //! principal or a subject. Whoever had the one would have the other. The record keeps principals, subjects and canaries
 //! apart by itself (`State::keys`); what only certificates of authorities tell is looked at here.
 
+use std::sync::Arc;
+
 use super::App;
 use super::error::Error;
 use crate::domain::command::Command;
-use crate::domain::id::{AuthorityId, Digest};
+use crate::domain::id::{AuthorityId, Digest, RootId};
+use crate::domain::root::Root as Row;
 use crate::domain::state::State;
-use crate::x509::{Authority, TrustBundle};
+use crate::x509::{Authority, Root, TrustBundle};
 
 /// The authority that has this key.
 fn authority_with(known: &TrustBundle, key: Digest) -> Option<AuthorityId> {
     known.authorities().iter().find(|authority| authority.key().digest() == key).map(Authority::id)
+}
+
+/// Has somebody this key, or will a recovery that waits give it to somebody?
+pub(super) fn is_held(state: &State, key: Digest) -> bool {
+    let waits = state.recoveries.values().any(|pending| Digest::of(&pending.new.key) == key);
+    let mut recovery = state.recovery.iter().flat_map(|recovery| &recovery.keys);
+    waits || state.keys.contains_key(&key) || recovery.any(|recovery| Digest::of(&recovery.0) == key)
+}
+
+/// The root that has this key.
+fn root_with(state: &State, key: Digest) -> Option<RootId> {
+    let has_it = |row: &&Arc<Row>| {
+        Root::from_der(&row.certificate).is_ok_and(|root| root.certificate().key().digest() == key)
+    };
+    state.roots.values().find(has_it).map(|row| row.id)
 }
 
 /// Keys of a record that a service may start with.
@@ -40,14 +58,20 @@ pub(super) fn check_record(known: &TrustBundle, state: &State) -> Result<(), Err
 }
 
 impl App {
-    /// Refuses the key of an authority for anything else.
+    /// Refuses the key of an authority or of a root for anything else.
     pub(super) fn check_apart(&self, key: Digest, field: &'static str) -> Result<(), Error> {
         match authority_with(&self.known_authorities(), key) {
+            None => {}
+            Some(id) => {
+                let why = format!("this is the key of authority {id}; make a new one");
+                return Err(Error::Invalid { field, why });
+            }
+        }
+        match root_with(&self.state(), key) {
             None => Ok(()),
-            Some(id) => Err(Error::Invalid {
-                field,
-                why: format!("this is the key of authority {id}; make a new one"),
-            }),
+            Some(id) => {
+                Err(Error::Invalid { field, why: format!("this is the key of root {id}; make a new one") })
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use imbl::OrdMap;
 use super::error::Error;
 use super::{App, Keys, hierarchy, internal};
 use crate::ca::{AuthorityKeys, Issuer, Signer};
+use crate::domain::approval::Mandate;
 use crate::domain::authority::{Authority as Row, AuthorityCard, AuthorityState, NewAuthority};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::command::Command;
@@ -88,21 +89,45 @@ impl Authorities {
         self.keys.remove(id).map_err(|e| internal("a key cannot be removed", &e))
     }
 
-    /// Has the key of an authority at hand before it is recorded.
-    pub(super) fn adopt(&self, new: &NewAuthority) -> Result<(), Error> {
-        if self.get(new.id).is_some() {
-            return Ok(());
+    /// Is its key kept here? Blocks.
+    pub(super) fn check_key(&self, id: AuthorityId) -> Result<(), Error> {
+        match self.keys.find(id).map_err(|e| internal("authority key", &e))? {
+            Some(_) => Ok(()),
+            None => Err(Error::WrongState(format!(
+                "the key of authority {id} is not at this server: another one was made instead; sign for that one"
+            ))),
         }
-        let missing = || Error::WrongState(format!("the key of authority {} is not at this server", new.id));
-        let key = self.keys.find(new.id).map_err(|e| internal("authority key", &e))?.ok_or_else(missing)?;
-        let own = Issuer::new(read(&new.certificate)?, self.profile.clone(), key);
-        let own = Arc::new(own.map_err(|e| Error::WrongState(format!("authority {}: {e}", new.id)))?);
+    }
+
+    /// Has the key of an authority at hand before it is recorded. No officer need have signed what is shown here, so it
+    /// stays only until another certificate of the same key is shown, or recorded.
+    pub(super) fn adopt(&self, new: &NewAuthority) -> Result<(), Error> {
+        self.take(new.id, &new.certificate).map(drop)
+    }
+
+    /// Its key at hand, with this certificate and no other.
+    fn take(&self, id: AuthorityId, certificate: &[u8]) -> Result<Arc<Issuer>, Error> {
+        if let Some(own) = self.get(id).filter(|own| own.authority().der() == certificate) {
+            return Ok(own);
+        }
+        let missing = || Error::WrongState(format!("the key of authority {id} is not at this server"));
+        let key = self.keys.find(id).map_err(|e| internal("authority key", &e))?.ok_or_else(missing)?;
+        let own = Issuer::new(read(certificate)?, self.profile.clone(), key);
+        let own = Arc::new(own.map_err(|e| Error::WrongState(format!("authority {id}: {e}")))?);
         self.issuers.rcu(|issuers| {
             let mut issuers = BTreeMap::clone(issuers);
-            issuers.insert(new.id, Arc::clone(&own));
+            issuers.insert(id, Arc::clone(&own));
             issuers
         });
-        Ok(())
+        Ok(own)
+    }
+
+    /// The authority of a row with its key and the certificate that is on record, if the key is here.
+    pub(super) fn of(&self, row: &Row) -> Option<Arc<Issuer>> {
+        self.get(row.id)?;
+        let own = self.take(row.id, &row.certificate);
+        own.inspect_err(|error| tracing::error!(authority.id = %row.id, %error, "its key cannot be used"))
+            .ok()
     }
 
     /// The authority with its key, if the key is here.
@@ -142,17 +167,9 @@ fn set_orphans_aside(keys: &dyn AuthorityKeys, state: &State) {
             return;
         }
     };
-    let proposed = |id: AuthorityId| {
-        state.proposals.values().any(|proposal| {
-            let mandate = proposal.signed.mandate(&state.settings.trust_domain);
-            mandate.is_ok_and(
-                |mandate| matches!(mandate.command, Command::PrepareAuthority(new) if new.id == id),
-            )
-        })
-    };
     // A ceremony takes days, and a key that waits for one is worth its file.
     let waits = |id: AuthorityId| !matches!(keys.request(id), Ok(None));
-    let is_orphan = |id: &AuthorityId| !state.authorities.contains_key(id) && !proposed(*id) && !waits(*id);
+    let is_orphan = |id: &AuthorityId| !is_named(state, *id) && !waits(*id);
     for id in found.into_iter().filter(is_orphan) {
         match keys.set_aside(id) {
             Ok(()) => tracing::warn!(authority.id = %id, "a key that no record names was set aside"),
@@ -161,6 +178,17 @@ fn set_orphans_aside(keys: &dyn AuthorityKeys, state: &State) {
             }
         }
     }
+}
+
+/// Is it on record, or do officers sign for it?
+pub(super) fn is_named(state: &State, id: AuthorityId) -> bool {
+    let prepares =
+        |mandate: Mandate| matches!(mandate.command, Command::PrepareAuthority(new) if new.id == id);
+    let proposed = state.proposals.values().any(|proposal| {
+        let mandate = proposal.signed.mandate(&state.settings.trust_domain);
+        mandate.is_ok_and(prepares)
+    });
+    proposed || state.authorities.contains_key(&id)
 }
 
 pub(super) fn read(certificate: &[u8]) -> Result<Authority, Error> {
@@ -216,6 +244,6 @@ impl App {
             Error::WrongState(format!("no {kind} authority is ACTIVE; nothing of its kind is issued"))
         })?;
         let missing = || Error::Internal(format!("the key of authority {} is not here", row.id));
-        self.authorities.get(row.id).ok_or_else(missing)
+        self.authorities.of(row).ok_or_else(missing)
     }
 }

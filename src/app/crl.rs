@@ -290,7 +290,8 @@ impl App {
     /// The authority that signs this list. It may issue nothing any more.
     pub(super) fn signer_of(&self, authority: AuthorityId) -> Result<Arc<Issuer>, Error> {
         let missing = || Error::Unavailable(format!("the key of authority {authority} is not here"));
-        self.authorities.get(authority).ok_or_else(missing)
+        let state = self.state();
+        state.authorities.get(&authority).and_then(|row| self.authorities.of(row)).ok_or_else(missing)
     }
 
     fn sign_list(

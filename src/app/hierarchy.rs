@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::Error;
-use super::{App, algorithms, internal};
+use super::{App, algorithms, apart, internal};
 use crate::domain::command::Command;
 use crate::domain::id::{AuthorityId, RootId};
-use crate::domain::root::{Beneath, CrossCertificate, CrossSubject, Root as Row};
+use crate::domain::root::{Beneath, CrossCertificate, CrossSubject, ROOTS_MAX, Root as Row};
 use crate::domain::state::State;
 use crate::x509::{Authority, Root, TrustBundle, root_row};
 
@@ -64,7 +64,7 @@ fn check_key(state: &State, root: &Root) -> Result<(), Error> {
     let has_it = |certificate: &[u8]| Authority::from_der(certificate).is_ok_and(|other| other.key() == key);
     let is_root =
         |certificate: &[u8]| Root::from_der(certificate).is_ok_and(|other| other.certificate().key() == key);
-    let is_used = state.keys.contains_key(&key.digest())
+    let is_used = apart::is_held(state, key.digest())
         || state.authorities.values().any(|row| has_it(&row.certificate))
         || state.roots.values().any(|row| is_root(&row.certificate));
     if is_used { Err(wrong("certificate", "the key of the root is in use already")) } else { Ok(()) }
@@ -107,19 +107,32 @@ pub(super) fn check_beneath(state: &State, read: &Authority, beneath: Option<Ben
 /// The bundle with what leads from its authorities up to every root that is trusted; nothing, when none of them stands
 /// beneath one: a root lets in whatever it certifies, so it is in no bundle that does not need it.
 pub(super) fn with_roots(state: &State, bundle: TrustBundle) -> TrustBundle {
-    let is_of = |cross: &&Arc<CrossCertificate>| match cross.subject {
-        CrossSubject::Root(_) => true,
-        CrossSubject::Authority(id) => bundle.find(id).is_some(),
-    };
-    let crosses: Vec<_> = state.cross_certificates.values().filter(is_of).collect();
-    let is_beneath = bundle.authorities().iter().any(|authority| authority.parent().is_some());
-    if !is_beneath && crosses.is_empty() {
+    let (above, crosses) = way_up(state, bundle.authorities().iter().map(Authority::id).collect());
+    if above.is_empty() {
         return bundle;
     }
-    let roots = state.roots.values().filter_map(|row| Root::from_der(&row.certificate).ok());
-    let crosses = crosses.iter().map(|cross| cross.certificate.clone()).collect();
-    let roots = roots.collect();
+    let rows = state.roots.values().filter(|row| above.contains(&row.id));
+    let roots = rows.filter_map(|row| Root::from_der(&row.certificate).ok()).collect();
     bundle.with_roots(roots, crosses)
+}
+
+/// The roots that are reached upwards from these authorities, and the cross-certificates on the way.
+fn way_up(state: &State, of: BTreeSet<AuthorityId>) -> (BTreeSet<RootId>, Vec<Vec<u8>>) {
+    let beneath = of.iter().filter_map(|id| state.authorities.get(id)?.beneath);
+    let mut above: BTreeSet<RootId> = beneath.map(|beneath| beneath.root).collect();
+    let is_on_it = |cross: &CrossCertificate, above: &BTreeSet<RootId>| match cross.subject {
+        CrossSubject::Root(id) => above.contains(&id),
+        CrossSubject::Authority(id) => of.contains(&id),
+    };
+    // Each round reaches another root or is the last one.
+    for _ in 0..=ROOTS_MAX {
+        let crosses = state.cross_certificates.values().filter(|cross| is_on_it(cross, &above));
+        let next: BTreeSet<RootId> = crosses.map(|cross| cross.by.root).collect();
+        above.extend(next);
+    }
+    let crosses = state.cross_certificates.values().filter(|cross| is_on_it(cross, &above));
+    let crosses = crosses.map(|cross| cross.certificate.clone()).collect();
+    (above, crosses)
 }
 
 /// What is shown with a leaf of an authority: the authority, unless it is self-signed, and certificates by other roots, for

@@ -190,7 +190,7 @@ impl App {
     }
 
     async fn carry_out(
-        &self,
+        self: &Arc<Self>,
         entry: Entry,
         command: &Command,
         mode: Mode,
@@ -200,6 +200,15 @@ impl App {
             let position = self.validate(&entry)?;
             return Ok(Submitted { position, boot_ms: 0, durable: false, proposal: None, missing });
         }
+        // Whoever has another one made instead removes the key of this one, and does not while this is recorded.
+        let _made = match command {
+            Command::PrepareAuthority(new) if !self.state().authorities.contains_key(&new.id) => {
+                let made = self.rotation.lock().await;
+                self.check_key_here(new.id).await?;
+                Some(made)
+            }
+            _ => None,
+        };
         // Only what takes effect may use the reserve; a proposal waits like everything else.
         let is_enacted = matches!(entry.event, Event::Enacted { .. });
         let restricts = command.is_restricting() && is_enacted;

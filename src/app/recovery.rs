@@ -3,11 +3,9 @@
 use super::enroll::Issuance;
 use super::error::Error;
 use super::{App, Caller, Mode};
-use crate::domain::command::ObjectRef;
 use crate::domain::event::Event;
 use crate::domain::flow::admit;
-use crate::domain::id::ProposalId;
-use crate::domain::proposal::Lapse;
+use crate::domain::id::{Digest, ProposalId};
 use crate::domain::recovery::{PendingRecovery, SignedRecovery};
 use crate::domain::time::Timestamp;
 
@@ -47,6 +45,7 @@ impl App {
             };
             return Ok(Recovered::Effective(issued));
         }
+        self.check_apart(Digest::of(&new.key), "key")?;
         let id = ProposalId::from_parts(self.clock.now(), self.entropy.bytes16());
         let entry = Caller::default().entry(Event::RecoveryAnnounced { id, signed });
         if mode == Mode::ValidateOnly {
@@ -70,13 +69,16 @@ impl App {
         let (state, now) = (self.state(), self.clock.now());
         for pending in state.recoveries.values() {
             let id = pending.id;
-            let event = match state.is_recovery_void(pending) {
-                true => {
-                    let why = Lapse::Changed(ObjectRef::Principal(pending.new.id.clone()));
-                    Event::ProposalLapsed { id, why }
+            let event = match state.recovery_lapse(pending) {
+                Some(why) => Event::ProposalLapsed { id, why },
+                None if now < pending.effective_at() => continue,
+                None => {
+                    if let Err(error) = self.check_apart(Digest::of(&pending.new.key), "key") {
+                        tracing::error!(recovery.id = %id, %error, "a recovery is not effective; reject it");
+                        continue;
+                    }
+                    Event::RecoveryTookEffect(id)
                 }
-                false if now >= pending.effective_at() => Event::RecoveryTookEffect(id),
-                false => continue,
             };
             match self.record(Caller::default().entry(event)).await {
                 Ok(_) => {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::crl::{blocking, listed_access};
 use super::error::Error;
-use super::{App, authorities, hierarchy};
+use super::{App, apart, authorities, hierarchy};
 use crate::ca::bootstrap::{self, BootstrapFault};
 use crate::domain::approval::{Mandate, SignedMandate};
 use crate::domain::authority::{Authority as Row, AuthorityState, NewAuthority};
@@ -106,6 +106,16 @@ impl Rotation {
     }
 }
 
+/// Would the record take one that ends then? Asked before a key is made: a refusal leaves none behind.
+fn check_room(state: &State, new: &bootstrap::NewAuthority, now: Timestamp) -> Result<(), Error> {
+    let (id, kind, not_after) = (new.id, new.kind, new.not_after);
+    // Its certificate does not exist yet; the record only looks at its length.
+    let probe = NewAuthority { id, kind, certificate: vec![0], not_after, beneath: None };
+    let mandate = mandate_for(state, Command::PrepareAuthority(probe), now);
+    admit_mandate(state, &SignedMandate { bytes: to_bytes(&mandate), approvals: Vec::new() }, now)?;
+    Ok(())
+}
+
 impl App {
     /// Makes the key of an authority, here, and its certificate, for `life_s` seconds; none: as long as the one that issues
     /// now. Nothing trusts it before its mandate is recorded. Asked again before that, it gives the same.
@@ -130,9 +140,13 @@ impl App {
                 let id = AuthorityId::from_parts(now, self.entropy.bytes16());
                 let serial = Serial::from_random(self.entropy.bytes16());
                 let new = bootstrap::NewAuthority { id, kind, serial, not_after };
+                check_room(&state, &new, now)?;
                 let app = Arc::clone(self);
                 let new = blocking(move || app.make_authority(&new, like, now)).await?;
-                made.insert(kind, new.clone());
+                if let Some(before) = made.insert(kind, new.clone()) {
+                    let app = Arc::clone(self);
+                    blocking(move || app.forget_made(before.id)).await?;
+                }
                 new
             }
         };
@@ -140,6 +154,15 @@ impl App {
         let unsigned = SignedMandate { bytes: to_bytes(&mandate), approvals: Vec::new() };
         admit_mandate(&state, &unsigned, now)?;
         Ok(MadeAuthority { authority, mandate })
+    }
+
+    /// Another one was asked for instead, and the key of the one before signs nothing. Blocks.
+    fn forget_made(&self, id: AuthorityId) -> Result<(), Error> {
+        if !authorities::is_named(&self.state(), id) {
+            self.authorities.remove(id)?;
+            tracing::info!(authority.id = %id, "a key that nobody signed for was replaced and removed");
+        }
+        Ok(())
     }
 
     /// The curve and the end of the next authority of a kind.
@@ -236,11 +259,17 @@ impl App {
         let has_this_key = |row: &&Arc<Row>| {
             authorities::read(&row.certificate).is_ok_and(|other| other.key().spki() == read.key().spki())
         };
-        let is_used = state.keys.contains_key(&Digest::of(read.key().spki()));
+        let is_used = apart::is_held(state, Digest::of(read.key().spki()));
         if is_used || state.authorities.values().any(|row| has_this_key(&row)) {
             return Err(wrong("its key is in use already".to_owned()));
         }
         self.authorities.adopt(new)
+    }
+
+    /// Its key is still at this server.
+    pub(super) async fn check_key_here(self: &Arc<Self>, id: AuthorityId) -> Result<(), Error> {
+        let app = Arc::clone(self);
+        blocking(move || app.authorities.check_key(id)).await
     }
 
     /// Refuses until every gateway that can hold a lease has acknowledged the authority, and says who is missing.

@@ -4,6 +4,7 @@
 //! none of it, for to them the issuing authorities are the anchors; proxies and partners get it with the trust bundle.
 
 use minicbor::{Decode, Encode};
+use thiserror::Error;
 
 use super::certificate::Serial;
 use super::id::{AuthorityId, RootId};
@@ -60,6 +61,39 @@ impl RootList {
     pub fn revokes(&self, serial: Serial) -> bool {
         self.revoked.contains(&serial)
     }
+
+    /// Does it follow a list that revoked this? Only narrower: with a higher number, and nothing forgotten.
+    ///
+    /// # Errors
+    /// What it does instead.
+    pub fn check_follows(&self, number: u64, revoked: &[Serial]) -> Result<(), ListFault> {
+        if self.number <= number {
+            return Err(ListFault::Number);
+        }
+        self.check_keeps(revoked)
+    }
+
+    /// Does it revoke all of this?
+    ///
+    /// # Errors
+    /// It forgets some.
+    pub fn check_keeps(&self, revoked: &[Serial]) -> Result<(), ListFault> {
+        match revoked.iter().all(|serial| self.revokes(*serial)) {
+            true => Ok(()),
+            false => Err(ListFault::Forgets),
+        }
+    }
+}
+
+/// Why a list does not follow another one of its root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ListFault {
+    /// Its number is not high enough.
+    #[error("its number is not higher than that of the list on record")]
+    Number,
+    /// It revokes less.
+    #[error("it forgets a revocation that is on record; a root takes none back")]
+    Forgets,
 }
 
 /// Where in the hierarchy an authority stands that is not self-signed.

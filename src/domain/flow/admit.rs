@@ -20,6 +20,10 @@ use crate::domain::time::Timestamp;
 pub const TOKEN_TTL_MAX_MS: i64 = 14 * 86_400_000;
 /// The most proposals that may wait: far more than two officers can look at.
 const PROPOSALS_MAX: usize = 1_000;
+/// The most of them that one officer has signed: whoever floods leaves room for the others.
+pub(super) const PROPOSALS_EACH_MAX: usize = 100;
+/// The most bytes of mandates that wait, since all of State is in memory: 32 policy bundles of the largest size.
+pub(super) const PROPOSALS_LEN_MAX: usize = 16 << 20;
 /// The most operators a workload may have.
 const OPERATORS_MAX: usize = 64;
 
@@ -140,9 +144,33 @@ fn check_proposed(
             need: "some of them approved or rejected",
         });
     }
+    check_room(state, signed)?;
     match signed.check_count(&mandate.command) {
         Ok(()) => Err(Reject::Conflict("the command has enough signatures; enact it".to_owned())),
         Err(_) => Ok(mandate),
+    }
+}
+
+/// May one more wait of whoever signed it, and of its length?
+fn check_room(state: &State, signed: &SignedMandate) -> Result<(), Reject> {
+    let waiting = || state.proposals.values().map(|proposal| &proposal.signed);
+    let len: usize = waiting().map(|other| other.bytes.len()).sum();
+    if len.saturating_add(signed.bytes.len()) > PROPOSALS_LEN_MAX {
+        return Err(Reject::WrongState {
+            what: "length of open proposals",
+            have: format!("{len} bytes of {PROPOSALS_LEN_MAX}"),
+            need: "some of them approved or rejected",
+        });
+    }
+    let by = |other: &&SignedMandate, id: &PrincipalId| other.approvals.iter().any(|a| a.officer == *id);
+    let is_full = |id: &PrincipalId| waiting().filter(|other| by(other, id)).count() >= PROPOSALS_EACH_MAX;
+    match signed.approvals.iter().find(|approval| is_full(&approval.officer)) {
+        None => Ok(()),
+        Some(approval) => Err(Reject::WrongState {
+            what: "number of open proposals of this officer",
+            have: format!("{PROPOSALS_EACH_MAX} of {}", approval.officer),
+            need: "some of them approved or rejected",
+        }),
     }
 }
 

@@ -204,10 +204,7 @@ pub(super) fn check_step(
         }
     })?;
     match step {
-        RotationStep::Prepare(new) => {
-            check_online(state, kind)?;
-            check_prepare(state, new, now)
-        }
+        RotationStep::Prepare(new) => check_prepare(state, new, now),
         RotationStep::Activate(id) => check_activate(state, *id, now),
         RotationStep::Retire(id) => check_retire(state, *id),
     }

@@ -477,6 +477,14 @@ fn admit_system(state: &State, intent: &Intent, facts: &SystemFacts) -> Result<(
     if intent.ordinal != Ordinal(state.last_system_ordinal.0 + 1) {
         return Err(Reject::Conflict("this ordinal was overtaken".to_owned()));
     }
+    // Nobody believes what outlives its authority, and a proxy would refuse it only then.
+    let issuer = state.issuer_of(intent).ok_or(Reject::NotFound("authority"))?;
+    if intent.not_after > issuer.not_after {
+        return Err(Reject::Conflict(format!(
+            "it outlives its authority, which ends at {}",
+            issuer.not_after
+        )));
+    }
     check_principal(state, intent, facts)
 }
 

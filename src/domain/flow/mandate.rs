@@ -46,6 +46,10 @@ pub fn admit(state: &State, signed: &SignedMandate, now: Timestamp) -> Result<Ma
     signed
         .check_signatures(&mandate.command, |id| state.officer(id))
         .map_err(|e| Reject::NeedsApproval(e.to_string()))?;
+    if let Some(why) = state.spent_fault(signed, &mandate) {
+        return Err(Reject::Conflict(why.to_owned()));
+    }
+    officers::check_emergency(state, &mandate, now)?;
     // A restriction never fails because something moved meanwhile.
     if !mandate.command.is_restricting() {
         check_basis(state, &mandate, now)?;
@@ -266,10 +270,16 @@ pub(super) fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), R
     }
     let key = Digest::of(&new.key);
     check_unblocked(state, key, "key")?;
-    if state.keys.contains_key(&key) {
+    let is_recovery_key = recovery_keys(state).any(|recovery| recovery == key);
+    if state.keys.contains_key(&key) || is_recovery_key {
         return Err(Reject::Exists("key"));
     }
     Ok(())
+}
+
+/// The recovery keys of genesis.
+fn recovery_keys(state: &State) -> impl Iterator<Item = Digest> + '_ {
+    state.recovery.iter().flat_map(|recovery| &recovery.keys).map(|key| Digest::of(&key.0))
 }
 
 /// Two officers remain who can each approve what the other proposed.
@@ -278,8 +288,8 @@ fn check_removal(state: &State, id: &PrincipalId) -> Result<(), Reject> {
     quorum::check(state, Gone::Principal(id))
 }
 
-/// Any key may be blocked, seen or not, again or not, but for two on which everything rests: the server's own is replaced
-/// first, and no officer shuts out those who could undo it.
+/// Any key may be blocked, seen or not, again or not, but for those on which everything rests: the server's own is replaced
+/// first, and no officer shuts out those who could undo it, with their own keys or with recovery keys.
 fn check_block(state: &State, key: Digest) -> Result<(), Reject> {
     let is_servers = |id: &PrincipalId| !state.principals.contains_key(id);
     if state.system_certificates.iter().any(|(id, last)| last.key == key && is_servers(id)) {
@@ -289,7 +299,26 @@ fn check_block(state: &State, key: Digest) -> Result<(), Reject> {
             need: "another key of the server, and a restart with it",
         });
     }
+    check_recovery_remains(state, key)?;
     quorum::check(state, Gone::Key(key))
+}
+
+/// As many recovery keys are left as must sign. What was so before is no reason to refuse.
+fn check_recovery_remains(state: &State, key: Digest) -> Result<(), Reject> {
+    let unblocked = || recovery_keys(state).filter(|recovery| !state.enforcement.is_blocked(*recovery));
+    if !unblocked().any(|recovery| recovery == key) {
+        return Ok(());
+    }
+    let left = unblocked().filter(|recovery| *recovery != key).count();
+    let need = state.recovery.as_ref().map_or(0, |recovery| recovery.threshold);
+    match usize::try_from(need).is_ok_and(|need| left >= need) {
+        true => Ok(()),
+        false => Err(Reject::WrongState {
+            what: "number of recovery keys that are not blocked",
+            have: (left + 1).to_string(),
+            need: "more than a recovery needs; unblock another one of them first",
+        }),
+    }
 }
 
 fn check_annex(

@@ -13,7 +13,7 @@ mod reject;
 mod root;
 mod screening;
 #[cfg(test)]
-mod tests;
+pub(in crate::domain) mod tests;
 
 pub use admit::{TOKEN_TTL_MAX_MS, admit, check_acts_for, own_subject};
 pub use issuance::{LimitKind, Limits, canary_limits, certifiable, check_key, check_unblocked};

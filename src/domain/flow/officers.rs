@@ -3,10 +3,11 @@
 use super::mandate::{found, text};
 use super::quorum::{self, Gone};
 use super::reject::Reject;
+use crate::domain::approval::{MANDATE_FRESH_MS, Mandate};
 use crate::domain::command::Command;
 use crate::domain::id::PrincipalId;
 use crate::domain::officer_command::{OfficerCommand, REVIEWS_MAX};
-use crate::domain::state::State;
+use crate::domain::state::{REMEMBERED_MAX, State};
 use crate::domain::time::Timestamp;
 
 /// A command about principals, with what an emergency does.
@@ -32,6 +33,27 @@ pub(super) fn check(state: &State, command: &OfficerCommand, now: Timestamp) -> 
             text("finding", finding, 1)?;
             found(state.reviews.contains_key(review), "review")
         }
+    }
+}
+
+/// Restrictions never expire, but this one is by whoever was there when nobody else was: it is good once, and not later.
+pub(super) fn check_emergency(state: &State, mandate: &Mandate, now: Timestamp) -> Result<(), Reject> {
+    if !matches!(mandate.command, Command::Officers(OfficerCommand::BreakGlass { .. })) {
+        return Ok(());
+    }
+    let now = now.max(state.time);
+    if now > mandate.made_at.plus_ms(MANDATE_FRESH_MS) {
+        let why =
+            format!("the emergency of {} is over: its mandate is older than seven days", mandate.made_at);
+        return Err(Reject::Conflict(why));
+    }
+    match state.remembered.has_room_for_emergency(now) {
+        true => Ok(()),
+        false => Err(Reject::WrongState {
+            what: "number of emergencies in seven days",
+            have: REMEMBERED_MAX.to_string(),
+            need: "fewer; who has the role restricts without one",
+        }),
     }
 }
 

@@ -3,11 +3,10 @@
 use super::mandate;
 use super::reject::Reject;
 use crate::domain::approval::Mandate;
-use crate::domain::command::ObjectRef;
 use crate::domain::id::{PrincipalId, ProposalId};
 use crate::domain::proposal::Lapse;
 use crate::domain::recovery::{RECOVERIES_MAX, SignedRecovery};
-use crate::domain::state::State;
+use crate::domain::state::{REMEMBERED_MAX, State};
 use crate::domain::time::Timestamp;
 
 /// May it be announced?
@@ -20,6 +19,10 @@ pub(super) fn admit(
     let (mandate, new) =
         state.check_recovery(signed).map_err(|fault| Reject::NeedsApproval(fault.to_string()))?;
     mandate::check_basis(state, &mandate, now)?;
+    if state.is_rejected(signed) {
+        let why = "an officer rejected exactly this recovery; whoever still wants it signs another one";
+        return Err(Reject::Conflict(why.to_owned()));
+    }
     mandate::check_principal(state, &new)?;
     let same = state
         .recoveries
@@ -27,6 +30,13 @@ pub(super) fn admit(
         .any(|pending| pending.id == id || pending.new.id == new.id || pending.new.key == new.key);
     if same || state.proposals.contains_key(&id) {
         return Err(Reject::Exists("recovery"));
+    }
+    if !state.remembered.has_room_for_recovery(now) {
+        return Err(Reject::WrongState {
+            what: "number of rejected recoveries",
+            have: REMEMBERED_MAX.to_string(),
+            need: "some of them older than seven days",
+        });
     }
     if state.recoveries.len() >= RECOVERIES_MAX {
         return Err(Reject::WrongState {
@@ -44,6 +54,9 @@ pub(super) fn check_effect(state: &State, id: ProposalId, now: Timestamp) -> Res
     if now < pending.effective_at() {
         return Err(Reject::Conflict(format!("{id} is effective at {}, not before", pending.effective_at())));
     }
+    if let Some(why) = state.recovery_lapse(pending) {
+        return Err(Reject::Conflict(why.to_string()));
+    }
     mandate::check_principal(state, &pending.new)
 }
 
@@ -56,11 +69,10 @@ pub(super) fn check_rejection(state: &State, by: Option<&PrincipalId>, reason: &
     }
 }
 
-/// Somebody else has the name or the key meanwhile.
+/// It can never be effective, for this reason.
 pub(super) fn check_lapse(state: &State, id: ProposalId, why: &Lapse) -> Result<(), Reject> {
     let pending = state.recoveries.get(&id).ok_or(Reject::NotFound("recovery"))?;
-    let changed = Lapse::Changed(ObjectRef::Principal(pending.new.id.clone()));
-    match state.is_recovery_void(pending) && *why == changed {
+    match state.recovery_lapse(pending).as_ref() == Some(why) {
         true => Ok(()),
         false => Err(Reject::Conflict(format!("{id} has not lapsed so"))),
     }

@@ -5,9 +5,10 @@ use super::reject::Reject;
 use crate::domain::authority::NewAuthority;
 use crate::domain::id::{Digest, RootId};
 use crate::domain::root::{
-    Beneath, CROSS_CERTIFICATES_MAX, CrossCertificate, CrossSubject, REVOKED_MAX, ROOTS_MAX, Root, RootList,
+    Beneath, CROSS_CERTIFICATES_MAX, CrossCertificate, CrossSubject, ListFault, REVOKED_MAX, ROOTS_MAX, Root,
+    RootList,
 };
-use crate::domain::state::State;
+use crate::domain::state::{ROOTS_EVER_MAX, State};
 use crate::domain::time::{OFFICER_AHEAD_MAX_MS, Timestamp};
 
 /// The longest certificate of a root: one of P-384 has 700 bytes.
@@ -53,6 +54,15 @@ pub(super) fn check_trust(state: &State, new: &Root, now: Timestamp) -> Result<(
     }
     check_certificate(&new.certificate, new.not_after, now)?;
     check_current(&new.list, now)?;
+    state.check_comeback(new).map_err(|fault| refused(&new.list, fault))?;
+    let dropped = &state.remembered.roots;
+    if !dropped.contains_key(&new.id) && dropped.len() + state.roots.len() >= ROOTS_EVER_MAX {
+        return Err(Reject::WrongState {
+            what: "number of roots that were ever trusted",
+            have: ROOTS_EVER_MAX.to_string(),
+            need: "one of them, trusted again: what each revoked is never forgotten",
+        });
+    }
     if state.roots.len() >= ROOTS_MAX {
         let have = ROOTS_MAX.to_string();
         return Err(Reject::WrongState { what: "number of roots", have, need: "some of them dropped" });
@@ -64,16 +74,17 @@ pub(super) fn check_trust(state: &State, new: &Root, now: Timestamp) -> Result<(
 pub(super) fn check_list(state: &State, id: RootId, list: &RootList, now: Timestamp) -> Result<(), Reject> {
     let last = &root(state, id)?.list;
     check_current(list, now)?;
-    if list.number <= last.number {
-        return Err(Reject::WrongState {
+    list.check_follows(last.number, &last.revoked).map_err(|fault| refused(list, fault))
+}
+
+fn refused(list: &RootList, fault: ListFault) -> Reject {
+    match fault {
+        ListFault::Number => Reject::WrongState {
             what: "list",
             have: format!("number {}", list.number),
             need: "a higher number than that of the list on record",
-        });
-    }
-    match last.revoked.iter().find(|serial| !list.revokes(**serial)) {
-        None => Ok(()),
-        Some(_) => Err(invalid("list", "it forgets a revocation that is on record; a root takes none back")),
+        },
+        ListFault::Forgets => invalid("list", &fault.to_string()),
     }
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::causes::{Causes, RevocationCause, reason_of};
 use super::tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
-use super::{REQUESTS_MAX, Rotations, State};
+use super::{REQUESTS_MAX, Remembered, Rotations, State};
 use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, Mandate, SignedMandate, verify};
 use crate::domain::bundle::Bundle;
@@ -141,6 +141,7 @@ impl State {
             drills: Drills::default(),
             screening_list: None,
             screenings: OrdMap::new(),
+            remembered: Remembered::default(),
             references: OrdMap::new(),
         };
         for officer in &genesis.officers {
@@ -235,7 +236,7 @@ impl State {
                 if let Some(id) = proposal {
                     self.close_enacted(*id, signed, (entry.by.as_ref(), seq))?;
                 }
-                self.open_review((seq, time), signed, mandate);
+                self.open_review((seq, time), signed, (mandate, entry.by.as_ref()));
                 return self.enact(seq, time, &mandate.command);
             }
             Event::EntityApplied(new) => {
@@ -287,6 +288,9 @@ impl State {
         if let Some(why) = self.party_fault(&mandate.command, signers) {
             return Err(why);
         }
+        if let Some(why) = self.spent_fault(signed, mandate) {
+            return Err(why.to_owned());
+        }
         if mandate.command.is_restricting() {
             return Ok(());
         }
@@ -302,6 +306,9 @@ impl State {
         match event {
             Event::Proposed { signed, .. } | Event::Enacted { signed, .. } => {
                 self.check_signatures(signed).map(Some).map_err(|e| e.to_string())
+            }
+            Event::RecoveryAnnounced { signed, .. } if self.is_rejected(signed) => {
+                Err("an officer rejected exactly this recovery".to_owned())
             }
             Event::RecoveryAnnounced { signed, .. } => {
                 self.check_recovery(signed).map(|(mandate, _)| Some(mandate)).map_err(|e| e.to_string())

@@ -8,6 +8,7 @@ mod enact;
 mod officers;
 mod proposals;
 mod recovery;
+mod remembered;
 mod restored;
 mod roots;
 mod rotations;
@@ -51,6 +52,7 @@ use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 pub use announced::AnnouncementFault;
 pub use apply::{Admitted, Applied, ApplyFault};
 pub use causes::{Causes, RevocationCause, Withdrawal};
+pub use remembered::{DroppedRoot, REMEMBERED_MAX, ROOTS_EVER_MAX, Remembered};
 pub use rotations::{RotationFault, Rotations};
 pub use tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
 
@@ -211,6 +213,9 @@ pub struct State {
     #[n(51)]
     #[cbor(with = "rows")]
     pub screenings: OrdMap<EntityId, Arc<EntityScreening>>,
+    /// What is over and must not come again.
+    #[n(53)]
+    pub remembered: Remembered,
     /// Who was nominated by a reference of its entity, by the digest of both.
     #[n(57)]
     #[cbor(with = "map")]

@@ -24,15 +24,18 @@ impl State {
         Some(format!("{id} broke the glass; another officer reviews it"))
     }
 
-    /// An emergency opens its review in the same record.
+    /// An emergency opens its review in the same record, and its mandate is used up.
     pub(super) fn open_review(
         &mut self,
         (seq, time): (Seq, Timestamp),
         signed: &SignedMandate,
-        mandate: &Mandate,
+        (mandate, by): (&Mandate, Option<&PrincipalId>),
     ) {
         let Command::Officers(OfficerCommand::BreakGlass { what, reason }) = &mandate.command else { return };
-        let officers = signed.approvals.iter().map(|approval| approval.officer.clone()).collect();
+        self.remembered.use_emergency(&signed.bytes, mandate.made_at, time);
+        let mut officers: Vec<_> = signed.approvals.iter().map(|approval| approval.officer.clone()).collect();
+        // Who brings what another one signed takes part in it.
+        officers.extend(by.filter(|by| !officers.contains(by)).cloned());
         let review = Review { seq, officers, what: what.clone(), reason: reason.clone(), at: time };
         self.reviews.insert(seq, Arc::new(review));
         self.touch(ObjectRef::Review(seq), seq);

@@ -50,6 +50,7 @@ impl State {
             Event::ProposalLapsed { id, why } => (id, Outcome::Lapsed(why.clone())),
             of_recovery => return self.recover((seq, time), of_recovery, mandate),
         };
+        self.remember_rejection(*id, &outcome, time);
         self.close_proposal(*id, outcome, (by, seq))
     }
 
@@ -64,6 +65,23 @@ impl State {
             Arc::make_mut(waiting).signed = signed.clone();
         }
         self.close_proposal(id, Outcome::Enacted, closer)
+    }
+
+    /// Its bytes are good for days yet, and a rejection binds.
+    fn remember_rejection(&mut self, id: ProposalId, outcome: &Outcome, time: Timestamp) {
+        if !matches!(outcome, Outcome::Rejected { .. }) {
+            return;
+        }
+        if let Some(proposal) = self.proposals.get(&id) {
+            self.remembered.reject_proposal(&proposal.signed.bytes, proposal.mandated_at, time);
+        }
+        if let Some(recovery) = self.recoveries.get(&id) {
+            // Never made later than it was announced, but for what an officer's clock may be ahead.
+            let made_at =
+                recovery.signed.read(&self.settings.trust_domain).map(|(mandate, _)| mandate.made_at);
+            let made_at = made_at.unwrap_or(time);
+            self.remembered.reject_recovery(&recovery.signed.bytes, made_at, time);
+        }
     }
 
     fn close_proposal(

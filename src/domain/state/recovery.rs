@@ -6,7 +6,8 @@ use super::State;
 use crate::domain::approval::Mandate;
 use crate::domain::command::{Command, NewPrincipal, ObjectRef};
 use crate::domain::event::Event;
-use crate::domain::id::{ProposalId, Seq};
+use crate::domain::id::{Digest, ProposalId, Seq};
+use crate::domain::proposal::Lapse;
 use crate::domain::recovery::{PendingRecovery, RecoveryFault, SignedRecovery};
 use crate::domain::time::Timestamp;
 
@@ -20,11 +21,17 @@ impl State {
         signed.check(self.recovery.as_ref(), trust_domain, |key| self.enforcement.is_blocked(key))
     }
 
-    /// Somebody else has the name or the key meanwhile: it can never be effective.
-    pub fn is_recovery_void(&self, recovery: &PendingRecovery) -> bool {
-        let id = &recovery.new.id;
-        self.revision(&ObjectRef::Principal(id.clone())) != Seq(0)
-            || self.keys.contains_key(&crate::domain::id::Digest::of(&recovery.new.key))
+    /// Why it can never be effective, if so: somebody else has the name or the key meanwhile, or its key is blocked, or one
+    /// that signed it.
+    pub fn recovery_lapse(&self, recovery: &PendingRecovery) -> Option<Lapse> {
+        let (id, key) = (&recovery.new.id, Digest::of(&recovery.new.key));
+        let name = ObjectRef::Principal(id.clone());
+        if self.revision(&name) != Seq(0) || self.keys.contains_key(&key) {
+            return Some(Lapse::Changed(name));
+        }
+        let signers = recovery.signed.signatures.iter().map(|signature| signature.key);
+        let blocked = std::iter::once(key).chain(signers).find(|key| self.enforcement.is_blocked(*key));
+        blocked.map(|key| Lapse::Changed(ObjectRef::Key(key)))
     }
 
     /// A recovery is announced, or its day has come.
@@ -55,8 +62,8 @@ impl State {
         if time < pending.effective_at() {
             return Err(format!("the recovery is effective at {}, not before", pending.effective_at()));
         }
-        if self.is_recovery_void(pending) {
-            return Err("its name or its key is registered already".to_owned());
+        if let Some(why) = self.recovery_lapse(pending) {
+            return Err(why.to_string());
         }
         let new = pending.new.clone();
         self.recoveries.remove(&id);

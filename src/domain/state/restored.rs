@@ -10,7 +10,7 @@ use crate::domain::approval::Mandate;
 use crate::domain::certificate::BLOCK_LEN;
 use crate::domain::command::ObjectRef;
 use crate::domain::enforce::{EnforcementEvent, Position};
-use crate::domain::id::{Epoch, Ordinal, PrincipalId, Seq};
+use crate::domain::id::{AuthorityId, Epoch, Ordinal, PrincipalId, Seq};
 use crate::domain::restore::{ORDINALS_SKIPPED, REPORTS_MAX, Restore, RestoreReport};
 use crate::domain::revocation::OrdinalRange;
 use crate::domain::time::Timestamp;
@@ -82,6 +82,28 @@ impl State {
             restore.reports.push(RestoreReport { gateway: gateway.clone(), upto, at: time, restrictions });
         }
         self.touch(ObjectRef::Restore, seq);
-        Ok(Applied { events: events.to_vec(), cards: Vec::new() })
+        let mut applied = Applied::default();
+        for event in events {
+            match event {
+                EnforcementEvent::IssuerRevoked(id) => {
+                    applied.events.extend(self.collect_issuer(*id, (seq, time))?.events);
+                }
+                event => applied.events.push(event.clone()),
+            }
+        }
+        Ok(applied)
+    }
+
+    /// One gateway says that an authority was revoked. The row says so as well; one of the system that officers still need
+    /// is tainted and left to them; one that nobody knows was prepared in the part that was lost, and issues nothing here.
+    fn collect_issuer(&mut self, id: AuthorityId, (seq, time): (Seq, Timestamp)) -> Result<Applied, String> {
+        match self.authorities.get(&id) {
+            None => Ok(Applied::default()),
+            Some(row) if !row.state.is_trusted() => Ok(Applied::event(EnforcementEvent::IssuerRevoked(id))),
+            Some(_) => {
+                self.touch(ObjectRef::Authorities, seq);
+                self.end_authority(id, time)
+            }
+        }
     }
 }

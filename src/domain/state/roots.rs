@@ -13,7 +13,7 @@ use crate::domain::certificate::AuthorityKind;
 use crate::domain::command::{Command, ObjectRef};
 use crate::domain::id::{AuthorityId, Digest, RootId, Seq};
 use crate::domain::principal::Role;
-use crate::domain::root::{CrossCertificate, CrossSubject, Root, RootList};
+use crate::domain::root::{CrossCertificate, CrossSubject, ListFault, Root, RootList};
 use crate::domain::time::Timestamp;
 
 impl State {
@@ -24,7 +24,7 @@ impl State {
         command: &Command,
     ) -> Result<Applied, String> {
         match command {
-            Command::TrustRoot(new) => self.trust_root(new),
+            Command::TrustRoot(new) => self.trust_root(new)?,
             Command::RenewRootList { root, list } => return self.renew_root_list(at, *root, list),
             Command::AddCrossCertificate(new) => self.add_cross_certificate(new),
             Command::DropRoot(id) => self.drop_root(*id)?,
@@ -33,17 +33,30 @@ impl State {
         Ok(Applied::default())
     }
 
-    fn trust_root(&mut self, new: &Root) {
+    /// One that was trusted before comes back with the list that it had, or a later one.
+    pub(in crate::domain) fn check_comeback(&self, new: &Root) -> Result<(), ListFault> {
+        let Some(dropped) = self.remembered.roots.get(&new.id) else { return Ok(()) };
+        match new.list.number < dropped.number {
+            true => Err(ListFault::Number),
+            false => new.list.check_keeps(&dropped.revoked),
+        }
+    }
+
+    fn trust_root(&mut self, new: &Root) -> Result<(), String> {
+        self.check_comeback(new).map_err(|fault| fault.to_string())?;
+        self.remembered.roots.remove(&new.id);
         self.roots.insert(new.id, Arc::new(new.clone()));
+        Ok(())
     }
 
     fn add_cross_certificate(&mut self, new: &CrossCertificate) {
         self.cross_certificates.insert(Digest::of(&new.certificate), Arc::new(new.clone()));
     }
 
-    /// The cross-certificates by it and of it go as well.
+    /// The cross-certificates by it and of it go as well. What it revoked stays known.
     fn drop_root(&mut self, id: RootId) -> Result<(), String> {
-        self.roots.remove(&id).ok_or("no such root")?;
+        let root = self.roots.remove(&id).ok_or("no such root")?;
+        self.remembered.drop_root(&root);
         self.keep_cross_certificates(|cross| cross.by.root != id && cross.subject != CrossSubject::Root(id));
         Ok(())
     }
@@ -55,6 +68,8 @@ impl State {
         list: &RootList,
     ) -> Result<Applied, String> {
         let root = Arc::make_mut(self.roots.get_mut(&id).ok_or("no such root")?);
+        let follows = list.check_follows(root.list.number, &root.list.revoked);
+        follows.map_err(|fault| fault.to_string())?;
         root.list = list.clone();
         self.keep_cross_certificates(|cross| cross.by.root != id || !list.revokes(cross.by.serial));
         let named = self.authorities.values().filter(|row| {
@@ -75,7 +90,8 @@ impl State {
         self.cross_certificates = kept.map(|(hash, cross)| (*hash, Arc::clone(cross))).collect();
     }
 
-    fn end_authority(&mut self, id: AuthorityId, time: Timestamp) -> Result<Applied, String> {
+    /// Ends an authority, unless officers are needed for it: then it is tainted, and they see that.
+    pub(super) fn end_authority(&mut self, id: AuthorityId, time: Timestamp) -> Result<Applied, String> {
         let row = self.authorities.get(&id).ok_or("no such authority")?;
         match (row.kind, row.state) {
             (AuthorityKind::System, AuthorityState::Tainted) if !self.approvers_remain(id, time) => {
@@ -90,14 +106,20 @@ impl State {
         }
     }
 
-    /// Would two approvers still have certificates of another system authority?
+    /// Would two acting approvers still have certificates of another system authority? Decided by the rows: the enforcement
+    /// set learns only at the end of a record that one of two was revoked in it.
     pub(in crate::domain) fn approvers_remain(&self, without: AuthorityId, now: Timestamp) -> bool {
         let remains = |id| {
             self.system_certificates.get(id).is_some_and(|last| {
-                last.issuer != without && last.not_after > now && self.enforcement.is_trusted(&last.issuer)
+                let is_trusted = self.authorities.get(&last.issuer).is_some_and(|row| row.state.is_trusted());
+                last.issuer != without
+                    && last.not_after > now
+                    && is_trusted
+                    && self.enforcement.is_trusted(&last.issuer)
             })
         };
-        let approvers = self.principals.values().filter(|p| p.has(Role::Approver) && !p.is_removed);
+        let acting = self.principals.keys().filter_map(|id| self.officer(id));
+        let approvers = acting.filter(|p| p.has(Role::Approver));
         approvers.filter(|p| remains(&p.id)).count() >= 2
     }
 }

@@ -152,6 +152,15 @@ impl State {
         if at < due {
             return Err(RotationFault::NotDue(due));
         }
+        // What the server makes by itself signs itself: it would leave the root that those before it stand beneath.
+        if active.beneath.is_some() {
+            return Err(RotationFault::State(
+                "none beneath an offline root, which certifies at ceremonies only: each step by officers",
+            ));
+        }
+        if new.beneath.is_some() {
+            return Err(RotationFault::State("what is made by itself is self-signed"));
+        }
         if self.prepared(kind).is_some() {
             return Err(RotationFault::State("one is PREPARED already"));
         }

@@ -223,7 +223,7 @@ pub(crate) struct Officer {
 }
 
 impl Officer {
-    fn new(id: &str, roles: &[Role]) -> Self {
+    pub(crate) fn new(id: &str, roles: &[Role]) -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         Self { id: id.parse().unwrap(), roles: roles.to_vec(), key }
     }

@@ -293,7 +293,7 @@ fn no_more_authorities_than_a_bundle_holds_and_none_that_has_ended() {
 }
 
 /// Issues a certificate to an officer.
-pub(super) fn certify(world: &mut World, officer: &Officer, kind: PrincipalKind) {
+pub(in crate::domain) fn certify(world: &mut World, officer: &Officer, kind: PrincipalKind) {
     let ordinal = Ordinal(world.state.last_system_ordinal.0 + 1);
     let intent = Intent {
         authority: AuthorityKind::System,
@@ -343,4 +343,25 @@ fn an_old_record_with_one_signature_still_revokes_and_an_old_intent_is_of_the_fi
     let seq = Seq(world.state.position.seq.0 + 1);
     world.state.apply(seq, world.now, &old).unwrap();
     assert_eq!(world.decide(&certificate, &inference("mythos-5")).code(), "CREDENTIAL_REVOKED");
+}
+
+#[test]
+fn a_certificate_of_the_system_does_not_outlive_its_authority() {
+    let (world, _) = scene();
+    let intent = |not_after| Intent {
+        authority: AuthorityKind::System,
+        ordinal: Ordinal(world.state.last_system_ordinal.0 + 1),
+        serial: Serial::from_random([9; 16]),
+        facts: Facts::System(SystemFacts { kind: PrincipalKind::Officer, principal: alice().id.clone() }),
+        key: Digest::of(&alice().spki()),
+        not_before: world.now,
+        not_after,
+        cause: Cause::Register(alice().id.clone()),
+        tbs: vec![0x30],
+        issuer: Some(SYSTEM_CA),
+    };
+    let end = world.state.authorities[&SYSTEM_CA].not_after;
+    world.clone().intend(&intent(end)).unwrap();
+    let refused = world.clone().intend(&intent(end.plus_ms(1_000)));
+    assert!(matches!(&refused, Err(Reject::Conflict(why)) if why.contains("outlives")), "{refused:?}");
 }

@@ -130,6 +130,7 @@ fn only_the_last_closed_proposals_are_remembered() {
     world.go(stop(StopScope::All));
     let mut ids = Vec::new();
     for _ in 0..=CLOSED_MAX {
+        world.now = world.now.plus_ms(1);
         let signed = world.mandate(Command::ReleaseStop(StopScope::All), &[alice()]);
         let id = world.propose(signed).unwrap();
         world.record(entry(Event::ProposalRejected { id, reason: "no".to_owned() })).unwrap();

@@ -1,10 +1,12 @@
 mod announced;
-mod authorities;
+pub(in crate::domain) mod authorities;
 mod commands;
 mod issuance;
 mod keys;
 mod nomination;
 mod officers;
+mod proposals;
+mod recoveries;
 mod roots;
 mod rotations;
 mod scenarios;

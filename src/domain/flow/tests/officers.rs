@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::domain::approval::MANDATE_FRESH_MS;
 use crate::domain::command::Command;
 use crate::domain::event::{Entry, Event};
 use crate::domain::flow::Reject;
@@ -159,7 +160,8 @@ fn an_emergency_is_carried_out_without_the_role_and_another_officer_reviews_it()
     assert!(world.state.enforcement.stops.contains(&StopScope::All));
     let seq = world.state.position.seq;
     let review = &world.state.reviews[&seq];
-    assert_eq!((&review.officers, &review.what), (&vec![carol().id.clone()], &stop()));
+    let both = vec![carol().id.clone(), alice().id.clone()];
+    assert_eq!((&review.officers, &review.what), (&both, &stop()), "who signed it, and who brought it");
     // Who has the role breaks no glass, and nothing is done twice.
     let with_role = world.enact(break_glass(Emergency::Stop(StopScope::Entity(PROVIDER), REASON)), &[dave()]);
     assert!(matches!(with_role, Err(Reject::Denied(_))), "{with_role:?}");
@@ -191,7 +193,7 @@ fn nobody_reviews_their_own_emergency_not_even_in_a_forged_record() {
     let forged = Entry { event: Event::Enacted { signed, proposal: None }, by: None, request: None };
     let fault = world.state.clone().apply(seq.next(), world.now, &forged).unwrap_err();
     assert!(fault.why.contains("another officer reviews it"), "{fault}");
-    world.enact(close(seq), &[alice()]).unwrap();
+    world.enact(close(seq), &[bob()]).unwrap();
 }
 
 #[test]
@@ -214,4 +216,37 @@ fn only_what_takes_away_at_once_has_an_emergency_form() {
         assert_eq!(Emergency::of(&command), Some(what));
     }
     assert!(break_glass(stop()).is_restricting() && !close(Seq(1)).is_restricting());
+}
+
+#[test]
+fn the_mandate_of_an_emergency_is_good_once_and_for_seven_days() {
+    let mut world = staffed();
+    let signed = world.mandate(break_glass(stop()), &[carol()]);
+    let late = world.mandate(break_glass(Emergency::Stop(StopScope::Entity(PROVIDER), REASON)), &[carol()]);
+    let glass = entry(Event::Enacted { signed, proposal: None });
+    world.record(glass.clone()).unwrap();
+    world.go(Command::ReleaseStop(StopScope::All));
+    // Two released it, and whoever still has the bytes stops nothing with them.
+    let again = world.record(glass.clone());
+    assert!(matches!(&again, Err(Reject::Conflict(why)) if why.contains("good once")), "{again:?}");
+    let seq = world.state.position.seq.next();
+    let fault = world.state.clone().apply(seq, world.now, &glass).unwrap_err();
+    assert!(fault.why.contains("good once"), "{fault}");
+    world.now = world.now.plus_ms(MANDATE_FRESH_MS + 1);
+    for old in [glass, entry(Event::Enacted { signed: late, proposal: None })] {
+        assert!(matches!(world.record(old), Err(Reject::Conflict(_))));
+    }
+    world.enact(break_glass(stop()), &[carol()]).unwrap();
+}
+
+#[test]
+fn who_submits_an_emergency_does_not_review_it() {
+    let mut world = staffed();
+    let signed = world.mandate(break_glass(stop()), &[carol()]);
+    let by = Some(dave().id.clone());
+    world.record(Entry { event: Event::Enacted { signed, proposal: None }, by, request: None }).unwrap();
+    let seq = world.state.position.seq;
+    assert_eq!(world.state.reviews[&seq].officers, [carol().id.clone(), dave().id.clone()]);
+    assert!(matches!(world.enact(close(seq), &[dave()]), Err(Reject::Denied(_))));
+    world.enact(close(seq), &[bob()]).unwrap();
 }

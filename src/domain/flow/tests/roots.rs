@@ -3,11 +3,13 @@
 use super::authorities::certify;
 use crate::domain::authority::{AuthorityState, NewAuthority};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
-use crate::domain::command::Command;
+use crate::domain::command::{Command, NewPrincipal};
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::event::Event;
 use crate::domain::flow::Reject;
-use crate::domain::id::{AuthorityId, RootId};
+use crate::domain::id::{AuthorityId, Digest, RootId};
+use crate::domain::principal::Role;
+use crate::domain::revocation::RevocationReason;
 use crate::domain::root::{Beneath, CROSS_CERTIFICATES_MAX, CrossCertificate, CrossSubject, ROOTS_MAX};
 use crate::domain::tests::fixtures::*;
 use crate::domain::tests::world::*;
@@ -15,6 +17,7 @@ use crate::domain::tests::world::*;
 const OLD: RootId = RootId::from_bytes([0xd0; 16]);
 const NEW: RootId = RootId::from_bytes([0xd1; 16]);
 const NEXT: AuthorityId = AuthorityId::from_bytes([0xa1; 16]);
+const THIRD: AuthorityId = AuthorityId::from_bytes([0xa2; 16]);
 
 fn serial(seed: u8) -> Serial {
     Serial::from_random([seed; 16])
@@ -190,4 +193,77 @@ fn there_are_no_more_roots_and_cross_certificates_than_a_bundle_holds() {
     let refused =
         world.try_go(Command::AddCrossCertificate(cross(OLD, 99, CrossSubject::Authority(ACCESS_CA))));
     assert!(matches!(refused, Err(Reject::WrongState { .. })));
+}
+
+/// Alice and bob have certificates of one system authority beneath the root, carol and dave of another one.
+fn two_system_authorities() -> World {
+    let mut world = world();
+    let all = [Role::Approver].to_vec();
+    for officer in [carol(), dave()] {
+        let new = NewPrincipal { roles: all.clone(), ..officer.principal() };
+        world.go(Command::RegisterPrincipal(new));
+    }
+    for (id, officers) in [(NEXT, [alice(), bob()]), (THIRD, [carol(), dave()])] {
+        world.go(beneath(OLD, id, AuthorityKind::System));
+        world.go(Command::ActivateAuthority(id));
+        officers.into_iter().for_each(|officer| certify(&mut world, officer, PrincipalKind::Officer));
+    }
+    world
+}
+
+#[test]
+fn one_list_that_names_every_system_authority_leaves_officers_one() {
+    let mut world = two_system_authorities();
+    // Both have the serial 7.
+    world.go(list(OLD, 2, &[7]));
+    assert_eq!(state(&world, NEXT), AuthorityState::Revoked);
+    assert_eq!(state(&world, THIRD), AuthorityState::Tainted, "carol and dave can still be reached");
+    let in_force = &world.state.enforcement;
+    assert!(!in_force.is_trusted(&NEXT) && in_force.is_trusted(&THIRD));
+}
+
+#[test]
+fn an_approver_whose_key_is_blocked_is_none_who_remains() {
+    let mut world = two_system_authorities();
+    let key = Digest::of(&dave().spki());
+    world.go(Command::BlockKey { key, reason: RevocationReason::KeyCompromise });
+    world.go(list(OLD, 2, &[7]));
+    assert_eq!(state(&world, NEXT), AuthorityState::Tainted, "of the other one only carol can act");
+}
+
+#[test]
+fn a_record_cannot_say_that_a_list_forgot_or_went_back() {
+    let mut world = world();
+    world.go(list(OLD, 5, &[3]));
+    for wrong in [list(OLD, 5, &[3]), list(OLD, 4, &[3]), list(OLD, 6, &[])] {
+        let signed = world.mandate(wrong.clone(), &[alice()]);
+        let forged = entry(Event::Enacted { signed, proposal: None });
+        let seq = world.state.position.seq.next();
+        assert!(world.state.clone().apply(seq, world.now, &forged).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_root_that_comes_back_has_forgotten_nothing() {
+    let mut world = world();
+    world.go(list(OLD, 5, &[3]));
+    world.go(Command::DropRoot(OLD));
+    let again = |number, revoked: &[u8]| {
+        let revoked: Vec<_> = revoked.iter().copied().map(serial).collect();
+        let mut root = new_root(OLD, &[]);
+        root.list = root_list(number, &revoked);
+        Command::TrustRoot(root)
+    };
+    for wrong in [again(4, &[3]), again(5, &[]), again(6, &[4])] {
+        let signed = world.mandate(wrong.clone(), &[alice(), bob()]);
+        let forged = entry(Event::Enacted { signed, proposal: None });
+        let seq = world.state.position.seq.next();
+        assert!(world.state.clone().apply(seq, world.now, &forged).is_err(), "{wrong:?}");
+        let refused = world.try_go(wrong.clone());
+        assert!(matches!(refused, Err(Reject::WrongState { .. } | Reject::Invalid { .. })), "{wrong:?}");
+    }
+    world.go(again(5, &[3]));
+    assert!(world.state.remembered.roots.is_empty());
+    world.go(Command::DropRoot(OLD));
+    assert_eq!(world.state.remembered.roots.len(), 1);
 }

@@ -245,3 +245,17 @@ fn a_restore_leaves_no_standing_approval() {
     );
     assert_eq!(world.state.rotations.since.get(&ACCESS_CA), Some(&at(GENESIS_AT)));
 }
+
+#[test]
+fn nothing_is_prepared_by_itself_above_which_a_root_stands() {
+    let mut world = permitted(2);
+    world.now = schedule(&world).prepare_at;
+    let prepare = step(&world, next(&world, NEXT));
+    world.clone().record(prepare.clone()).unwrap();
+    let root = crate::domain::id::RootId::from_bytes([0xd0; 16]);
+    let serial = crate::domain::certificate::Serial::from_random([7; 16]);
+    let row = world.state.authorities.get_mut(&ACCESS_CA).unwrap();
+    std::sync::Arc::make_mut(row).beneath = Some(crate::domain::root::Beneath { root, serial });
+    let reject = refused(&world, &prepare);
+    assert!(matches!(&reject, Reject::WrongState { need, .. } if need.contains("offline root")), "{reject}");
+}

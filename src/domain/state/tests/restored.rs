@@ -1,11 +1,14 @@
 //! A restore: what may have happened after the backup counts against everybody, and gateways give back what they hold.
 
+use crate::domain::authority::AuthorityState;
+use crate::domain::certificate::PrincipalKind;
 use crate::domain::command::Command;
 use crate::domain::decision::CredentialFault;
 use crate::domain::enforce::{EnforcementEvent, Position, missing};
 use crate::domain::event::{Entry, Event};
 use crate::domain::flow::Reject;
-use crate::domain::id::{Epoch, Ordinal, Seq};
+use crate::domain::flow::tests::authorities::certify;
+use crate::domain::id::{AuthorityId, Epoch, Ordinal, Seq};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::tests::fixtures::*;
 use crate::domain::tests::world::*;
@@ -142,4 +145,25 @@ fn what_is_missing_is_all_that_the_gateway_held() {
     forged.entities.insert(member, Ordinal(u64::MAX));
     let cut = EnforcementEvent::EntityCut { entity: member, cutoff: last };
     assert_eq!(missing(ours, &forged, last), [cut]);
+}
+
+#[test]
+fn no_gateway_takes_the_system_authority_from_officers() {
+    let mut world = World::new();
+    for officer in [alice(), bob()] {
+        certify(&mut world, officer, PrincipalKind::Officer);
+    }
+    let restored = restore(&mut world);
+    let unknown = AuthorityId::from_bytes([0xee; 16]);
+    let revoked = [SYSTEM_CA, unknown].map(EnforcementEvent::IssuerRevoked).to_vec();
+    world.record(collected("gw", restored.0 + 1, revoked)).unwrap();
+    // Held for officers to see and decide, and what nobody knows is nothing.
+    assert_eq!(world.state.authorities[&SYSTEM_CA].state, AuthorityState::Tainted);
+    assert!(world.state.enforcement.is_trusted(&SYSTEM_CA));
+    assert!(world.state.enforcement.issuers.is_empty());
+    // One that nobody needs to reach this service is revoked, in its row as well.
+    let access = vec![EnforcementEvent::IssuerRevoked(ACCESS_CA)];
+    world.record(collected("gw", restored.0 + 2, access)).unwrap();
+    assert_eq!(world.state.authorities[&ACCESS_CA].state, AuthorityState::Revoked);
+    assert!(world.state.enforcement.issuers.contains(&ACCESS_CA));
 }
