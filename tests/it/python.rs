@@ -97,18 +97,39 @@ impl Gateway {
         panic!("never {permit} {code}: {before:#?} {:#?}", self.log.try_iter().collect::<Vec<_>>());
     }
 
-    /// Decisions of after this instant are all denied so, by the gateway itself.
+    /// So many decisions of after this instant; those before it come from a queue.
     #[track_caller]
-    fn denies_after(&self, boot_ms: u64, code: &str) {
+    fn decides_after(&self, boot_ms: u64, count: usize, look: impl Fn(&Value)) {
         let mut seen = 0;
-        while seen < AFTER {
+        while seen < count {
             let decision = self.next();
             if decision["boot_ms"].as_u64().unwrap() > boot_ms {
-                let expected = (&json!(false), &json!(code), &json!("gateway"));
-                assert_eq!((&decision["permit"], &decision["code"], &decision["by"]), expected, "{decision}");
+                look(&decision);
                 seen += 1;
             }
         }
+    }
+
+    /// Decisions of after this instant are all denied, by the gateway itself, and for this reason: a lease that ran out for a
+    /// moment on a busy machine denies as well, but not for ever.
+    #[track_caller]
+    fn denies_after(&self, boot_ms: u64, code: &str) {
+        let for_it = std::cell::Cell::new(0);
+        for _ in 0..LOOKS {
+            self.decides_after(boot_ms, 1, |decision| {
+                assert_eq!(
+                    (&decision["permit"], &decision["by"]),
+                    (&json!(false), &json!("gateway")),
+                    "{decision}"
+                );
+                assert!(decision["code"] == code || decision["code"] == "STALE_VIEW", "{decision}");
+                for_it.set(for_it.get() + usize::from(decision["code"] == code));
+            });
+            if for_it.get() >= AFTER {
+                return;
+            }
+        }
+        panic!("never {code}");
     }
 
     /// It logs a line with this in it.
@@ -202,10 +223,9 @@ fn a_gateway_in_python_enforces_closes_and_resumes() {
     assert_eq!((&drilled["status"], &drilled["pending"]), (&json!("ENFORCED"), &json!([])), "{drilled}");
     assert!(names(&drilled["acked"]).contains(&"gw-py"), "{drilled}");
     assert_eq!(drilled["acknowledgements"][0]["participant"], "gw-py", "{drilled}");
-    for _ in 0..AFTER {
-        let decision = gateway.next();
+    gateway.decides_after(SystemClock.boot_ms(), AFTER, |decision| {
         assert_eq!((&decision["permit"], &decision["code"]), (&json!(true), &json!(PERMITTED)), "{decision}");
-    }
+    });
     // The report is recorded after the answer.
     let reported = (0..LOOKS).find_map(|_| {
         let drills = served.by("bob", &["stop", "drills"]).done().json();
