@@ -473,7 +473,7 @@ const fn is_unused(state: &State, kind: AuthorityKind, shard: u64) -> bool {
 
 /// X.509 has no parts of seconds.
 pub(super) const fn whole(at: Timestamp) -> Timestamp {
-    Timestamp::from_millis(at.seconds() * 1_000)
+    Timestamp::from_millis(at.seconds().saturating_mul(1_000))
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

@@ -57,6 +57,8 @@ pub struct Committed {
 
 enum Message {
     Record(Box<Job>),
+    /// Entries of one caller that become one group, as far as the journal takes it.
+    Records(Vec<Job>),
     /// Once a second: look at the clock, try again to write what is held.
     Tick,
     Stop,
@@ -140,10 +142,14 @@ impl Engine {
     pub(super) fn start(parts: Parts) -> std::io::Result<Self> {
         let (mailbox, inbox) = mpsc::channel(MAILBOX_LEN);
         let notes = Notes::default();
+        let guard = Guard { shared: Arc::clone(&parts.shared), feed: parts.feed.clone() };
         let writer =
             Writer { parts, nonce: 0, held: Vec::new(), after_held: None, notes: Arc::clone(&notes) };
-        let thread =
-            std::thread::Builder::new().name("writer".to_owned()).spawn(move || writer.run(inbox))?;
+        let run = move || {
+            let _guard = guard;
+            writer.run(inbox);
+        };
+        let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(run)?;
         let gathering = thread.thread().clone();
         Ok(Self { mailbox, gathering, notes, thread: Mutex::new(Some(thread)) })
     }
@@ -176,6 +182,37 @@ impl Engine {
         Ok(committed)
     }
 
+    /// Records entries together, none of which restricts, and waits until they are durable. Each has an outcome of its own.
+    ///
+    /// # Errors
+    /// Why none was tried.
+    pub(super) async fn record_all(
+        &self,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Result<Committed, Error>>, Error> {
+        let (mut jobs, mut answers) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let (reply, answer) = oneshot::channel();
+            jobs.push(Job { entry, restricting: false, reply });
+            answers.push(answer);
+        }
+        match self.mailbox.try_send(Message::Records(jobs)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return Err(Error::Limit { retry_after_ms: RETRY_AFTER_MS });
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(draining()),
+        }
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answer in answers {
+            outcomes.push(answer.await.map_err(|_| draining())?);
+        }
+        if let Some(Ok(last)) = outcomes.iter().rev().find(|outcome| outcome.is_ok()) {
+            Recorded::note(last.position.seq);
+        }
+        Ok(outcomes)
+    }
+
     /// Records an entry that nobody waits for, within the next second or so. When too many wait it is lost.
     pub(super) fn note(&self, entry: Entry) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -199,6 +236,22 @@ impl Engine {
             && tokio::task::spawn_blocking(move || thread.join()).await.is_err()
         {
             tracing::error!("the writer ended in a panic");
+        }
+    }
+}
+
+/// A writer that panicked records no stop any more, so nothing is permitted and no lease is granted.
+struct Guard {
+    shared: Arc<Shared>,
+    feed: Feed,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.unwritable.store(true, Ordering::SeqCst);
+            self.feed.close("the record cannot be written");
+            tracing::error!("the writer ended in a panic; nothing is permitted until a restart");
         }
     }
 }
@@ -229,6 +282,7 @@ impl Writer {
             while let Some(message) = next {
                 match message {
                     Message::Record(job) => jobs.push(*job),
+                    Message::Records(several) => jobs.extend(several),
                     Message::Tick => {
                         self.tick();
                         ticked = true;
@@ -289,10 +343,17 @@ impl Writer {
         let clock = Arc::clone(&self.parts.clock);
         let clock_fault = self.parts.shared.time.check(clock.as_ref()).err();
         let (wall, boot_ms) = (clock.now(), clock.boot_ms());
-        let now = self.time_of(clock_fault.is_some() && restricting, wall, boot_ms);
-        let mut group = Group::new(State::clone(&self.parts.shared.state.load()), now);
+        let state = self.parts.shared.state.load_full();
+        // Ordinary entries go one by one meanwhile: only what accepts the clock, by two, carries its time.
+        let accepts = jobs.front().is_some_and(|job| !restricting && enacts_clock(&state, &job.entry));
+        let doubtful = clock_fault.is_some();
+        let now = self.time_of(doubtful && restricting, wall, boot_ms);
+        let room = if doubtful && !restricting { 1 } else { usize::MAX };
+        let mut group = Group::new(State::clone(&state), now);
+        group.recorded = self.time_of(doubtful && !accepts, wall, boot_ms);
         let mut waiting = Vec::new();
-        while let Some(job) = if group.is_full() { None } else { jobs.pop_front() } {
+        for _ in 0..room {
+            let Some(job) = (if group.is_full() { None } else { jobs.pop_front() }) else { break };
             if let (Some(why), false) = (&clock_fault, restricting)
                 && !is_of_clock(&group.state, &job.entry)
             {
@@ -336,8 +397,8 @@ impl Writer {
     /// Writes a group, then makes it visible.
     fn append(&mut self, group: Group, restricting: bool) -> Result<(), AppendFailure> {
         self.nonce += 1;
-        let Group { state, now, drafts, records, first, .. } = group;
-        let time = now.max(self.parts.shared.state.load().time);
+        let Group { state, recorded, drafts, records, first, .. } = group;
+        let time = recorded.max(self.parts.shared.state.load().time);
         let restricting =
             restricting || records.iter().all(|record| record.starts_run) && self.spares_reserve();
         let batch = Batch { writer: self.parts.boot, nonce: self.nonce, time, drafts, restricting };
@@ -346,7 +407,7 @@ impl Writer {
         match outcome {
             Outcome::Done(last) if last == state.position.seq => {
                 self.parts.shared.metrics.appended(batch.drafts.len(), since);
-                self.parts.shared.time.recorded(now);
+                self.parts.shared.time.recorded(recorded);
                 if records.iter().any(|record| record.starts_run) {
                     self.parts.shared.started.store(true, Ordering::SeqCst);
                 }
@@ -443,8 +504,7 @@ impl Writer {
         self.time_of(doubtful, clock.now(), clock.boot_ms())
     }
 
-    /// The time that records carry: the wall time, or for a restriction under a clock that is not trusted the time that
-    /// was last believed.
+    /// The time that records carry: the wall time, or under a clock that is not trusted the time that was last believed.
     fn time_of(&self, doubtful: bool, wall: Timestamp, boot_ms: u64) -> Timestamp {
         if doubtful { wall.min(self.parts.shared.time.believed(boot_ms)) } else { wall }
     }
@@ -544,6 +604,11 @@ impl AppendFailure {
 /// Is it about the clock, and so recorded also while the clock is not trusted?
 fn is_of_clock(state: &State, entry: &Entry) -> bool {
     matches!(command_of(state, entry), Some(Command::AcceptClock(_)))
+}
+
+/// Does it accept the clock, and not only propose that?
+fn enacts_clock(state: &State, entry: &Entry) -> bool {
+    matches!(entry.event, Event::Enacted { .. }) && is_of_clock(state, entry)
 }
 
 /// The command that an entry carries out or proposes.

@@ -22,7 +22,10 @@ pub(super) struct GroupRecord {
 /// Entries that will become records together.
 pub(super) struct Group {
     pub(super) state: State,
+    /// What entries are admitted by.
     pub(super) now: Timestamp,
+    /// What records carry.
+    pub(super) recorded: Timestamp,
     pub(super) first: Seq,
     pub(super) drafts: Vec<Draft>,
     pub(super) records: Vec<GroupRecord>,
@@ -38,6 +41,7 @@ impl Group {
         Self {
             state,
             now,
+            recorded: now,
             first,
             drafts: Vec::new(),
             records: Vec::new(),
@@ -62,7 +66,7 @@ impl Group {
         let is_enacted = matches!(entry.event, Event::Enacted { .. });
         self.accepts_clock |= is_enacted && matches!(admitted.command(), Some(Command::AcceptClock(_)));
         let seq = self.state.position.seq.next();
-        let time = self.now.max(self.state.time);
+        let time = self.recorded.max(self.state.time);
         let applied = self.state.apply_admitted(time, admitted).map_err(|fault| {
             // The state may be half changed: nothing of this group is written.
             self.is_broken = true;

@@ -19,6 +19,10 @@ pub struct InvalidTime {
     pub what: &'static str,
 }
 
+/// The first and the last millisecond that RFC 3339 can write: 0000-01-01T00:00:00Z, 9999-12-31T23:59:59.999Z.
+const RFC_3339_MIN_MS: i64 = -62_167_219_200_000;
+const RFC_3339_MAX_MS: i64 = 253_402_300_799_999;
+
 /// Milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
 #[cbor(transparent)]
@@ -50,9 +54,11 @@ impl Timestamp {
         Day(self.seconds().div_euclid(86_400))
     }
 
-    /// The same instant in the `time` crate's type; clamped to the range of RFC 3339 years.
+    /// The same instant in the `time` crate's type; clamped to the years of RFC 3339, 0000 to 9999, so that it can be written
+    /// whoever names it.
     pub fn to_offset(self) -> OffsetDateTime {
-        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+        let millis = self.0.clamp(RFC_3339_MIN_MS, RFC_3339_MAX_MS);
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 }

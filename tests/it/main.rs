@@ -87,8 +87,9 @@ mod gateway_rust;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
-mod key_block;
+mod instants;
 #[cfg(test)]
+mod key_block;
 mod keys;
 #[cfg(test)]
 mod kill;
@@ -108,6 +109,10 @@ mod officers;
 mod partition;
 #[cfg(test)]
 mod path;
+#[cfg(test)]
+mod people;
+#[cfg(test)]
+mod people_cli;
 #[cfg(test)]
 mod pkcs11;
 #[cfg(test)]

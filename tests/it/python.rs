@@ -97,39 +97,61 @@ impl Gateway {
         panic!("never {permit} {code}: {before:#?} {:#?}", self.log.try_iter().collect::<Vec<_>>());
     }
 
-    /// So many decisions of after this instant; those before it come from a queue.
-    #[track_caller]
-    fn decides_after(&self, boot_ms: u64, count: usize, look: impl Fn(&Value)) {
-        let mut seen = 0;
-        while seen < count {
-            let decision = self.next();
-            if decision["boot_ms"].as_u64().unwrap() > boot_ms {
-                look(&decision);
-                seen += 1;
-            }
-        }
-    }
-
-    /// Decisions of after this instant are all denied, by the gateway itself, and for this reason: a lease that ran out for a
-    /// moment on a busy machine denies as well, but not for ever.
+    /// Decisions of after this instant are all denied, and denied so by the gateway itself. Two others are no permits and may come
+    /// between on a busy machine: the server's own denial of what was asked before, and a lease that was not renewed in time.
     #[track_caller]
     fn denies_after(&self, boot_ms: u64, code: &str) {
-        let for_it = std::cell::Cell::new(0);
+        let mut seen = 0;
         for _ in 0..LOOKS {
-            self.decides_after(boot_ms, 1, |decision| {
-                assert_eq!(
-                    (&decision["permit"], &decision["by"]),
-                    (&json!(false), &json!("gateway")),
-                    "{decision}"
-                );
-                assert!(decision["code"] == code || decision["code"] == "STALE_VIEW", "{decision}");
-                for_it.set(for_it.get() + usize::from(decision["code"] == code));
-            });
-            if for_it.get() >= AFTER {
+            let decision = self.next();
+            if decision["boot_ms"].as_u64().unwrap() <= boot_ms {
+                continue;
+            }
+            assert_eq!(decision["permit"], json!(false), "{decision}");
+            let (is_so, is_own) = (decision["code"] == code, decision["by"] == "gateway");
+            assert!(is_so || decision["code"] == "STALE_VIEW", "{decision}");
+            seen += usize::from(is_so && is_own);
+            if seen == AFTER {
                 return;
             }
         }
-        panic!("never {code}");
+        panic!("{code} was seen {seen} times in {LOOKS} decisions");
+    }
+
+    /// It goes on permitting: a busy machine may be too late for a decision or a lease, and nothing else denies.
+    #[track_caller]
+    fn goes_on(&self) {
+        let mut seen = 0;
+        for _ in 0..LOOKS {
+            let decision = self.next();
+            match decision["permit"] == json!(true) {
+                true => seen += 1,
+                false => {
+                    let code = decision["code"].as_str().unwrap();
+                    assert!(["SERVER_DID_NOT_ANSWER", "STALE_VIEW"].contains(&code), "{decision}");
+                }
+            }
+            if seen == AFTER {
+                return;
+            }
+        }
+        panic!("permitted {seen} times in {LOOKS} decisions");
+    }
+
+    /// Until its lease has ended, with nobody to ask since this instant; how often it permitted meanwhile.
+    #[track_caller]
+    fn closes_after(&self, boot_ms: u64) -> usize {
+        let mut permits = 0;
+        for _ in 0..LOOKS {
+            let decision = self.next();
+            if decision["boot_ms"].as_u64().unwrap() > boot_ms {
+                permits += usize::from(decision["permit"] == json!(true));
+                if decision["code"] == "STALE_VIEW" {
+                    return permits;
+                }
+            }
+        }
+        panic!("its lease did not end in {LOOKS} decisions");
     }
 
     /// It logs a line with this in it.
@@ -223,9 +245,7 @@ fn a_gateway_in_python_enforces_closes_and_resumes() {
     assert_eq!((&drilled["status"], &drilled["pending"]), (&json!("ENFORCED"), &json!([])), "{drilled}");
     assert!(names(&drilled["acked"]).contains(&"gw-py"), "{drilled}");
     assert_eq!(drilled["acknowledgements"][0]["participant"], "gw-py", "{drilled}");
-    gateway.decides_after(SystemClock.boot_ms(), AFTER, |decision| {
-        assert_eq!((&decision["permit"], &decision["code"]), (&json!(true), &json!(PERMITTED)), "{decision}");
-    });
+    gateway.goes_on();
     // The report is recorded after the answer.
     let reported = (0..LOOKS).find_map(|_| {
         let drills = served.by("bob", &["stop", "drills"]).done().json();
@@ -248,9 +268,9 @@ fn a_gateway_in_python_enforces_closes_and_resumes() {
     // Without a server nothing is permitted, and after the lease the view is not even looked at.
     let address = served.url.trim_start_matches("https://").to_owned();
     served.restart_after(|desk| {
-        let waiting = gateway.until(false, "STALE_VIEW");
-        let permits = waiting.iter().rev().take_while(|decision| decision["permit"] == true).count();
-        assert_eq!(permits, 0, "{waiting:#?}");
+        // One answer may have been on its way.
+        let permits = gateway.closes_after(SystemClock.boot_ms());
+        assert!(permits <= 1, "{permits} permits without a server");
         let config = desk.path("data/countersign.toml");
         let text = std::fs::read_to_string(&config).unwrap();
         // The address of the revocation lists stands in every certificate, so that one stays.

@@ -100,14 +100,6 @@ impl Delta {
         timeout(LIMIT, self.down.message()).await.expect("a response").unwrap().expect("the stream goes on")
     }
 
-    /// The last response of a stream whose other side is gone: this one, or what is still to be read.
-    pub(crate) async fn last(&mut self, mut last: DeltaDiscoveryResponse) -> DeltaDiscoveryResponse {
-        while let Ok(Some(next)) = timeout(LIMIT, self.down.message()).await.expect("the stream ends") {
-            last = next;
-        }
-        last
-    }
-
     pub(crate) async fn is_quiet(&mut self) -> bool {
         timeout(QUIET, self.down.message()).await.is_err()
     }

@@ -46,6 +46,8 @@ impl State {
     /// It is not there, withdrawn, or that is no earlier instant.
     pub fn check_hasten(&self, id: AnnouncementId, cut_at: Timestamp) -> Result<(), AnnouncementFault> {
         match cut_at < self.announced(id)?.told.cut_at {
+            // What gateways were told to forget reaches nothing any more, and would stand in their sets for good.
+            true if !self.enforcement.announced.contains_key(&id) => Err(AnnouncementFault::Cut),
             true => Ok(()),
             false => Err(AnnouncementFault::Direction),
         }
@@ -103,7 +105,8 @@ impl State {
         // What a gateway gave back after a restore has no row: the reason was lost with its record.
         let row = self.announcements.get(&first.id);
         let reason = row.map_or(RevocationReason::StatusChanged, |row| row.reason);
-        Some(RevocationCause { at: first.cut_at, reason })
+        // Lists say since when: an instant before the announcement cuts at once, and not in a year that nobody meant.
+        Some(RevocationCause { at: first.cut_at.max(first.announced_at), reason })
     }
 
     pub(super) fn announce(

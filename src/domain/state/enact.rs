@@ -43,7 +43,8 @@ impl State {
                 return self.change_entity(*entity, seq, |entity| entity.card.grants.push(grant.clone()));
             }
             Command::EndGrant { entity, grant } => {
-                return self.change_entity(*entity, seq, |entity| end_grant(entity, *grant, time));
+                let ended = self.ended_at(time);
+                return self.change_entity(*entity, seq, |entity| end_grant(entity, *grant, ended));
             }
             Command::RegisterLicense(license) => {
                 self.licenses.insert(license.id.clone(), Arc::new(license.clone()));
@@ -96,10 +97,11 @@ impl State {
     }
 
     fn remove_entity(&mut self, id: EntityId, seq: Seq, time: Timestamp) -> Result<Applied, String> {
+        let ended = self.ended_at(time);
         let mut applied = self.change_entity(id, seq, |entity| {
             entity.status = EntityStatus::Removed;
             entity.card.is_active = false;
-            end_memberships(entity, None, time);
+            end_memberships(entity, None, ended);
         })?;
         applied.events.push(self.cut_entity(id));
         Ok(applied)
@@ -200,9 +202,10 @@ impl State {
             );
             applied.events.push(self.cut_entity(*id));
         }
+        let ended = self.ended_at(time);
         for id in remove {
             let changed =
-                self.change_entity(*id, seq, |entity| end_memberships(entity, Some(determination), time))?;
+                self.change_entity(*id, seq, |entity| end_memberships(entity, Some(determination), ended))?;
             applied.cards.extend(changed.cards);
             applied.events.push(self.cut_entity(*id));
         }
@@ -316,14 +319,14 @@ fn reject(entity: &mut Entity) {
     entity.card.is_active = false;
 }
 
-/// Ends a grant now; one that ended before keeps its end.
+/// Ends a grant; one that ended before keeps its end.
 fn end_grant(entity: &mut Entity, id: GrantId, now: Timestamp) {
     for held in entity.card.grants.iter_mut().filter(|held| held.id == id) {
         held.interval.until = Some(held.interval.until.map_or(now, |until| until.min(now)));
     }
 }
 
-/// Ends the memberships in one annex, or in all, now.
+/// Ends the memberships in one annex, or in all.
 fn end_memberships(entity: &mut Entity, of: Option<&DeterminationId>, now: Timestamp) {
     for membership in &mut entity.card.memberships {
         let held = membership.interval.until.is_none_or(|until| until > now);

@@ -211,6 +211,10 @@ pub struct State {
     #[n(51)]
     #[cbor(with = "rows")]
     pub screenings: OrdMap<EntityId, Arc<EntityScreening>>,
+    /// Who was nominated by a reference of its entity, by the digest of both.
+    #[n(57)]
+    #[cbor(with = "map")]
+    pub references: OrdMap<Digest, SubjectId>,
 }
 
 /// A clock that officers accepted.
@@ -240,6 +244,12 @@ impl State {
             }
             Some(_) | None => self.time,
         }
+    }
+
+    /// Since when what a record of this time takes away is taken away. While records stand still because the clock was set
+    /// back their time lies ahead of every decision, so it is the earliest instant that can be now.
+    pub(super) fn ended_at(&self, time: Timestamp) -> Timestamp {
+        if time == self.time { self.clock_floor() } else { time }
     }
 
     /// The revision of an object; 0 when it never was.
