@@ -97,6 +97,14 @@ pub(super) fn parts(name: &str) -> Option<(u64, Origin, bool)> {
     Some((number.parse().ok()?, *origin, is_complete))
 }
 
+/// How long all segments of an origin are together.
+pub(super) const fn len_max(origin: Origin) -> u64 {
+    match origin {
+        Origin::Known => KNOWN_LEN_MAX,
+        Origin::Strangers => STRANGERS_LEN_MAX,
+    }
+}
+
 const fn word(origin: Origin) -> &'static str {
     match origin {
         Origin::Known => "known",

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::verify::verify_within;
 use super::*;
 use crate::domain::call::{AGGREGATED, CallBatch, CallerName, DROPPED, SEALED_PART_LEN};
 use crate::domain::id::{Digest, Ordinal, RequestId, Seq};
@@ -258,7 +259,8 @@ fn what_is_altered_or_taken_out_is_found_where_it_is() {
     assert!(found.why.contains("taken out"), "{found:?}");
     std::fs::remove_file(&path).unwrap();
     let found = verify(&dir, &seals).unwrap();
-    assert_eq!((found.retired, found.faults.len()), (1, 0), "the oldest may have made room");
+    assert_eq!((found.retired, found.faults.len()), (0, 1), "nothing had to make room");
+    assert!(found.faults[0].why.contains("there was room for it"), "{found:?}");
     let last = SealedCalls { number: 3, ..seal };
     let found = verify(&dir, &[last]).unwrap().faults.remove(0);
     assert_eq!((found.segment, found.why.as_str()), (3, "it was removed"), "the last may not");
@@ -270,7 +272,7 @@ fn strangers_push_out_strangers_only() {
     lock(&log.files).shrink(2 << 20);
     log.note(recorded(1));
     write(&log, 1);
-    let mut n = 0;
+    let (mut n, mut seals) = (0, Vec::new());
     while dir.join("00000000000000000002.strangers.open").exists()
         || dir.join("00000000000000000002.strangers.calls").exists()
         || n == 0
@@ -283,8 +285,19 @@ fn strangers_push_out_strangers_only() {
                 Call { seq: Some(Seq(1)), detail, ..call(i, CallerName::Nobody, "PERMISSION_DENIED") };
             log.note(stranger);
         }
-        write(&log, n);
+        seals.extend(write(&log, n).sealed);
     }
+    // What made room is known as that, and what is removed beyond it is not.
+    let verified = || verify_within(&dir, &seals, |_| 2 << 20).unwrap();
+    let found = verified();
+    assert!(found.retired >= 1 && found.faults.is_empty(), "{found:?}");
+    let gone = found.retired;
+    let third = dir.join("00000000000000000003.strangers.calls");
+    let kept = std::fs::read(&third).unwrap();
+    std::fs::remove_file(&third).unwrap();
+    let found = verified();
+    assert_eq!((found.retired, found.faults.len() as u64), (0, gone + 1), "{found:?}");
+    std::fs::write(&third, kept).unwrap();
     assert!(all(&log).iter().any(|line| line.caller == principal("officer-1")));
     let len = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().len();
     assert!(std::fs::read_dir(&dir).unwrap().map(len).sum::<u64>() < 3 << 20);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::files::{digests, listed};
+use super::files::{digests, len_max, listed};
 use crate::domain::call::{CallBatch, Origin, SEALED_PART_LEN, SealedCalls};
 use crate::segments::Frames;
 
@@ -41,6 +41,15 @@ pub struct CallsVerified {
 /// # Errors
 /// They cannot be read.
 pub fn verify(dir: &Path, seals: &[SealedCalls]) -> io::Result<CallsVerified> {
+    verify_within(dir, seals, len_max)
+}
+
+/// With so much room for each origin.
+pub(super) fn verify_within(
+    dir: &Path,
+    seals: &[SealedCalls],
+    len_max: impl Fn(Origin) -> u64,
+) -> io::Result<CallsVerified> {
     let mut found = CallsVerified::default();
     let mut sealed: BTreeMap<u64, &SealedCalls> = BTreeMap::new();
     for seal in seals {
@@ -49,10 +58,10 @@ pub fn verify(dir: &Path, seals: &[SealedCalls]) -> io::Result<CallsVerified> {
             found.faults.push(whole(seal.number, "the record names it with two contents"));
         }
     }
-    let mut oldest: BTreeMap<Origin, u64> = BTreeMap::new();
+    let mut left: BTreeMap<Origin, Left> = BTreeMap::new();
     for (number, origin, is_complete, path) in listed(dir)? {
-        oldest.entry(origin).or_insert(number);
         let bytes = std::fs::read(&path)?;
+        left.entry(origin).or_insert(Left { oldest: number, len: 0 }).len += bytes.len() as u64;
         let (lines, broken) = walk(&bytes);
         found.lines += lines;
         match (sealed.remove(&number), broken) {
@@ -73,15 +82,42 @@ pub fn verify(dir: &Path, seals: &[SealedCalls]) -> io::Result<CallsVerified> {
             (None, _) => found.unsealed += 1,
         }
     }
-    for seal in sealed.into_values() {
-        // Segments go oldest first, and never the last one.
-        match oldest.get(&seal.origin) {
-            Some(oldest) if seal.number < *oldest => found.retired += 1,
+    judge_missing(&mut found, sealed.into_values(), &left, len_max);
+    found.faults.sort_by_key(|fault| fault.segment);
+    Ok(found)
+}
+
+/// What is there of an origin.
+struct Left {
+    oldest: u64,
+    len: u64,
+}
+
+/// Segments go oldest first, never the last one, and only when all of them are too long together: what is left is then still
+/// as long as may be, but for the one that went last.
+fn judge_missing<'a>(
+    found: &mut CallsVerified,
+    missing: impl Iterator<Item = &'a SealedCalls>,
+    left: &BTreeMap<Origin, Left>,
+    len_max: impl Fn(Origin) -> u64,
+) {
+    let mut before: BTreeMap<Origin, Vec<&SealedCalls>> = BTreeMap::new();
+    for seal in missing {
+        match left.get(&seal.origin) {
+            Some(left) if seal.number < left.oldest => before.entry(seal.origin).or_default().push(seal),
             Some(_) | None => found.faults.push(whole(seal.number, "it was removed")),
         }
     }
-    found.faults.sort_by_key(|fault| fault.segment);
-    Ok(found)
+    for (origin, gone) in before {
+        let len = left.get(&origin).map_or(0, |left| left.len);
+        let last = gone.last().map_or(0, |seal| seal.len);
+        if len.saturating_add(last) > len_max(origin) {
+            found.retired += gone.len() as u64;
+            continue;
+        }
+        let why = "it was removed, and there was room for it";
+        found.faults.extend(gone.into_iter().map(|seal| whole(seal.number, why)));
+    }
 }
 
 fn whole(segment: u64, why: &str) -> CallsFault {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use super::parse::{invalid, optional, or_default, page_len, position, principal, required, subject};
+use super::places::{Held, make_page};
 use super::{show, status::status};
 use crate::app::{App, Error};
 use crate::domain::certificate::{AuthorityKind, CanaryFacts, CanarySide, Facts, Serial};
@@ -200,6 +201,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         request: Request<pb::ListCertificatesRequest>,
     ) -> Result<Response<pb::ListCertificatesResponse>, Status> {
         use pb::list_certificates_request::By;
+        let held = request.extensions().get::<Held>().cloned();
         let message = request.into_inner();
         let after = optional("page_token", &message.page_token)?.map(Ordinal);
         let len = page_len(message.page_size);
@@ -211,7 +213,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
                 By::Ordinal(ordinal) => CertificatesBy::Ordinal(Ordinal(ordinal)),
                 By::Serial(serial) => CertificatesBy::Serial(required("serial", &serial)?),
             };
-        let read = tokio::task::spawn_blocking(move || {
+        let read = make_page(held, move || {
             let rows = match by {
                 CertificatesBy::Entity(id) => views.by_entity(id, after, len),
                 CertificatesBy::Subject(id) => views.by_subject(id, after, len),
@@ -224,7 +226,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
             };
             (rows, views.applied_seq())
         });
-        let (rows, seq) = read.await.map_err(|e| status(Error::Internal(e.to_string())))?;
+        let (rows, seq) = read.await?;
         let rows =
             rows.map_err(|e| status(Error::Unavailable(format!("the index is being rebuilt: {e}"))))?;
         let next = if rows.len() == len { rows.last().map(|row| row.ordinal.to_string()) } else { None };

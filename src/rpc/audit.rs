@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::calls::Filter;
 use super::parse::page_len;
+use super::places::{Held, make_page};
 use super::{calls, show, status::status};
 use crate::app::store::entry_of;
 use crate::app::{App, Error};
@@ -78,11 +79,11 @@ impl pb::audit_service_server::AuditService for Audit {
         &self,
         request: Request<pb::ListRecordsRequest>,
     ) -> Result<Response<pb::ListRecordsResponse>, Status> {
+        let held = request.extensions().get::<Held>().cloned();
         let message = request.into_inner();
         let (from, len) = (Seq(message.from_seq.max(1)), page_len(message.page_size));
         let journal = Arc::clone(self.app.journal());
-        let read = tokio::task::spawn_blocking(move || journal.read(from, len)).await;
-        let records = read.map_err(|e| status(Error::Internal(e.to_string())))?;
+        let records = make_page(held, move || journal.read(from, len)).await?;
         let mut records = records.map_err(|e| status(e.into()))?;
         let mut len = 0;
         let fits = |record: &&Record| {
@@ -99,11 +100,11 @@ impl pb::audit_service_server::AuditService for Audit {
         &self,
         request: Request<pb::ListCallsRequest>,
     ) -> Result<Response<pb::ListCallsResponse>, Status> {
+        let held = request.extensions().get::<Held>().cloned();
         let filter = Filter::try_from(request.into_inner())?;
         let app = Arc::clone(&self.app);
         let wanted = move || app.list_calls(filter.from, filter.len, &|line: &CallLine| filter.wants(line));
-        let page = tokio::task::spawn_blocking(wanted).await;
-        let (lines, next) = page.map_err(|e| status(Error::Internal(e.to_string())))?.map_err(status)?;
+        let (lines, next) = make_page(held, wanted).await?.map_err(status)?;
         let calls = lines.into_iter().map(calls::call).collect();
         Ok(Response::new(pb::ListCallsResponse { calls, next_page_token: calls::token(next) }))
     }

@@ -22,7 +22,7 @@ use super::frames::Downstream;
 use super::limits::{Limits, Passed, Rates, check_headers};
 use super::methods::{Class, Method, method};
 use super::parse::Peer;
-use super::places::Place;
+use super::places::{Held, Place};
 use super::readmit::{REFLECTION, Readmitted};
 use super::status::{status, word};
 use crate::app::{self, Admission, App, Error, Recorded};
@@ -173,9 +173,7 @@ impl Shared {
         let code = word(refusal.as_ref().map_or(Code::Ok, Status::code));
         self.app.metrics().rpc(call.method.map_or(NO_METHOD, |method| method.path), code, call.since);
         self.keep(call, code, refusal.as_ref());
-        if let Ok(id) = HeaderValue::from_str(&call.id.to_string()) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
+        name(call.id, response);
     }
 }
 
@@ -200,6 +198,33 @@ impl Shared {
             seq: call.recorded.seq(),
             detail: call.method.is_none().then(path),
         });
+    }
+}
+
+/// A call that is being answered. It leaves its line whatever becomes of it: who resets the stream or cuts the connection has
+/// called all the same, and so has whose answer never came.
+struct Open {
+    shared: Arc<Shared>,
+    /// None: it left its line.
+    call: Option<Call>,
+}
+
+impl Open {
+    fn finish(mut self, response: &mut Response<Body>) {
+        if let Some(call) = self.call.take() {
+            self.shared.finish(&call, response);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        let fate = match std::thread::panicking() {
+            true => status(Error::Internal("the call was not carried out to its end".to_owned())),
+            false => Status::cancelled("the caller is gone"),
+        };
+        self.shared.finish(&call, &mut fate.into_http());
     }
 }
 
@@ -281,31 +306,48 @@ fn carried(mut response: Response<Body>, place: Option<Place>) -> Response<Body>
 }
 
 /// Has a service answer until the deadline of the call. What takes something away is finished whoever waits for it: it goes on
-/// in a task of its own, also when the caller's deadline passes or its connection ends.
+/// in a task of its own, also when the caller's deadline passes or its connection ends, and its line says what became of it.
 async fn answered<S>(
     mut service: S,
     request: Request<Body>,
     admitted: &Admitted,
-    recorded: Recorded,
+    (open, recorded): (Open, Recorded),
 ) -> Result<Response<Body>, S::Error>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
-    let call = recorded.during(service.call(request));
-    let answer = async {
-        match admitted.class {
-            Class::Restriction => match tokio::spawn(call).await {
-                Ok(answer) => answer,
-                Err(error) => Ok(status(Error::Internal(error.to_string())).into_http()),
-            },
-            _ => call.await,
-        }
-    };
-    match tokio::time::timeout(admitted.passed.time_left, answer).await {
-        Ok(answer) => answer,
-        Err(_) => Ok(status(Error::Deadline).into_http()),
+    let time_left = admitted.passed.time_left;
+    let called = recorded.during(service.call(request));
+    if admitted.class != Class::Restriction {
+        let answer = tokio::time::timeout(time_left, called).await;
+        let mut answer = answer.unwrap_or_else(|_| Ok(status(Error::Deadline).into_http()))?;
+        open.finish(&mut answer);
+        return Ok(answer);
+    }
+    let id = open.call.as_ref().map(|call| call.id);
+    let task = tokio::spawn(async move {
+        let mut answer = called.await?;
+        open.finish(&mut answer);
+        Ok(answer)
+    });
+    let mut early = match tokio::time::timeout(time_left, task).await {
+        Ok(Ok(answer)) => return answer,
+        Ok(Err(error)) => status(Error::Internal(error.to_string())),
+        Err(_) => status(Error::Deadline),
+    }
+    .into_http();
+    if let Some(id) = id {
+        name(id, &mut early);
+    }
+    Ok(early)
+}
+
+/// An answer carries the name of its call.
+fn name(id: RequestId, response: &mut Response<Body>) {
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, id);
     }
 }
 
@@ -346,6 +388,11 @@ where
                 });
             }
         };
+        // A page has its place until its thread is done with it.
+        let held = admitted.passed.place.take_if(|_| admitted.class == Class::List).map(Held::from);
+        if let Some(held) = &held {
+            request.extensions_mut().insert(held.clone());
+        }
         let admission = shared.admission(&call);
         if let Some(admission) = &admission {
             request.extensions_mut().insert(admission.clone());
@@ -356,13 +403,15 @@ where
         // The clone that was polled ready is the one that is called.
         let ready = self.service.clone();
         let service = std::mem::replace(&mut self.service, ready);
+        let (is_reflection, recorded) = (call.path == REFLECTION, call.recorded.clone());
+        let open = Open { shared, call: Some(call) };
         Box::pin(async move {
-            let mut response = answered(service, request, &admitted, call.recorded.clone()).await?;
-            shared.finish(&call, &mut response);
+            let response = answered(service, request, &admitted, (open, recorded)).await?;
             // A page is made; a stream goes on.
+            drop(held);
             let place = admitted.passed.place.take().filter(|_| admitted.class == Class::Stream);
             let response = carried(response, place);
-            Ok(match admission.filter(|_| call.path == REFLECTION) {
+            Ok(match admission.filter(|_| is_reflection) {
                 Some(admission) => response.map(|body| Body::new(Readmitted::new(body, admission))),
                 None => response,
             })

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tonic::Status;
+
 use super::buckets::Key;
+use super::status::status;
 use crate::app::Error;
 
 /// How long who asks for one more should wait.
@@ -42,6 +45,31 @@ impl Drop for Place {
             taken.by_caller.remove(&self.caller);
         }
     }
+}
+
+/// The place of a call, which whoever carries out a part of it elsewhere holds as well.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    _place: Arc<Place>,
+}
+
+impl From<Place> for Held {
+    fn from(place: Place) -> Self {
+        Self { _place: Arc::new(place) }
+    }
+}
+
+/// Makes a page beside the threads that answer. The thread goes on when the caller is gone, and so does the place: who resets
+/// a call and makes another has two.
+pub(super) async fn make_page<T: Send + 'static>(
+    held: Option<Held>,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    let made = tokio::task::spawn_blocking(move || {
+        let _held = held;
+        make()
+    });
+    made.await.map_err(|e| status(Error::Internal(e.to_string())))
 }
 
 impl Places {
@@ -84,5 +112,27 @@ mod tests {
         held.push(places.enter(caller(99)).unwrap());
         drop(held);
         assert!(places.taken.lock().unwrap().by_caller.is_empty(), "nobody is remembered who holds none");
+    }
+
+    #[tokio::test]
+    async fn a_page_has_its_place_until_it_is_made_also_when_its_caller_is_gone() {
+        let places = Arc::new(Places::new(1, 1));
+        let caller: PrincipalId = "officer-1".parse().unwrap();
+        let held = Held::from(places.enter(caller.clone()).unwrap());
+        let (begin, begun) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let page = tokio::spawn(make_page(Some(held), move || {
+            begin.send(()).unwrap();
+            gone.recv().unwrap_err();
+        }));
+        tokio::task::yield_now().await;
+        begun.recv().unwrap();
+        page.abort();
+        assert!(page.await.unwrap_err().is_cancelled());
+        assert!(places.enter(caller.clone()).is_err(), "the page is still being made");
+        drop(go);
+        while places.enter(caller.clone()).is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 }

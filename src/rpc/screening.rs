@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::parse::{invalid, optional, page_len};
+use super::places::{Held, make_page};
 use super::status::status;
 use crate::app::{App, Error, Receiving};
 use crate::domain::entity::ScreeningResult;
-use crate::domain::id::EntityId;
+use crate::domain::id::{Digest, EntityId};
 use crate::domain::screening::HeldMatch;
 use crate::domain::state::State;
 use crate::pb;
@@ -24,26 +25,65 @@ impl Screenings {
     pub(super) const fn new(app: Arc<App>) -> Self {
         Self { app }
     }
+}
 
-    fn shown(&self, state: &State, id: EntityId, held: &HeldMatch) -> pb::ScreeningMatch {
-        let resolution = held.resolution.as_ref();
-        pb::ScreeningMatch {
-            entity_id: id.to_string(),
-            entity_name: state.entities.get(&id).map(|entity| entity.name.clone()).unwrap_or_default(),
-            entry: held.found.entry.to_string(),
-            entry_id: held.found.entry_id.clone(),
-            source: held.found.source.clone(),
-            listed_name: self.app.listed_name(held.found.entry).unwrap_or_default(),
-            score: u32::from(held.found.score),
-            explanation: held.found.explanation.clone(),
-            list_version: held.version.clone(),
-            result: held.result().to_string(),
-            verdict: resolution.map(|r| r.verdict.to_string()).unwrap_or_default(),
-            reason: resolution.map(|r| r.reason.clone()).unwrap_or_default(),
-            resolved_at: resolution.map(|r| r.at.to_string()).unwrap_or_default(),
-            record: resolution.map_or(0, |r| r.record.0),
+fn shown(app: &App, state: &State, id: EntityId, held: &HeldMatch) -> pb::ScreeningMatch {
+    let resolution = held.resolution.as_ref();
+    pb::ScreeningMatch {
+        entity_id: id.to_string(),
+        entity_name: state.entities.get(&id).map(|entity| entity.name.clone()).unwrap_or_default(),
+        entry: held.found.entry.to_string(),
+        entry_id: held.found.entry_id.clone(),
+        source: held.found.source.clone(),
+        listed_name: app.listed_name(held.found.entry).unwrap_or_default(),
+        score: u32::from(held.found.score),
+        explanation: held.found.explanation.clone(),
+        list_version: held.version.clone(),
+        result: held.result().to_string(),
+        verdict: resolution.map(|r| r.verdict.to_string()).unwrap_or_default(),
+        reason: resolution.map(|r| r.reason.clone()).unwrap_or_default(),
+        resolved_at: resolution.map(|r| r.at.to_string()).unwrap_or_default(),
+        record: resolution.map_or(0, |r| r.record.0),
+    }
+}
+
+/// Where a page of matches begins: an entity, and the entry of the first of its matches.
+type Place = (EntityId, Digest);
+
+fn place(token: &str) -> Result<Option<Place>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let parts = token.split_once('.').and_then(|(id, entry)| Some((id.parse().ok()?, entry.parse().ok()?)));
+    parts.map(Some).ok_or_else(|| invalid("page_token", "it is not one of this service"))
+}
+
+/// A page of matches, and where the next one begins. Those of an entity come by the digests of their entries, which stay
+/// while others come and go.
+fn page(
+    app: &App,
+    state: &State,
+    (only, from, pending_only): (Option<EntityId>, Option<Place>, bool),
+    len: usize,
+) -> (Vec<pb::ScreeningMatch>, Option<Place>) {
+    let mut matches = Vec::new();
+    let rows = state.screenings.iter().filter(|(id, _)| only.is_none_or(|only| only == **id));
+    for (id, row) in rows.filter(|(id, _)| from.is_none_or(|(from, _)| **id >= from)) {
+        let first = from.filter(|(from, _)| from == id).map(|(_, entry)| entry);
+        let is_wanted = |held: &&HeldMatch| {
+            first.is_none_or(|first| held.found.entry >= first)
+                && (!pending_only || held.result() != ScreeningResult::Clear)
+        };
+        let mut rows: Vec<_> = row.matches.iter().filter(is_wanted).collect();
+        rows.sort_by_key(|held| held.found.entry);
+        for held in rows {
+            if matches.len() >= len {
+                return (matches, Some((*id, held.found.entry)));
+            }
+            matches.push(shown(app, state, *id, held));
         }
     }
+    (matches, None)
 }
 
 #[tonic::async_trait]
@@ -98,30 +138,17 @@ impl pb::screening_service_server::ScreeningService for Screenings {
         &self,
         request: Request<pb::ListMatchesRequest>,
     ) -> Result<Response<pb::ListMatchesResponse>, Status> {
+        let held = request.extensions().get::<Held>().cloned();
         let message = request.into_inner();
         let state = self.app.state();
         let only: Option<EntityId> = optional("entity_id", &message.entity_id)?;
         if only.is_some_and(|id| !state.entities.contains_key(&id)) {
             return Err(status(Error::NotFound("entity")));
         }
-        let after: Option<EntityId> = optional("page_token", &message.page_token)?;
-        let len = page_len(message.page_size);
-        let (mut matches, mut last, mut next) = (Vec::new(), None, None);
-        let rows = state.screenings.iter().filter(|(id, _)| only.is_none_or(|only| only == **id));
-        // A page is of whole entities: each has at most a thousand.
-        for (id, row) in rows.filter(|(id, _)| after.is_none_or(|after| **id > after)) {
-            if matches.len() >= len {
-                next = last;
-                break;
-            }
-            let wanted = row
-                .matches
-                .iter()
-                .filter(|held| !message.pending_only || held.result() != ScreeningResult::Clear);
-            matches.extend(wanted.map(|held| self.shown(&state, *id, held)));
-            last = Some(*id);
-        }
-        let next_page_token = next.map(|id| id.to_string()).unwrap_or_default();
+        let wanted = (only, place(&message.page_token)?, message.pending_only);
+        let (app, len) = (Arc::clone(&self.app), page_len(message.page_size));
+        let (matches, next) = make_page(held, move || page(&app, &state, wanted, len)).await?;
+        let next_page_token = next.map(|(id, entry)| format!("{id}.{entry}")).unwrap_or_default();
         Ok(Response::new(pb::ListMatchesResponse { matches, next_page_token }))
     }
 }

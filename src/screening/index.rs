@@ -63,6 +63,8 @@ struct Word {
 #[derive(Default)]
 pub struct NameIndex {
     entries: Vec<(ListEntry, Digest)>,
+    /// Where an entry is: a page of matches asks for a thousand.
+    by_digest: HashMap<Digest, usize>,
     names: Vec<Name>,
     words: Vec<Word>,
     numbers: HashMap<String, u32>,
@@ -89,7 +91,7 @@ impl NameIndex {
 
     /// The name of the entry with this digest.
     pub fn name_of(&self, entry: Digest) -> Option<&str> {
-        self.entries.iter().find(|(_, digest)| *digest == entry).map(|(entry, _)| entry.name.as_str())
+        self.entries.get(*self.by_digest.get(&entry)?).map(|(entry, _)| entry.name.as_str())
     }
 
     /// Adds an entry. Ships and aircraft are no parties, and are left out.
@@ -102,6 +104,7 @@ impl NameIndex {
             self.add_name(at, number, by_sound(name));
         }
         let digest = entry.digest();
+        self.by_digest.entry(digest).or_insert(at);
         self.entries.push((entry, digest));
     }
 

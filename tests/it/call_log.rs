@@ -1,6 +1,8 @@
 //! The audit of calls: what a call leaves behind, who may read it, and what shows that it was altered.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::app::store::verify_offline;
@@ -10,11 +12,15 @@ use countersign::domain::principal::Role;
 use countersign::pb;
 use countersign::pb::audit_service_client::AuditServiceClient;
 use countersign::pb::provisioning_service_client::ProvisioningServiceClient;
+use countersign::rpc::GatekeeperLayer;
 use countersign::wire::REQUEST_ID;
 use prost::bytes::Bytes;
+use tonic::body::Body;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::codegen::http::{Request, Response};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tower::{Layer as _, Service as _};
 
 use crate::calls::{apply, enrolled, refused};
 use crate::world::World;
@@ -113,6 +119,21 @@ async fn each_call_is_a_line_refused_or_not() {
     let ordinal = world.read(&removed.certificate).ordinal.0;
     let gone = line(&world, |call| call.refused_authority == "SYSTEM" && call.ordinal == ordinal).await;
     assert_eq!((gone.principal.as_str(), gone.code.as_str()), ("", "UNAUTHENTICATED"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_caller_is_gone_before_its_answer_is_in_the_audit() {
+    let world = World::start().await;
+    let never = |_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>();
+    let app = Arc::clone(world.running().app());
+    let mut gate = GatekeeperLayer::new(app, world.settings.rates, 8).layer(tower::service_fn(never));
+    let request = Request::post("/grpc.health.v1.Health/Check").body(Body::empty()).unwrap();
+    let mut answer = gate.call(request);
+    tokio::time::timeout(POLL, &mut answer).await.unwrap_err();
+    // As a transport does with a stream that is reset, and with all of a connection that is closed.
+    drop(answer);
+    let left = line(&world, |call| call.code == "CANCELLED").await;
+    assert!(left.method.ends_with("Health/Check") && left.principal.is_empty(), "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -215,6 +215,16 @@ async fn a_restriction_is_recorded_however_little_time_its_caller_has() {
         }
     };
     tokio::time::timeout(LIMIT, stopped).await.expect("the stop is on record");
+    // And its line says which record it made.
+    let kept = async {
+        let request = || pb::ListCallsRequest { method: "/Stop".to_owned(), ..Default::default() };
+        let mut audit = AuditServiceClient::new(world.alice());
+        while !audit.list_calls(request()).await.unwrap().into_inner().calls.iter().any(|c| c.record_seq > 0)
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, kept).await.expect("the record is in the audit");
 }
 
 #[tokio::test(flavor = "multi_thread")]

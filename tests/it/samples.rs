@@ -117,11 +117,14 @@ fn the_manifests_are_valid_and_closed() {
     pod_is_closed(pod);
     let container = &pod["containers"][0];
     let probe = json!(["/usr/bin/countersign", "health", "--config", "/etc/countersign/countersign.toml"]);
-    for name in ["startupProbe", "readinessProbe"] {
-        assert_eq!(container[name]["exec"]["command"], probe, "{name}");
+    assert_eq!(container["readinessProbe"]["exec"]["command"], probe);
+    // A service that waits for its officers must not be killed for it, neither while it starts nor later.
+    for name in ["startupProbe", "livenessProbe"] {
+        assert!(container[name]["tcpSocket"].is_object() && container[name].get("exec").is_none(), "{name}");
     }
-    // A service that waits for its officers must not be killed for it.
-    assert!(container["livenessProbe"]["tcpSocket"].is_object());
+    for name in ["countersign", "countersign-crl"] {
+        assert_eq!(of(&service, "Service", name)["spec"]["publishNotReadyAddresses"], true, "{name}");
+    }
     assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() >= 30, "it drains");
     let mounts = container["volumeMounts"].as_array().unwrap();
     let writable: Vec<_> = mounts.iter().filter(|mount| mount["readOnly"] != true).collect();

@@ -94,6 +94,31 @@ async fn matches(world: &World, entity: EntityId) -> Vec<pb::ScreeningMatch> {
     ScreeningServiceClient::new(world.alice()).list_matches(request).await.unwrap().into_inner().matches
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_matches_are_no_longer_than_was_asked_for_and_miss_none() {
+    let world = World::start().await;
+    let (entity, ..) = enrolled(&world).await;
+    let listed = [("a1", "Partnex Ltd.", ""), ("a2", "Partner Ltd.", ""), ("a3", "Partnerx Ltd.", "")];
+    import(&world, "csl-1", &list_with(&listed)).await;
+    let all = matches(&world, entity).await;
+    assert_eq!(all.len(), 3, "{all:?}");
+    let mut client = ScreeningServiceClient::new(world.alice());
+    let (mut paged, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = pb::ListMatchesRequest { page_size: 1, page_token, ..Default::default() };
+        let page = client.list_matches(request).await.unwrap().into_inner();
+        assert_eq!(page.matches.len(), 1);
+        paged.extend(page.matches);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(paged, all);
+    let request = pb::ListMatchesRequest { page_token: "1".to_owned(), ..Default::default() };
+    refused(client.list_matches(request).await, Code::InvalidArgument, "page_token");
+}
+
 fn resolve(entity: EntityId, found: &pb::ScreeningMatch, verdict: MatchVerdict) -> Command {
     Command::ResolveScreeningMatch {
         entity,
