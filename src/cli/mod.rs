@@ -36,6 +36,7 @@ mod principal;
 mod records;
 mod recovery;
 mod remote;
+mod renewal;
 mod restore;
 mod restrict;
 mod root;

@@ -100,6 +100,8 @@ pub struct Settings {
     pub crl_listen: Option<SocketAddr>,
     /// How long a CRL may be used, in seconds.
     pub crl_lifetime_s: u32,
+    /// How long certificates of officers live, in seconds.
+    pub officer_ttl_s: u32,
     /// Under this many free bytes only restrictions are recorded.
     pub low_water: u64,
     /// Connections open at once: [`CONNECTIONS_MAX`]; a test may take fewer.
@@ -245,9 +247,15 @@ pub async fn start(
     let store = open(&data, settings.low_water, entropy.as_ref())?;
     let passphrase = passphrase(&settings.keys)?;
     let keys = KeyStore::open(&settings.keys, passphrase.clone())?.load()?;
-    let (crl_base, crl_lifetime_s) = (settings.crl_base.clone(), settings.crl_lifetime_s);
-    let ingredients =
-        Ingredients { store, keys, crl_base, crl_lifetime_s, clock: Arc::clone(&clock), entropy };
+    let ingredients = Ingredients {
+        store,
+        keys,
+        crl_base: settings.crl_base.clone(),
+        crl_lifetime_s: settings.crl_lifetime_s,
+        officer_ttl_s: settings.officer_ttl_s,
+        clock: Arc::clone(&clock),
+        entropy,
+    };
     let app = App::start(ingredients)?;
     if settings.accept_clock {
         app.accept_clock();

@@ -513,6 +513,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         crl_base: CRL_BASE.parse().unwrap(),
         crl_listen: Some("127.0.0.1:0".parse().unwrap()),
         crl_lifetime_s: 3_600,
+        officer_ttl_s: countersign::config::OFFICER_TTL_DEFAULT_S,
         low_water: 1 << 20,
         connections_max: server::CONNECTIONS_MAX,
         rates: plenty(),

@@ -1,0 +1,165 @@
+//! An officer's own certificate: a new one for the registered key, before the verb that was asked for, when two thirds of its life
+//! are over or all of it is; and by `principal renew` at any time. The key never changes, and the old certificate stays until
+//! the new one is on disk.
+
+use serde_json::json;
+
+use super::identity::{CERTIFICATE, Credential, Identity, write_certificate};
+use super::remote::{Remote, answer};
+use super::{Context, Failure, Outcome};
+use crate::domain::certificate::PrincipalKind;
+use crate::domain::time::Timestamp;
+use crate::pb;
+
+/// When it is renewed: after two thirds of its life. The service gives a new one from half of it on.
+const AGE: (i64, i64) = (2, 3);
+
+/// How a certificate stands to its renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Age {
+    /// Nothing is to be done, or not here: gateways renew their own, and a subject gets a new key.
+    Fresh,
+    /// Two thirds of its life are over.
+    Due,
+    /// It has ended; for a while it may be renewed, and do nothing else.
+    Ended,
+}
+
+/// How old a certificate is now.
+pub(super) fn age(credential: &Credential, now: Timestamp) -> Age {
+    let (begin, end) = (credential.not_before.millis(), credential.not_after.millis());
+    let due = begin.saturating_add(end.saturating_sub(begin) / AGE.1 * AGE.0);
+    match credential.name.as_ref().map(|name| name.kind) {
+        Some(PrincipalKind::Officer | PrincipalKind::Gateway) if now > credential.not_after => Age::Ended,
+        Some(PrincipalKind::Officer | PrincipalKind::Partner) if now.millis() >= due => Age::Due,
+        Some(_) | None => Age::Fresh,
+    }
+}
+
+/// What came of asking for another certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewed {
+    /// There is a new one, until then.
+    Until(Timestamp),
+    /// The service gives none yet that would live longer.
+    NotYet,
+}
+
+/// Asks for another certificate over this connection, checks what comes and keeps it in place of the old one.
+pub(super) async fn renew(identity: &Identity, remote: &Remote) -> Result<Renewed, Failure> {
+    let old = identity.credential()?;
+    let request = pb::RenewPrincipalCertificateRequest { csr: identity.request()?.into() };
+    let issued = answer(remote.attestation().renew_principal_certificate(request)).await?;
+    let new = Credential::of(&issued.certificate)
+        .map_err(|Failure(why)| Failure(format!("what the server sent is no certificate: {why}")))?;
+    if new.name != old.name || new.key != old.key {
+        return Err(Failure(
+            "the certificate that the server sent is not one of this key and name".to_owned(),
+        ));
+    }
+    if new.not_after <= old.not_after {
+        return Ok(Renewed::NotYet);
+    }
+    write_certificate(&identity.path(CERTIFICATE), &issued.certificate)?;
+    Ok(Renewed::Until(new.not_after))
+}
+
+/// Renews one whose time has come. When it does not work the old one goes on, and the officer is told.
+pub(super) async fn renew_in_time(identity: &Identity, remote: &Remote) {
+    let path = identity.path(CERTIFICATE);
+    match renew(identity, remote).await {
+        Ok(Renewed::Until(until)) => eprintln!("countersign: {} was renewed until {until}", path.display()),
+        Ok(Renewed::NotYet) => {}
+        Err(Failure(why)) => {
+            let until = identity.credential().map(|old| old.not_after.to_string()).unwrap_or_default();
+            eprintln!(
+                "countersign: {} ends at {until} and could not be renewed: {why}\n  \
+                 try `countersign principal renew`; an officer can also make you one: countersign principal certificate",
+                path.display()
+            );
+        }
+    }
+}
+
+/// Renews one that has ended: without that nothing else can be done.
+pub(super) async fn renew_ended(identity: &Identity, remote: &Remote) -> Result<(), Failure> {
+    let path = identity.path(CERTIFICATE);
+    let ended = identity.credential()?.not_after;
+    match renew(identity, remote).await {
+        Ok(Renewed::Until(until)) => {
+            eprintln!("countersign: {} had ended at {ended} and was renewed until {until}", path.display());
+            Ok(())
+        }
+        Ok(Renewed::NotYet) => Err(Failure(format!(
+            "{} ended at {ended} by this machine's clock, and the server gives no later one\n  check the clocks of both",
+            path.display()
+        ))),
+        Err(Failure(why)) => Err(Failure(format!(
+            "{} ended at {ended} and could not be renewed: {why}\n  its key may renew it for 90 days, unless the principal \
+             is suspended or removed; then an officer makes a new one: countersign principal certificate --help",
+            path.display()
+        ))),
+    }
+}
+
+/// `principal renew`.
+pub(super) async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
+    let identity = context.connection.identity()?;
+    let before = identity.credential()?;
+    if before.name.is_none() {
+        return Err(Failure(format!(
+            "{} is not a principal's; a person or workload renews with a new key: countersign renew --out DIR",
+            identity.path(CERTIFICATE).display()
+        )));
+    }
+    // Who connects may be renewed by that already.
+    let remote = context.connection.remote().await?;
+    let connected = identity.credential()?.not_after;
+    let until = match renew(&identity, &remote).await? {
+        Renewed::Until(until) => until,
+        Renewed::NotYet => connected,
+    };
+    let is_new = until > before.not_after;
+    let path = identity.path(CERTIFICATE).display().to_string();
+    let text = match is_new {
+        true => format!("certificate  {path}\nends         {until}"),
+        false => format!("{path} ends at {until}; until half of its life is over the service gives no other"),
+    };
+    context
+        .output
+        .print(&json!({ "certificate": path, "renewed": is_new, "not_after": until.to_string() }), &text);
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::identity::SpiffeName;
+
+    fn credential(kind: Option<PrincipalKind>) -> Credential {
+        let trust_domain = "example.org".to_owned();
+        let name = kind.map(|kind| SpiffeName { trust_domain, kind, principal: "alice".parse().unwrap() });
+        Credential {
+            name,
+            key: "00".repeat(32),
+            not_before: Timestamp::from_millis(0),
+            not_after: Timestamp::from_millis(9_000),
+        }
+    }
+
+    #[test]
+    fn an_officers_is_due_at_two_thirds_and_what_others_renew_is_left_to_them() {
+        let age_at = |kind, ms| age(&credential(kind), Timestamp::from_millis(ms));
+        for (ms, officer, gateway, partner, subject) in [
+            (5_999, Age::Fresh, Age::Fresh, Age::Fresh, Age::Fresh),
+            (6_000, Age::Due, Age::Fresh, Age::Due, Age::Fresh),
+            (9_000, Age::Due, Age::Fresh, Age::Due, Age::Fresh),
+            (9_001, Age::Ended, Age::Ended, Age::Due, Age::Fresh),
+        ] {
+            assert_eq!(age_at(Some(PrincipalKind::Officer), ms), officer, "{ms}");
+            assert_eq!(age_at(Some(PrincipalKind::Gateway), ms), gateway, "{ms}");
+            assert_eq!(age_at(Some(PrincipalKind::Partner), ms), partner, "{ms}");
+            assert_eq!(age_at(None, ms), subject, "{ms}");
+        }
+    }
+}
