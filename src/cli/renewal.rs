@@ -64,41 +64,21 @@ pub(super) async fn renew(identity: &Identity, remote: &Remote) -> Result<Renewe
     Ok(Renewed::Until(new.not_after))
 }
 
-/// Renews one whose time has come. When it does not work the old one goes on, and the officer is told.
-pub(super) async fn renew_in_time(identity: &Identity, remote: &Remote) {
+/// Renews one whose time has come, or is over. When it does not work the command goes on with the old one, and its holder is told.
+pub(super) async fn renew_own(identity: &Identity, remote: &Remote) {
     let path = identity.path(CERTIFICATE);
+    let path = path.display();
     match renew(identity, remote).await {
-        Ok(Renewed::Until(until)) => eprintln!("countersign: {} was renewed until {until}", path.display()),
+        Ok(Renewed::Until(until)) => eprintln!("countersign: {path} was renewed until {until}"),
         Ok(Renewed::NotYet) => {}
         Err(Failure(why)) => {
             let until = identity.credential().map(|old| old.not_after.to_string()).unwrap_or_default();
             eprintln!(
-                "countersign: {} ends at {until} and could not be renewed: {why}\n  \
-                 try `countersign principal renew`; an officer can also make you one: countersign principal certificate",
-                path.display()
+                "countersign: {path} ends at {until} and could not be renewed: {why}\n  its key may renew it until 90 days \
+                 after its end, unless its holder is suspended or removed; another officer can make one as well: countersign \
+                 principal certificate --help"
             );
         }
-    }
-}
-
-/// Renews one that has ended: without that nothing else can be done.
-pub(super) async fn renew_ended(identity: &Identity, remote: &Remote) -> Result<(), Failure> {
-    let path = identity.path(CERTIFICATE);
-    let ended = identity.credential()?.not_after;
-    match renew(identity, remote).await {
-        Ok(Renewed::Until(until)) => {
-            eprintln!("countersign: {} had ended at {ended} and was renewed until {until}", path.display());
-            Ok(())
-        }
-        Ok(Renewed::NotYet) => Err(Failure(format!(
-            "{} ended at {ended} by this machine's clock, and the server gives no later one\n  check the clocks of both",
-            path.display()
-        ))),
-        Err(Failure(why)) => Err(Failure(format!(
-            "{} ended at {ended} and could not be renewed: {why}\n  its key may renew it for 90 days, unless the principal \
-             is suspended or removed; then an officer makes a new one: countersign principal certificate --help",
-            path.display()
-        ))),
     }
 }
 

@@ -35,7 +35,7 @@ pub use tls::TlsError;
 use self::own_key::OwnKey;
 use self::reload::Source;
 use crate::app::store::{self, StoreError};
-use crate::app::{App, Error, Ingredients, Upkeep};
+use crate::app::{App, Error, Ingredients, Keys, Upkeep};
 use crate::config::{self, KeyFiles};
 use crate::env::{Clock, Entropy};
 use crate::envoy::{Authorization, Listeners, Secrets, TrustedHeaders};
@@ -234,6 +234,23 @@ pub fn open(data: &Path, low_water: u64, entropy: &dyn Entropy) -> Result<store:
     Ok(store)
 }
 
+/// What the service is made of.
+fn ingredients(
+    settings: &Settings,
+    (store, keys): (store::Store, Keys),
+    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+) -> Ingredients {
+    Ingredients {
+        store,
+        keys,
+        crl_base: settings.crl_base.clone(),
+        crl_lifetime_s: settings.crl_lifetime_s,
+        officer_ttl_s: settings.officer_ttl_s,
+        clock,
+        entropy,
+    }
+}
+
 /// Starts a server. It answers health at once, and permits nothing before its start is durably on record.
 ///
 /// # Errors
@@ -247,16 +264,7 @@ pub async fn start(
     let store = open(&data, settings.low_water, entropy.as_ref())?;
     let passphrase = passphrase(&settings.keys)?;
     let keys = KeyStore::open(&settings.keys, passphrase.clone())?.load()?;
-    let ingredients = Ingredients {
-        store,
-        keys,
-        crl_base: settings.crl_base.clone(),
-        crl_lifetime_s: settings.crl_lifetime_s,
-        officer_ttl_s: settings.officer_ttl_s,
-        clock: Arc::clone(&clock),
-        entropy,
-    };
-    let app = App::start(ingredients)?;
+    let app = App::start(ingredients(&settings, (store, keys), (Arc::clone(&clock), entropy)))?;
     if settings.accept_clock {
         app.accept_clock();
     }

@@ -1,8 +1,10 @@
 //! An officer's short certificate, renewed by the officer's own commands: in time, after its end, and not at all when it is not
 //! due, may not be, or cannot be.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use countersign::config::OFFICER_TTL_DEFAULT_S;
 use countersign::domain::certificate::{Facts, PrincipalKind};
 use countersign::domain::command::Command;
 use countersign::domain::officer_command::OfficerCommand;
@@ -34,19 +36,27 @@ struct Office {
 
 impl Office {
     fn of(world: &World) -> Self {
-        let url = format!("https://localhost:{}", world.running().address().port());
+        Self::at(world.running().address())
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        let url = format!("https://localhost:{}", address.port());
         Self { desk: Arc::new(Desk::new()), url }
     }
 
     /// An identity in a folder.
-    fn holds(&self, world: &World, (name, caller): (&str, &Caller), certificate: &[u8]) {
+    fn holds(&self, world: &World, who: (&str, &Caller), certificate: &[u8]) {
+        self.put(&world.system_pem(), who, certificate);
+    }
+
+    fn put(&self, bundle: &str, (name, caller): (&str, &Caller), certificate: &[u8]) {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = self.desk.path(name);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("key.pem"), caller.key.to_pem()).unwrap();
         std::fs::set_permissions(folder.join("key.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(folder.join("certificate.pem"), certificate_pem(certificate)).unwrap();
-        std::fs::write(folder.join("system-bundle.pem"), world.system_pem()).unwrap();
+        std::fs::write(folder.join("system-bundle.pem"), bundle).unwrap();
     }
 
     fn certificate(&self, name: &str) -> String {
@@ -76,15 +86,12 @@ async fn officer(world: &World, name: &str) -> Caller {
 async fn a_command_renews_a_certificate_past_two_thirds_of_its_life_or_ended_first() {
     let world = run_for(6 * HOUR_S).await;
     let office = Office::of(&world);
-    for (name, validity, said) in [
-        ("due", (-4 * HOUR_S, HOUR_S), "certificate.pem was renewed until"),
-        ("ended", (-4 * HOUR_S, -HOUR_S), "and was renewed until"),
-    ] {
+    for (name, validity) in [("due", (-4 * HOUR_S, HOUR_S)), ("ended", (-4 * HOUR_S, -HOUR_S))] {
         let erin = officer(&world, name).await;
         office.holds(&world, (name, &erin), &valid(&world, &erin, validity));
         let key = std::fs::read(office.desk.path(&format!("{name}/key.pem"))).unwrap();
         let done = office.by(name, &["stop", "list"]).await.done();
-        assert!(done.err.contains(said), "{}", done.err);
+        assert!(done.err.contains("certificate.pem was renewed until"), "{}", done.err);
         assert_eq!(done.json()["stops"], serde_json::json!([]), "what was asked is answered");
         // It is the one on record, for the same key, and nobody is told twice.
         assert_eq!(office.certificate(name), certificate_pem(&erin.certificate));
@@ -105,6 +112,9 @@ async fn a_command_renews_a_certificate_past_two_thirds_of_its_life_or_ended_fir
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_fails_leaves_the_old_certificate_and_the_command_is_done() {
     let mut world = World::start_at(SystemClock.now().plus_ms(-5 * DAY_S * 1_000)).await;
+    world.close().await;
+    world.settings.officer_ttl_s = OFFICER_TTL_DEFAULT_S;
+    world.open().await;
     // Its last certificate is five days old, so there is no other to be handed out again.
     let erin = officer(&world, "erin").await;
     world.clock.advance_ms(u32::try_from(5 * DAY_S * 1_000).unwrap());
@@ -123,7 +133,8 @@ async fn a_renewal_that_fails_leaves_the_old_certificate_and_the_command_is_done
     // One that has ended can do nothing without, and says what would help.
     let ended = valid(&world, &erin, (-5 * DAY_S, -HOUR_S));
     office.holds(&world, ("erin", &erin), &ended);
-    office.by("erin", &["stop", "list"]).await.fails(&["READ_ONLY", "could not be renewed", "90 days"]);
+    let words = ["READ_ONLY", "could not be renewed", "90 days", "CREDENTIAL_EXPIRED"];
+    office.by("erin", &["stop", "list"]).await.fails(&words);
     assert_eq!(office.certificate("erin"), certificate_pem(&ended));
 }
 
@@ -182,6 +193,9 @@ async fn principal_renew_gives_a_later_one_when_there_is_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_officers_live_as_configured_and_those_of_machines_thirty_days() {
     let mut world = World::start().await;
+    world.close().await;
+    world.settings.officer_ttl_s = OFFICER_TTL_DEFAULT_S;
+    world.open().await;
     let entity = world.partner().await;
     let life_s = |world: &World, caller: &Caller| {
         let read = world.read(&caller.certificate);
@@ -202,4 +216,33 @@ async fn certificates_of_officers_live_as_configured_and_those_of_machines_thirt
     let app = world.running().app();
     let kept = app.issue_principal(&"erin".parse().unwrap(), &erin.key.request().unwrap()).await.unwrap();
     assert_eq!(kept.certificate, erin.certificate);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn officers_whose_certificates_ended_while_the_service_was_down_accept_its_clock() {
+    let mut world = World::start_at(SystemClock.now().plus_ms(-8 * DAY_S * 1_000)).await;
+    world.close().await;
+    world.settings.officer_ttl_s = OFFICER_TTL_DEFAULT_S;
+    world.open().await;
+    let mut identities = Vec::new();
+    for name in ["erin", "frank"] {
+        identities
+            .push((name, world.principal(name, (PrincipalKind::Officer, &[Role::Approver]), None).await));
+    }
+    let bundle = world.system_pem();
+    world.clock.advance_ms(u32::try_from(8 * DAY_S * 1_000).unwrap());
+    world.close().await;
+    let running = world.launch().await.unwrap();
+    let office = Office::at(running.address());
+    for (name, caller) in &identities {
+        office.put(&bundle, (name, caller), &caller.certificate);
+    }
+    let done = office.by("erin", &["clock", "accept", "--commit"]).await.done();
+    assert!(done.err.contains("could not be renewed"), "{}", done.err);
+    let proposal = done.json()["proposal"].as_str().unwrap().to_owned();
+    office.by("frank", &["approvals", "approve", &proposal, "--yes"]).await.done();
+    // The clock is believed, and with it that their certificates have ended.
+    let done = office.by("erin", &["stop", "list"]).await.done();
+    assert!(done.err.contains("was renewed until"), "{}", done.err);
+    running.stop().await;
 }

@@ -235,8 +235,7 @@ impl State {
                 if let Some(id) = proposal {
                     self.close_enacted(*id, signed, (entry.by.as_ref(), seq))?;
                 }
-                self.open_review((seq, time), signed, mandate);
-                return self.enact(seq, time, &mandate.command);
+                return self.enact_signed((seq, time), signed, mandate);
             }
             Event::EntityApplied(new) => {
                 self.put_entity(new, false, seq);
@@ -279,6 +278,18 @@ impl State {
             | Event::CallsSealed(_) => {}
         }
         Ok(Applied::default())
+    }
+
+    fn enact_signed(
+        &mut self,
+        (seq, time): (Seq, Timestamp),
+        signed: &SignedMandate,
+        mandate: &Mandate,
+    ) -> Result<Applied, String> {
+        self.open_review((seq, time), signed, mandate);
+        let applied = self.enact(seq, time, &mandate.command)?;
+        self.settle_approvals(seq, signed);
+        Ok(applied)
     }
 
     fn check_enactment(&self, signed: &SignedMandate, mandate: &Mandate) -> Result<(), String> {
