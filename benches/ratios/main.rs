@@ -19,6 +19,8 @@ mod envoy;
 mod ext_authz;
 mod fanout;
 mod fleet;
+#[path = "../../tests/it/found.rs"]
+mod found;
 mod gate;
 mod issue;
 mod measure;

@@ -99,7 +99,8 @@ impl Nest {
     }
 
     async fn new_key(&self, side: CanarySide) -> Result<ClientKey, String> {
-        let key = ClientKey::generate(Curve::P256).map_err(|fault| fault.to_string())?;
+        let key = ClientKey::generate(Curve::of_profile(self.profile.algorithms()))
+            .map_err(|fault| fault.to_string())?;
         let written = files::write(&self.path(side), &key.to_pem(), PRIVATE).await;
         written.map_err(|refusal| refusal.to_string())?;
         Ok(key)

@@ -44,7 +44,7 @@ use crate::config::agent::AgentConfig;
 use crate::domain::enforce::message::Strength;
 use crate::domain::head::PUBLIC_KEY_LEN;
 use crate::env::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::x509::{Arc as Oids, Profile};
+use crate::x509::{Arc as Oids, Profile, TrustBundle};
 
 /// Which proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,11 +150,15 @@ impl Parts {
             system_bundle_pem: settings.system_bundle_pem.clone(),
         };
         let flights = Arc::new(Flights::default());
-        let prober = Prober::new(config.probe.clone(), Arc::clone(&flights), Arc::new(SystemEntropy));
+        let bundle = TrustBundle::from_pem(&settings.system_bundle_pem);
+        let algorithms = bundle.and_then(|bundle| bundle.algorithms());
+        let algorithms = algorithms.map_err(|fault| wrong(fault.to_string()))?;
+        let prober =
+            Prober::new(config.probe.clone(), Arc::clone(&flights), Arc::new(SystemEntropy), algorithms);
         let prober = prober.map_err(wrong)?;
         let own =
             Own::new(settings.certificate.clone(), &settings.certificate_pem, settings.key_pem.clone())?;
-        let (profile, own) = (Profile::new(domain, arc, None), Arc::new(own));
+        let (profile, own) = (Profile::new(domain, arc, None).with_algorithms(algorithms), Arc::new(own));
         Ok(Self { proxy, lease, profile, target, prober, flights, own })
     }
 }

@@ -17,8 +17,10 @@ use tokio_rustls::client::TlsStream;
 
 use super::canary::Canary;
 use crate::config::agent::ProbeConfig;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::env::Entropy;
 use crate::envoy::asked::CODE_HEADER;
+use crate::x509::suite;
 
 /// The request header that names a probe. Only the agent itself knows the names that are on their way.
 pub(super) const PROBE_HEADER: &str = "x-countersign-probe";
@@ -101,21 +103,19 @@ pub(super) struct Prober {
     roots: Arc<RootCertStore>,
     flights: Arc<Flights>,
     entropy: Arc<dyn Entropy>,
+    algorithms: AlgorithmProfile,
 }
 
 /// The TLS of one canary: a new session each time, or sessions of one version that can be resumed.
 #[derive(Debug, Clone)]
 pub(super) struct Dress(Arc<ClientConfig>);
 
-/// The versions of TLS that a proxy may speak.
-pub(super) static VERSIONS: [&SupportedProtocolVersion; 2] =
-    [&rustls::version::TLS13, &rustls::version::TLS12];
-
 impl Prober {
     pub(super) fn new(
         config: ProbeConfig,
         flights: Arc<Flights>,
         entropy: Arc<dyn Entropy>,
+        algorithms: AlgorithmProfile,
     ) -> Result<Self, String> {
         let name = ServerName::try_from(config.server_name.clone())
             .map_err(|_| format!("[probe] server_name: {:?} is not a server name", config.server_name))?;
@@ -129,12 +129,17 @@ impl Prober {
         if roots.is_empty() {
             return Err(wrong("it has no certificate".to_owned()));
         }
-        Ok(Self { name, config, roots: Arc::new(roots), flights, entropy })
+        Ok(Self { name, config, roots: Arc::new(roots), flights, entropy, algorithms })
     }
 
     /// TLS that begins anew at each connection.
     pub(super) fn fresh(&self, canary: &Canary) -> Result<Dress, String> {
-        self.dress(canary, &VERSIONS, Resumption::disabled())
+        self.dress(canary, self.versions(), Resumption::disabled())
+    }
+
+    /// The versions of TLS that the proxy may speak.
+    pub(super) fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
+        suite::probed_versions(self.algorithms)
     }
 
     /// TLS that resumes what it can, of one version.
@@ -152,7 +157,7 @@ impl Prober {
         versions: &[&'static SupportedProtocolVersion],
         resumption: Resumption,
     ) -> Result<Dress, String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(suite::provider(self.algorithms));
         let chain = vec![CertificateDer::from(canary.certificate.clone())];
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)

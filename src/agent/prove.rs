@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::canary::{Canaries, Canary};
 use super::hold::Hold;
-use super::probe::{Dress, Outcome, Prober, VERSIONS};
+use super::probe::{Dress, Outcome, Prober};
 use super::remedy::{NOT_ASKED, RELOAD, RESUMPTION, Refusal};
 use crate::domain::certificate::Serial;
 use crate::domain::time::Timestamp;
@@ -170,7 +170,8 @@ impl Prover {
             self.sessions.insert(listed.serial, tried);
         }
         if !self.sessions.contains_key(&other.serial) {
-            let dresses = VERSIONS.iter().filter_map(|version| self.prober.resuming(other, version).ok());
+            let dresses =
+                self.prober.versions().iter().filter_map(|version| self.prober.resuming(other, version).ok());
             let dresses: Vec<Dress> = dresses.collect();
             for dress in &dresses {
                 self.prober.show(dress).await;

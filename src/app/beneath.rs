@@ -7,6 +7,7 @@ use super::crl::blocking;
 use super::error::Error;
 use super::rotation::MadeAuthority;
 use super::{App, hierarchy};
+use crate::ca::Signer;
 use crate::domain::approval::SignedMandate;
 use crate::domain::authority::NewAuthority;
 use crate::domain::certificate::AuthorityKind;
@@ -59,14 +60,29 @@ impl App {
             return Ok(waiting);
         }
         let signer = self.authorities.make(id, curve)?;
+        let kept = self.keep_request(kind, id, signer.as_ref());
+        if kept.is_err() {
+            // Nobody was given its request, so nothing will ever be certified for it.
+            let _ = self.authorities.remove(id);
+        }
+        let der = kept?;
+        tracing::info!(authority.id = %id, authority.kind = %kind, "the key of an authority beneath a root was made");
+        Ok((id, der))
+    }
+
+    fn keep_request(
+        &self,
+        kind: AuthorityKind,
+        id: AuthorityId,
+        signer: &dyn Signer,
+    ) -> Result<Vec<u8>, Error> {
         let key = PublicKey::from_spki(signer.public_key())
             .map_err(|e| super::internal("the key of an authority", &e))?;
         let request = AuthorityRequest { id, kind, key };
         let signature = signer.sign(&request.info()).map_err(|e| super::internal("a request", &e))?;
         let der = request.assemble(&signature);
         self.authorities.keep_request(id, &der)?;
-        tracing::info!(authority.id = %id, authority.kind = %kind, "the key of an authority beneath a root was made");
-        Ok((id, der))
+        Ok(der)
     }
 
     /// The mandate of an authority that a root certified.

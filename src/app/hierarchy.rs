@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::Error;
-use super::{App, internal};
+use super::{App, algorithms, internal};
 use crate::domain::command::Command;
 use crate::domain::id::{AuthorityId, RootId};
 use crate::domain::root::{Beneath, CrossCertificate, CrossSubject, Root as Row};
@@ -36,7 +36,9 @@ pub(super) fn check(state: &State, command: &Command) -> Result<(), Error> {
             let read =
                 root_row::root(&new.certificate, &new.list.list).map_err(|e| wrong("certificate", e))?;
             same(*new == read, "certificate")?;
-            check_key(state, &Root::from_der(&new.certificate).map_err(|e| wrong("certificate", e))?)
+            let root = Root::from_der(&new.certificate).map_err(|e| wrong("certificate", e))?;
+            algorithms::check(state.settings.algorithms(), root.certificate().key(), "certificate")?;
+            check_key(state, &root)
         }
         Command::RenewRootList { root, list } => {
             let read = root_row::list(&list.list, &find(state, *root)?).map_err(|e| wrong("list", e))?;
@@ -170,6 +172,21 @@ impl App {
     /// What is shown with a leaf of this authority, DER, from the leaf upwards; nothing, when it is self-signed.
     pub fn chain(&self, issuer: AuthorityId) -> Vec<Vec<u8>> {
         chain(&self.state(), issuer)
+    }
+
+    /// What leads up from an authority beneath a root: cross-certificates, and the root. DER.
+    pub fn way_up(&self, authority: AuthorityId) -> Vec<Vec<u8>> {
+        let state = self.state();
+        let beneath = state.authorities.get(&authority).and_then(|row| row.beneath);
+        let root = beneath.and_then(|beneath| state.roots.get(&beneath.root));
+        // Its own certificate is the first of what is above a leaf, unless it is self-signed.
+        let crosses = chain(&state, authority).into_iter().skip(usize::from(beneath.is_some()));
+        crosses.chain(root.map(|root| root.certificate.clone())).collect()
+    }
+
+    /// What is shown with this leaf of ours, likewise.
+    pub fn above(&self, leaf: &[u8]) -> Vec<Vec<u8>> {
+        self.read_certificate(leaf).map(|leaf| self.chain(leaf.issuer)).unwrap_or_default()
     }
 
     /// Says in the log which root, or which list of one, ends soon.

@@ -150,6 +150,7 @@ impl App {
     /// The key of a request, unless it is blocked: then nothing is issued to it, and nothing that was is handed out again.
     pub(super) fn requested(&self, csr: &[u8]) -> Result<RequestedKey, Error> {
         let key = RequestedKey::from_csr(csr)?;
+        self.check_algorithms(key.key(), "csr")?;
         check_unblocked(&self.state(), key.key().digest(), "csr")?;
         self.check_apart(key.key().digest(), "csr")?;
         Ok(key)
@@ -294,6 +295,7 @@ impl App {
         names: Vec<ServerName>,
     ) -> Result<Issuance, Error> {
         self.check_apart(key.digest(), "server key")?;
+        self.check_algorithms(&key, "server key")?;
         if self.state().keys.contains_key(&key.digest()) {
             let why = "the server's key is also that of a principal or subject; make a new one".to_owned();
             return Err(Error::Invalid { field: "server key", why });

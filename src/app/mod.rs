@@ -2,6 +2,7 @@
 //! clock once, here. Called by `rpc`, `envoy` and `server`; knows no wire format.
 
 mod admission;
+mod algorithms;
 mod apart;
 mod authorities;
 mod automation;
@@ -200,9 +201,11 @@ impl App {
         let trust_domain =
             state.settings.trust_domain.parse().map_err(|e| internal("trust domain of genesis", &e))?;
         let arc = state.settings.arc.parse().map_err(|e| internal("arc of genesis", &e))?;
-        let profile = Profile::new(trust_domain, arc, Some(crl_base));
+        let profile =
+            Profile::new(trust_domain, arc, Some(crl_base)).with_algorithms(state.settings.algorithms());
         let authorities = Authorities::new(&keys, &profile, &state)?;
         apart::check_record(&authorities.known(&state), &state)?;
+        algorithms::check_record(&authorities.known(&state), &state)?;
         // Nobody would believe a head that another key signs.
         if !keys.log.public_key().ends_with(&state.settings.log_key) {
             let place = keys.log.place();

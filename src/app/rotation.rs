@@ -169,7 +169,7 @@ impl App {
     ) -> Result<NewAuthority, Error> {
         let signer = self.authorities.make(new.id, curve)?;
         kill_point("authority.after_key");
-        let made = bootstrap::authority(signer.as_ref(), new, now).map_err(|fault| {
+        let made = bootstrap::authority(signer.as_ref(), new, self.algorithms(), now).map_err(|fault| {
             if let Err(error) = self.authorities.remove(new.id) {
                 tracing::error!(authority.id = %new.id, %error, "a key that is no authority's could not be removed");
             }
@@ -226,6 +226,13 @@ impl App {
             return Err(wrong("it is not the certificate of this authority".to_owned()));
         }
         hierarchy::check_beneath(state, &read, new.beneath)?;
+        let (curve, _) = self.next_like(state, new.kind, None, self.clock.now())?;
+        if read.key().curve() != curve {
+            let (is, must) = (read.key().curve().as_str(), curve.as_str());
+            return Err(wrong(format!(
+                "its key is {is}; authorities of this service have {must} keys, for good"
+            )));
+        }
         let has_this_key = |row: &&Arc<Row>| {
             authorities::read(&row.certificate).is_ok_and(|other| other.key().spki() == read.key().spki())
         };

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::signer::{SignFault, SignatureAlgorithm, Signer};
 use super::{IssueFault, Issued, Issuer, Order, PrepareFault, assemble};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::{AuthorityKind, BACKDATE_S, Facts, PrincipalKind, Serial};
 use crate::domain::id::AuthorityId;
 use crate::domain::time::Timestamp;
@@ -54,11 +55,12 @@ pub struct NewAuthority {
     pub not_after: Timestamp,
 }
 
-/// Makes an authority over the signer's key. Its certificate is read again strictly, signature included: this
+/// Makes an authority over the signer's key, which must be of this profile of algorithms. Its certificate is read again strictly, signature included: this
 /// happens once a year, not a thousand times a second.
 pub fn authority(
     signer: &dyn Signer,
     new: &NewAuthority,
+    algorithms: AlgorithmProfile,
     now: Timestamp,
 ) -> Result<Authority, BootstrapFault> {
     let SignatureAlgorithm::Ecdsa(curve) = signer.algorithm() else {
@@ -79,7 +81,7 @@ pub fn authority(
         not_after: whole(new.not_after),
     };
     let draft = authority_draft(&key, &content)?;
-    lint_authority(draft.der())?;
+    lint_authority(draft.der(), algorithms)?;
     let tbs = draft.into_tbs();
     let signature = signer.sign(&tbs)?;
     Ok(Authority::from_der(&assemble(&tbs, curve, &signature))?)

@@ -41,20 +41,13 @@ pub trait AuthorityKeys: Send + Sync {
     ///
     /// # Errors
     /// It cannot be kept.
-    fn keep_request(&self, authority: AuthorityId, request: &[u8]) -> Result<(), KeyFileFault> {
-        let _ = request;
-        let why = format!("the request of authority {authority} cannot be kept where its key is");
-        Err(KeyFileFault::Io(io::Error::new(io::ErrorKind::Unsupported, why)))
-    }
+    fn keep_request(&self, authority: AuthorityId, request: &[u8]) -> Result<(), KeyFileFault>;
 
     /// The request of a key, if one was kept.
     ///
     /// # Errors
     /// It is here and cannot be read.
-    fn request(&self, authority: AuthorityId) -> Result<Option<Vec<u8>>, KeyFileFault> {
-        let _ = authority;
-        Ok(None)
-    }
+    fn request(&self, authority: AuthorityId) -> Result<Option<Vec<u8>>, KeyFileFault>;
 
     /// Destroys a key that never was an authority's.
     ///
@@ -82,6 +75,14 @@ impl KeyFolder {
         Self { passphrase, ..self }
     }
 
+    fn make_folder(&self) -> Result<(), KeyFileFault> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn path(&self, authority: AuthorityId) -> PathBuf {
         self.folder.join(format!("{authority}.pem"))
     }
@@ -89,11 +90,7 @@ impl KeyFolder {
 
 impl AuthorityKeys for KeyFolder {
     fn make(&self, authority: AuthorityId, curve: Curve) -> Result<Arc<dyn Signer>, KeyFileFault> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        match std::fs::DirBuilder::new().mode(0o700).create(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
-            Ok(()) | Err(_) => {}
-        }
+        self.make_folder()?;
         let (path, algorithm) = (self.path(authority), SignatureAlgorithm::Ecdsa(curve));
         Ok(Arc::new(FileSigner::create_with(&path, algorithm, self.passphrase.as_deref())?))
     }
@@ -130,13 +127,15 @@ impl AuthorityKeys for KeyFolder {
 
     fn keep_request(&self, authority: AuthorityId, request: &[u8]) -> Result<(), KeyFileFault> {
         use std::io::Write as _;
+        self.make_folder()?;
         let path = self.path(authority).with_extension("csr");
         let new = path.with_extension("csr.new");
         let mut file = std::fs::File::create(&new)?;
         file.write_all(request)?;
         file.sync_all()?;
         std::fs::rename(&new, &path)?;
-        Ok(())
+        // The name is durable only with its folder.
+        Ok(std::fs::File::open(&self.folder)?.sync_all()?)
     }
 
     fn request(&self, authority: AuthorityId) -> Result<Option<Vec<u8>>, KeyFileFault> {

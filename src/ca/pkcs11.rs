@@ -257,6 +257,15 @@ impl AuthorityKeys for TokenAuthorities {
         self.ask(Work::Rename(name, format!("{authority}.unused"))).map(drop)
     }
 
+    /// A request is no secret: it is a file, wherever the key is.
+    fn keep_request(&self, authority: AuthorityId, request: &[u8]) -> Result<(), KeyFileFault> {
+        self.before.keep_request(authority, request)
+    }
+
+    fn request(&self, authority: AuthorityId) -> Result<Option<Vec<u8>>, KeyFileFault> {
+        self.before.request(authority)
+    }
+
     fn remove(&self, authority: AuthorityId) -> Result<(), KeyFileFault> {
         self.ask(Work::Remove(name_of(authority)))?;
         self.before.remove(authority)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::bootstrap::{BootstrapFault, NewAuthority, ServerLeafFault, authority, server_leaf};
 use super::lifetime::{Ttl, validity};
 use super::*;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::*;
 use crate::domain::entity::EntityClass;
 use crate::domain::flow::LimitKind;
@@ -65,7 +66,7 @@ pub(super) fn issuer_with(
 ) -> (Issuer, Arc<WatchedSigner>) {
     let dir = tempfile::tempdir().unwrap();
     let inner = FileSigner::create(&key_path(&dir), SignatureAlgorithm::Ecdsa(curve)).unwrap();
-    let authority = authority(&inner, &new_authority(kind), NOW).unwrap();
+    let authority = authority(&inner, &new_authority(kind), AlgorithmProfile::Standard, NOW).unwrap();
     let signer = Arc::new(WatchedSigner { inner, signed: AtomicUsize::new(0), answer });
     let issuer = Issuer::new(authority, profile(), Arc::<WatchedSigner>::clone(&signer)).unwrap();
     (issuer, signer)
@@ -103,6 +104,19 @@ fn server_content() -> Content {
     let facts = SystemFacts { kind: PrincipalKind::Server, principal: "countersign-1".parse().unwrap() };
     let names = vec![ServerName::dns("localhost").unwrap(), ServerName::Ip("127.0.0.1".parse().unwrap())];
     Content { facts: Facts::System(facts), names, ..order().content }
+}
+
+#[test]
+fn under_cnsa_an_authority_is_p384() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, curve) in [("p256", Curve::P256), ("p384", Curve::P384)] {
+        let signer = FileSigner::create(&folder.path().join(name), SignatureAlgorithm::Ecdsa(curve)).unwrap();
+        let made = authority(&signer, &new_authority(AuthorityKind::System), AlgorithmProfile::Cnsa, NOW);
+        match curve {
+            Curve::P256 => assert!(matches!(made, Err(BootstrapFault::Lint(_))), "{made:?}"),
+            Curve::P384 => assert_eq!(made.unwrap().key().curve(), curve),
+        }
+    }
 }
 
 #[test]
@@ -201,18 +215,21 @@ fn authorities_are_made_of_both_kinds_and_curves() {
     {
         let signer =
             FileSigner::create(&dir.path().join(n.to_string()), SignatureAlgorithm::Ecdsa(curve)).unwrap();
-        let made = authority(&signer, &new_authority(kind), NOW).unwrap();
+        let made = authority(&signer, &new_authority(kind), AlgorithmProfile::Standard, NOW).unwrap();
         assert_eq!((made.id(), made.kind()), (new_authority(kind).id, kind));
         assert_eq!(made.key().spki(), signer.public_key());
         assert_eq!(made.not_before().millis(), 1_782_561_540_000);
         assert_eq!(made.not_after().millis() % 1000, 0);
         for not_after in [NOW, NOW.plus_ms(11 * 366 * 86_400_000)] {
             let new = NewAuthority { not_after, ..new_authority(kind) };
-            assert_eq!(authority(&signer, &new, NOW), Err(BootstrapFault::Validity));
+            assert_eq!(
+                authority(&signer, &new, AlgorithmProfile::Standard, NOW),
+                Err(BootstrapFault::Validity)
+            );
         }
     }
     let log = FileSigner::create(&dir.path().join("log"), SignatureAlgorithm::Ed25519).unwrap();
-    let refused = authority(&log, &new_authority(AuthorityKind::Access), NOW);
+    let refused = authority(&log, &new_authority(AuthorityKind::Access), AlgorithmProfile::Standard, NOW);
     assert_eq!(refused, Err(BootstrapFault::Algorithm));
 }
 

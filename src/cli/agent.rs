@@ -13,7 +13,6 @@ use super::{Failure, Outcome, Output, files};
 use crate::agent::{self, Adapter, Settings};
 use crate::config::agent::AgentConfig;
 use crate::env::{Clock as _, SystemClock};
-use crate::x509::bundle::certificate_pem;
 
 /// Run beside HAProxy or nginx: the proxy asks it for each request, and gets its revocation lists from it.
 ///
@@ -54,7 +53,7 @@ pub(super) fn run(arguments: &Arguments, unlock: &Unlock, output: &Output) -> Re
             Proxy::Haproxy => Adapter::Haproxy,
             Proxy::Nginx => Adapter::Nginx,
         },
-        certificate_pem: certificate_pem(&files::read_der(&identity.path(CERTIFICATE), "CERTIFICATE")?),
+        certificate_pem: identity.chain_pem()?,
         // Mode and form of the key are looked at here.
         key_pem: identity.key_pem()?.to_string(),
         certificate: identity.path(CERTIFICATE),

@@ -2,6 +2,7 @@
 //! certificate from which.
 
 use std::io::Write as _;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -32,13 +33,17 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  countersign authority list --json")]
     List,
     /// One authority, with its certificate and whose certificates it issued are still good.
-    #[command(after_help = "Example:\n  countersign authority show aut_01J... --out next.pem")]
+    #[command(after_help = "Examples:\n  countersign authority show aut_01J... --out next.pem\n  \
+                      countersign authority show aut_01J... --chain --out chain.pem")]
     Show {
         /// The authority.
         authority: AuthorityId,
         /// Where its certificate goes, PEM.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// With what leads up from it: cross-certificates, and last the root that it stands beneath.
+        #[arg(long, requires = "out")]
+        chain: bool,
     },
     /// The list, again whenever it changes; with --json one object a line.
     #[command(
@@ -157,7 +162,7 @@ pub(super) enum Verb {
 pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
     match verb {
         Verb::List => list(context).await,
-        Verb::Show { authority, out } => show(authority, out, context).await,
+        Verb::Show { authority, out, chain } => show(authority, (out, chain), context).await,
         Verb::Watch => watch(context).await,
         Verb::Prepare { kind, life_days, beneath_root, certificate, out, commit } => {
             let certificate = match certificate {
@@ -205,7 +210,7 @@ async fn stop(
     context: &Context<'_>,
 ) -> Result<(), Failure> {
     let remote = context.connection.remote().await?;
-    let kind = get(&remote, authority).await?.0.kind;
+    let kind = get(&remote, authority).await?.kind;
     let scope = StopScope::Issuer(authority);
     let now = answer(remote.revocation().list_restrictions(pb::ListRestrictionsRequest {})).await?;
     if kind == AuthorityKind::Access.as_str() && !now.stops.contains(&scope.to_string()) {
@@ -296,22 +301,27 @@ async fn list(context: &Context<'_>) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-async fn get(remote: &Remote, authority: AuthorityId) -> Result<(pb::Authority, Vec<u8>), Failure> {
+async fn get(remote: &Remote, authority: AuthorityId) -> Result<pb::Authority, Failure> {
     let request = pb::GetAuthorityRequest { authority_id: authority.to_string() };
     let found = answer(remote.authorities().get_authority(request)).await?;
-    Ok((found.authority.unwrap_or_default(), found.certificate.to_vec()))
+    Ok(found.authority.unwrap_or_default())
 }
 
 async fn show(
     authority: AuthorityId,
-    out: Option<PathBuf>,
+    (out, with_chain): (Option<PathBuf>, bool),
     context: &Context<'_>,
 ) -> Result<Outcome, Failure> {
     let remote = context.connection.remote().await?;
-    let (authority, certificate) = get(&remote, authority).await?;
+    let request = pb::GetAuthorityRequest { authority_id: authority.to_string() };
+    let found = answer(remote.authorities().get_authority(request)).await?;
     if let Some(out) = out {
-        files::write(&out, certificate_pem(&certificate).as_bytes(), Access::Public)?;
+        let above = if with_chain { found.chain.as_slice() } else { &[] };
+        let pem: String =
+            iter::once(&found.certificate).chain(above).map(|der| certificate_pem(der)).collect();
+        files::write(&out, pem.as_bytes(), Access::Public)?;
     }
+    let authority = found.authority.unwrap_or_default();
     let key = if authority.has_key { "at this server" } else { "NOT at this server" };
     let mut text = format!(
         "authority    {}\nkind         {}\nstate        {}\nuntil        {}\nsha-256      {}\nkey          {key}\n\

@@ -11,6 +11,7 @@ use super::remote::answer;
 use super::restrict::{How, RevokeVerb, ordinal, revoke};
 use super::{Context, Failure, Outcome, Output};
 use super::{files, lint};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::command::Command;
 use crate::domain::id::{EntityId, Ordinal, SubjectId};
 use crate::domain::revocation::RevocationReason;
@@ -130,13 +131,16 @@ pub(super) struct ProfileArguments {
     /// Private enterprise arc of the attributes.
     #[arg(long, default_value = "1.3.6.1.4.1.32473")]
     arc: Arc,
+    /// Its profile of algorithms: standard or cnsa.
+    #[arg(long = "profile", value_name = "PROFILE", default_value = "standard")]
+    algorithms: AlgorithmProfile,
 }
 
 impl ProfileArguments {
     /// The profile when the certificate claims no trust domain.
     pub(super) fn unclaimed(&self) -> Result<Profile, Failure> {
         let trust_domain = self.trust_domain.clone().map_or_else(|| "unknown".parse(), Ok)?;
-        Ok(Profile::new(trust_domain, self.arc.clone(), None))
+        Ok(Profile::new(trust_domain, self.arc.clone(), None).with_algorithms(self.algorithms))
     }
 
     pub(super) fn profile(&self, certificate: &[u8]) -> Result<Profile, Failure> {
@@ -144,7 +148,7 @@ impl ProfileArguments {
             Some(trust_domain) => trust_domain.clone(),
             None => claimed(certificate, &self.arc)?,
         };
-        Ok(Profile::new(trust_domain, self.arc.clone(), None))
+        Ok(Profile::new(trust_domain, self.arc.clone(), None).with_algorithms(self.algorithms))
     }
 }
 

@@ -8,10 +8,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::files::{self, Access};
-use super::identity::{CERTIFICATE, KEY, SYSTEM_BUNDLE, check_bundle, key_in, write_certificate};
+use super::identity::{CERTIFICATE, KEY, SYSTEM_BUNDLE, key_in, profile_of, write_chain};
 use super::remote::{Remote, answer};
 use super::unlock::Unlock;
 use super::{Context, Failure, Outcome};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::id::Digest;
 use crate::domain::time::Timestamp;
 use crate::env::{Clock, SystemClock};
@@ -64,11 +65,12 @@ pub(super) async fn enroll(arguments: &EnrollArguments, context: &Context<'_>) -
         }
         token => token.to_owned(),
     };
-    check_bundle(&arguments.system_bundle)?;
-    let csr = request(&arguments.out, &context.connection.unlock)?;
+    let algorithms = profile_of(&arguments.system_bundle)?;
+    let csr = request(&arguments.out, algorithms, &context.connection.unlock)?;
     let remote = context.connection.anonymous(&arguments.system_bundle).await?;
     let issued = answer(remote.attestation().enroll(pb::EnrollRequest { token, csr: csr.into() })).await?;
-    keep(&arguments.out, &arguments.system_bundle, &issued.certificate, &issued.ignored, context)
+    let (leaf, ignored) = ((&issued.certificate[..], &issued.chain[..]), &issued.ignored[..]);
+    keep(&arguments.out, &arguments.system_bundle, leaf, ignored, context)
 }
 
 pub(super) async fn renew(arguments: &RenewArguments, context: &Context<'_>) -> Result<Outcome, Failure> {
@@ -93,10 +95,12 @@ pub(super) async fn renew(arguments: &RenewArguments, context: &Context<'_>) -> 
         context.output.print(&json!({ "renewed": false, "due": due.to_string() }), &text);
         return Ok(Outcome::Done);
     }
-    let csr = request(&arguments.out, &context.connection.unlock)?;
+    let algorithms = profile_of(&identity.path(SYSTEM_BUNDLE))?;
+    let csr = request(&arguments.out, algorithms, &context.connection.unlock)?;
     let issued = answer(remote.attestation().renew(pb::RenewRequest { csr: csr.into() })).await?;
     let bundle = identity.path(SYSTEM_BUNDLE);
-    keep(&arguments.out, &bundle, &issued.certificate, &issued.ignored, context)
+    let (leaf, ignored) = ((&issued.certificate[..], &issued.chain[..]), &issued.ignored[..]);
+    keep(&arguments.out, &bundle, leaf, ignored, context)
 }
 
 /// When the certificate is to be renewed, if that is still to come: at a point of its window that only the certificate
@@ -117,12 +121,12 @@ fn same_folder(one: &Path, other: &Path) -> bool {
 }
 
 /// The request for the folder's key, which is durable by now.
-fn request(out: &Path, unlock: &Unlock) -> Result<Vec<u8>, Failure> {
+fn request(out: &Path, algorithms: AlgorithmProfile, unlock: &Unlock) -> Result<Vec<u8>, Failure> {
     let certificate = out.join(CERTIFICATE);
     if certificate.exists() {
         return Err(Failure(format!("{} exists already; name a new folder", certificate.display())));
     }
-    let (key, is_new) = key_in(out, unlock)?;
+    let (key, is_new) = key_in(out, algorithms, unlock)?;
     if !is_new {
         eprintln!("countersign: using the key in {}", out.join(KEY).display());
     }
@@ -132,13 +136,13 @@ fn request(out: &Path, unlock: &Unlock) -> Result<Vec<u8>, Failure> {
 fn keep(
     out: &Path,
     bundle: &Path,
-    certificate: &[u8],
+    (leaf, above): (&[u8], &[bytes::Bytes]),
     ignored: &[String],
     context: &Context<'_>,
 ) -> Result<Outcome, Failure> {
     let kept = out.join(SYSTEM_BUNDLE);
     files::write(&kept, &files::read(bundle)?, Access::Public)?;
-    write_certificate(&out.join(CERTIFICATE), certificate)?;
+    write_chain(&out.join(CERTIFICATE), leaf, above)?;
     let mut text = format!(
         "certificate  {}\nkey          {}\n",
         out.join(CERTIFICATE).display(),

@@ -10,12 +10,13 @@ use super::unlock::Unlock;
 use super::{Failure, Outcome};
 use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _, read_key_file};
 use crate::client;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::id::PrincipalId;
 use crate::domain::time::Timestamp;
 use crate::x509::bundle::certificate_pem;
 use crate::x509::explain::explain;
-use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle, sealed};
+use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle, chain_pem, sealed};
 
 pub(super) const CERTIFICATE: &str = "certificate.pem";
 pub(super) const KEY: &str = "key.pem";
@@ -43,9 +44,17 @@ impl Identity {
 
     /// Certificate and private key, for TLS.
     pub(super) fn for_tls(&self) -> Result<client::Identity, Failure> {
-        let certificate_pem = certificate_pem(&files::read_der(&self.path(CERTIFICATE), "CERTIFICATE")?);
-        client::Identity::from_pem(&certificate_pem, &self.key_pem()?)
+        client::Identity::from_pem(&self.chain_pem()?, &self.key_pem()?)
             .map_err(|fault| Failure(format!("{}: {fault}", self.folder.display())))
+    }
+
+    /// What it shows in handshakes, leaf first: every certificate of the file.
+    pub(super) fn chain_pem(&self) -> Result<String, Failure> {
+        let path = self.path(CERTIFICATE);
+        match files::read(&path)?.as_slice() {
+            der @ [0x30, ..] => Ok(certificate_pem(der)),
+            _ => files::read_text(&path),
+        }
     }
 
     /// What its certificate says.
@@ -136,10 +145,11 @@ impl SpiffeName {
     }
 }
 
-/// Refuses a file that is not a bundle of authorities.
-pub(super) fn check_bundle(path: &Path) -> Result<(), Failure> {
+/// The profile of algorithms that a bundle of authorities says; refuses a file that is none.
+pub(super) fn profile_of(path: &Path) -> Result<AlgorithmProfile, Failure> {
     let bundle = TrustBundle::from_pem(&files::read_text(path)?);
-    bundle.map(drop).map_err(|fault| Failure(format!("{}: {fault}", path.display())))
+    let algorithms = bundle.and_then(|bundle| bundle.algorithms());
+    algorithms.map_err(|fault| Failure(format!("{}: {fault}", path.display())))
 }
 
 /// Loads a holder's key, refusing a file that others may read.
@@ -153,16 +163,32 @@ pub(super) fn load_key(path: &Path, unlock: &Unlock) -> Result<ClientKey, Failur
 
 /// The key in a folder: the one that is there, or a new one, durable before anything is asked for with it. A new one is
 /// encrypted when a passphrase is named.
-pub(super) fn key_in(folder: &Path, unlock: &Unlock) -> Result<(ClientKey, bool), Failure> {
+pub(super) fn key_in(
+    folder: &Path,
+    algorithms: AlgorithmProfile,
+    unlock: &Unlock,
+) -> Result<(ClientKey, bool), Failure> {
     files::make_folder(folder)?;
     let path = folder.join(KEY);
     let is_new = !path.exists();
     if is_new {
         let passphrase = unlock.for_new(&path)?;
-        FileSigner::create_with(&path, SignatureAlgorithm::Ecdsa(Curve::P256), passphrase.as_deref())
-            .map_err(|e| Failure(format!("{}: {e}", path.display())))?;
+        FileSigner::create_with(
+            &path,
+            SignatureAlgorithm::Ecdsa(Curve::of_profile(algorithms)),
+            passphrase.as_deref(),
+        )
+        .map_err(|e| Failure(format!("{}: {e}", path.display())))?;
     }
-    Ok((load_key(&path, unlock)?, is_new))
+    let key = load_key(&path, unlock)?;
+    if !algorithms.accepts(key.public_key().spki()) {
+        return Err(Failure(format!(
+            "{} is {}, and the profile {algorithms} takes P-384 only; name another folder for a new key",
+            path.display(),
+            key.public_key().curve().as_str()
+        )));
+    }
+    Ok((key, is_new))
 }
 
 /// Signs prefix and bytes with the key in a file: DER ECDSA.
@@ -185,6 +211,11 @@ pub(super) fn requested_key(path: &Path) -> Result<(RequestedKey, Vec<u8>), Fail
 
 /// Keeps a certificate for everybody to read.
 pub(super) fn write_certificate(path: &Path, der: &[u8]) -> Result<Outcome, Failure> {
-    files::write(path, certificate_pem(der).as_bytes(), Access::Public)?;
+    write_chain::<&[u8]>(path, der, &[])
+}
+
+/// Keeps a certificate with what is to be shown with it.
+pub(super) fn write_chain<T: AsRef<[u8]>>(path: &Path, leaf: &[u8], above: &[T]) -> Result<Outcome, Failure> {
+    files::write(path, chain_pem(leaf, above)?.as_bytes(), Access::Public)?;
     Ok(Outcome::Done)
 }

@@ -19,6 +19,7 @@ const ITEMS_MAX: usize = 1_024;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  countersign cert lint certificate.pem --issuer access.pem\n  \
                         countersign cert lint --json - < certificate.der\n  \
+                        countersign cert lint --profile cnsa certificate.pem\n  \
                         countersign cert lint --rules\n\n\
                         Exit codes: 0 nothing found, 1 something found, 64 wrong usage.")]
 pub(super) struct Arguments {

@@ -232,7 +232,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Outcome, Failure> {
         Verb::Agent(arguments) => agent::run(&arguments, unlock, output),
         Verb::Dev(arguments) => dev::run(&arguments, output),
         Verb::Officer(verb) => officer::run(&verb, unlock, output),
-        Verb::Root(verb) => root::run(&verb, output),
+        Verb::Root(verb) => root::run(&verb, unlock, output),
         Verb::Policy(policy::Verb::Local(verb)) => policy::run(&verb, output),
         Verb::Cert(certificate::Verb::Local(verb)) => certificate::local(&verb, output),
         Verb::Key(key::Verb::Encrypt(arguments)) => key::encrypt(&arguments, unlock, output),

@@ -13,6 +13,7 @@ use super::output::confirm;
 use super::unlock::Unlock;
 use super::{Failure, Outcome, Output};
 use crate::ca::key_file;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::approval::GENESIS_PREFIX;
 use crate::domain::bundle::Bundle;
 use crate::domain::id::PrincipalId;
@@ -32,6 +33,9 @@ pub(super) enum Verb {
         /// Folder of the identity; an existing key in it is kept.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// The profile of the service: cnsa makes a P-384 key. Genesis and `init` refuse a key that does not fit.
+        #[arg(long, value_name = "PROFILE", default_value = "standard")]
+        profile: AlgorithmProfile,
     },
     /// Look at genesis and sign it. Its log key is kept beside the officer's key: commands verify the server's head with it.
     #[command(after_help = "Example:\n  \
@@ -58,7 +62,7 @@ pub(super) enum Verb {
 
 pub(super) fn run(verb: &Verb, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
     match verb {
-        Verb::New { name, out } => new(name, out, unlock, output),
+        Verb::New { name, out, profile } => new(name, (out, *profile), unlock, output),
         Verb::SignGenesis { key, genesis, out, policy, yes } => {
             let (bytes, log_key) = look_at_genesis((key, unlock), genesis, policy.as_deref(), *yes, output)?;
             let signature = sign(key, unlock, GENESIS_PREFIX, &bytes)?;
@@ -71,8 +75,13 @@ pub(super) fn run(verb: &Verb, unlock: &Unlock, output: &Output) -> Result<Outco
     }
 }
 
-fn new(name: &PrincipalId, out: &Path, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
-    let (key, is_new) = key_in(out, unlock)?;
+fn new(
+    name: &PrincipalId,
+    (out, profile): (&Path, AlgorithmProfile),
+    unlock: &Unlock,
+    output: &Output,
+) -> Result<Outcome, Failure> {
+    let (key, is_new) = key_in(out, profile, unlock)?;
     let request = out.join(format!("{name}.csr"));
     files::write(&request, files::request_pem(&key.request()?).as_bytes(), Access::Public)?;
     let digest = key.public_key().digest();

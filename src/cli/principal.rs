@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::identity::{requested_key, write_certificate};
+use super::identity::{requested_key, write_chain};
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::remote::answer;
 use super::{Context, Failure, Outcome, gateway, renewal};
@@ -192,7 +192,7 @@ async fn certificate(arguments: &CertificateArguments, context: &Context<'_>) ->
     let request =
         pb::IssuePrincipalCertificateRequest { principal: arguments.name.to_string(), csr: csr.into() };
     let issued = answer(remote.attestation().issue_principal_certificate(request)).await?;
-    write_certificate(&arguments.out, &issued.certificate)?;
+    write_chain(&arguments.out, &issued.certificate, &issued.chain)?;
     let path = arguments.out.display().to_string();
     context.output.print(&json!({ "certificate": path }), &format!("certificate  {path}"));
     Ok(Outcome::Done)

@@ -13,6 +13,7 @@ use super::output::confirm;
 use super::remote::{Connection, answer};
 use super::unlock::Unlock;
 use super::{Failure, Outcome, Output, words};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::approval::{Basis, Mandate};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::codec::to_bytes;
@@ -35,6 +36,9 @@ pub(super) enum Verb {
         /// Folder of the key; an existing one is kept.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// The profile of the service: cnsa makes a P-384 key.
+        #[arg(long, value_name = "PROFILE", default_value = "standard")]
+        profile: AlgorithmProfile,
     },
     /// Write down what recovery keys are to sign: the registration of an officer.
     #[command(
@@ -105,7 +109,7 @@ pub(super) enum Verb {
 /// The verbs that need no server.
 pub(super) fn local(verb: &Verb, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
     match verb {
-        Verb::New { out } => new(out, unlock, output),
+        Verb::New { out, profile } => new(out, *profile, unlock, output),
         Verb::Prepare { trust_domain, name, roles, csr, out } => {
             let (requested, _) = requested_key(csr)?;
             let new = NewPrincipal {
@@ -123,8 +127,8 @@ pub(super) fn local(verb: &Verb, unlock: &Unlock, output: &Output) -> Result<Out
     }
 }
 
-fn new(out: &Path, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
-    let (key, _) = key_in(out, unlock)?;
+fn new(out: &Path, profile: AlgorithmProfile, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
+    let (key, _) = key_in(out, profile, unlock)?;
     let request = out.join(REQUEST);
     files::write(&request, files::request_pem(&key.request()?).as_bytes(), Access::Public)?;
     let digest = key.public_key().digest();

@@ -188,6 +188,13 @@ impl Remote {
         let pem = answer(self.attestation().get_trust_bundle(pb::GetTrustBundleRequest {})).await?.system_pem;
         let trusted = TrustBundle::from_pem(&pem)?;
         let known = TrustBundle::from_pem(&files::read_text(path)?)?;
+        let (is, was) = (trusted.algorithms()?, known.algorithms()?);
+        if is != was {
+            return Err(Failure(format!(
+                "the server's system authorities are of profile {is}, those of {} of {was}; a service never changes it",
+                path.display()
+            )));
+        }
         let systems = known.authorities().iter().filter(|a| a.kind() == AuthorityKind::System);
         let is_same_above =
             known.roots() == trusted.roots() && known.cross_certificates() == trusted.cross_certificates();

@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use super::identity::{CERTIFICATE, Credential, Identity, write_certificate};
+use super::identity::{CERTIFICATE, Credential, Identity, write_chain};
 use super::remote::{Remote, answer};
 use super::{Context, Failure, Outcome};
 use crate::domain::certificate::PrincipalKind;
@@ -60,7 +60,7 @@ pub(super) async fn renew(identity: &Identity, remote: &Remote) -> Result<Renewe
     if new.not_after <= old.not_after {
         return Ok(Renewed::NotYet);
     }
-    write_certificate(&identity.path(CERTIFICATE), &issued.certificate)?;
+    write_chain(&identity.path(CERTIFICATE), &issued.certificate, &issued.chain)?;
     Ok(Renewed::Until(new.not_after))
 }
 

@@ -21,6 +21,7 @@ use super::replica::{Replica, ReplicaConfig};
 use super::reports::{Queue, Reporter, Reports};
 use super::transport::{Identity, Target, TransportFault};
 use super::trust::Trust;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::{Certificate, Facts};
 use crate::domain::decision::{
     Access, CredentialFault, Decision, Denial, Gate as GateNumber, Legal, LegalReason, Rule, StateFault,
@@ -32,7 +33,7 @@ use crate::domain::head::PUBLIC_KEY_LEN;
 use crate::domain::id::{BootId, Digest, EntityId, Ordinal, SubjectId};
 use crate::domain::time::{Now, Timestamp};
 use crate::env::{Clock, Entropy};
-use crate::x509::{CertificateFault, Profile, chain};
+use crate::x509::{CertificateFault, Profile, TrustBundle, chain};
 
 /// Entities that may wait to be asked for. When it is full the next decision about an entity asks again.
 const WANTS_WAITING_MAX: usize = 1_024;
@@ -90,6 +91,8 @@ pub(super) struct Shared {
     pub(super) not_after_ms: AtomicI64,
     /// Where decisions wait to be reported, if they are.
     pub(super) reports: Option<Arc<Queue>>,
+    /// Which algorithms the service uses, by the bundle that the gate was configured with; never changes.
+    pub(super) algorithms: AlgorithmProfile,
     /// Where the tasks of the gate run.
     pub(super) runtime: Handle,
     profile: Profile,
@@ -186,6 +189,8 @@ impl Gate {
     /// The same.
     pub async fn connect_with(config: GateConfig, options: GateOptions) -> Result<Self, TransportFault> {
         config.target.check(Some(&config.identity), &config.clock)?;
+        let algorithms = TrustBundle::from_pem(&config.target.system_bundle_pem)?.algorithms()?;
+        let config = GateConfig { profile: config.profile.with_algorithms(algorithms), ..config };
         let (wants, wants_waiting) = mpsc::channel(WANTS_WAITING_MAX);
         let (stop, stopped) = watch::channel(false);
         let published = Arc::new(Published::default());
@@ -204,6 +209,7 @@ impl Gate {
             reports: reports.clone(),
             runtime: Handle::current(),
             profile: config.profile.clone(),
+            algorithms,
             wants,
         });
         let boot = BootId::from_bytes(config.entropy.bytes16());

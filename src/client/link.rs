@@ -403,7 +403,7 @@ impl Keeper {
             return Ok(());
         }
         let trust = Trust::of(&set)?;
-        let system_pem = trust::system_pem(&set)?;
+        let system_pem = trust::system_pem(&set, self.shared.algorithms)?;
         let digest = |trust: Option<&Trust>| trust.map(|trust| trust.digest);
         // What was verified stays verified while the authorities are the same.
         if digest(self.shared.trust.load().as_deref()) != digest(trust.as_ref()) {

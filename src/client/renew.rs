@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imbl::OrdMap;
+use rustls::pki_types::CertificateDer;
 use tonic::transport::Channel;
 
 use super::keep::replace;
@@ -17,8 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::env::{Clock, Entropy};
 use crate::pb;
 use crate::pb::attestation_service_client::AttestationServiceClient;
-use crate::x509::bundle::certificate_pem;
-use crate::x509::{ClientKey, Profile, parse};
+use crate::x509::{ClientKey, Profile, chain_pem, parse};
 
 /// When it is renewed: after seven tenths of its life, and up to a twentieth of it later, so that gateways that were
 /// registered together do not come together.
@@ -125,7 +125,7 @@ impl Renewer {
         async move {
             let asked = fetch(channel, &identity);
             let asked = tokio::time::timeout(Duration::from_millis(CALL_TIMEOUT_MS), asked).await;
-            let der = asked.map_err(|_| "the answer did not arrive in time".to_owned())??;
+            let (der, above) = asked.map_err(|_| "the answer did not arrive in time".to_owned())??;
             let (old, key) = identity.parts();
             let old = old.first().ok_or("there is no certificate")?;
             let old = parse(old, &profile).map_err(|fault| fault.to_string())?;
@@ -134,11 +134,12 @@ impl Renewer {
             if new.spki() != old.spki() || new.facts() != old.facts() || new.not_after() <= not_after {
                 return Err("the certificate that came is not a later one of this gateway".to_owned());
             }
-            let chain = certificate_pem(&der);
+            let chain = chain_pem(&der, &above).map_err(|fault| fault.to_string())?;
             let kept = tokio::task::spawn_blocking(move || (renewal.save)(&chain)).await;
             kept.map_err(|error| error.to_string())?
                 .map_err(|error| format!("it cannot be kept: {error}"))?;
-            Ok(Identity::new(vec![der.into()], key))
+            let shown = std::iter::once(der).chain(above).map(CertificateDer::from);
+            Ok(Identity::new(shown.collect(), key))
         }
     }
 
@@ -179,11 +180,13 @@ fn random_below(bound: u64, entropy: &Arc<dyn Entropy>) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]) % bound.max(1)
 }
 
-async fn fetch(channel: Channel, identity: &Identity) -> Result<Vec<u8>, String> {
+/// The leaf, and what is shown with it.
+async fn fetch(channel: Channel, identity: &Identity) -> Result<(Vec<u8>, Vec<Vec<u8>>), String> {
     let (_, key) = identity.parts();
     let key = ClientKey::from_pkcs8(key.secret_der()).map_err(|fault| fault.to_string())?;
     let csr = key.request().map_err(|fault| fault.to_string())?.into();
     let mut client = AttestationServiceClient::new(channel);
     let answer = client.renew_principal_certificate(pb::RenewPrincipalCertificateRequest { csr }).await;
-    Ok(answer.map_err(|status| status.to_string())?.into_inner().certificate.to_vec())
+    let answer = answer.map_err(|status| status.to_string())?.into_inner();
+    Ok((answer.certificate.to_vec(), answer.chain.iter().map(|der| der.to_vec()).collect()))
 }

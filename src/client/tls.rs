@@ -28,6 +28,7 @@ use super::gate::{Gate, Shared};
 use super::index::Signal;
 use super::transport::{Identity, TlsTime, TransportFault};
 use crate::domain::decision::{CredentialFault, Denial};
+use crate::x509::suite;
 
 /// How long a handshake may take. Who opens a connection and says nothing is not waited for.
 const HANDSHAKE_TIMEOUT_MS: u64 = 5_000;
@@ -39,10 +40,11 @@ impl Gate {
     /// # Errors
     /// The identity cannot be used.
     pub fn server_config(&self, identity: &Identity) -> Result<ServerConfig, TransportFault> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(suite::provider(self.shared.algorithms));
         let verifier = Verifier { shared: Arc::clone(&self.shared), provider: Arc::clone(&provider) };
         let time = Arc::new(TlsTime(Arc::clone(&self.shared.clock)));
         let tls = |error: rustls::Error| TransportFault::Tls(error.to_string());
+        identity.check(self.shared.algorithms)?;
         let (chain, key) = identity.parts();
         let mut config = ServerConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&rustls::version::TLS13])

@@ -22,17 +22,18 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::AuthorityKind;
 use crate::env::Clock;
 use crate::wire::CLIENT_TIME;
-use crate::x509::{BundleFault, Passphrase, SealFault, TrustBundle, sealed};
+use crate::x509::{ABOVE_MAX, BundleFault, ClientKey, Passphrase, SealFault, TrustBundle, sealed, suite};
 
 /// How long connecting may take, with the handshake.
 const CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// How often an idle connection is probed, and how long the answer may take: a half-open one is found within a lease.
 const KEEP_ALIVE_MS: u64 = 2_500;
-/// The most certificates of a chain: leaf, issuer, and two more for a careless file.
-const CHAIN_MAX: usize = 4;
+/// The most certificates of a chain: a leaf and what is above it.
+const CHAIN_MAX: usize = 1 + ABOVE_MAX;
 
 /// Why there is no channel.
 #[derive(Debug, Error)]
@@ -55,6 +56,9 @@ pub enum TransportFault {
     /// The private key cannot be opened.
     #[error("the private key: {0}")]
     Key(SealFault),
+    /// The key is not of the profile of the service.
+    #[error("the private key cannot be used under the profile {0}: {remedy}", remedy = .0.remedy())]
+    Profile(AlgorithmProfile),
     /// TLS cannot be set up so.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -148,6 +152,15 @@ impl Identity {
         let key = sealed::open(key_pem.as_bytes(), Some(passphrase)).map_err(TransportFault::Key)?;
         let plain = sealed::to_pem(&key, None).map_err(TransportFault::Key)?;
         Self::from_pem(chain_pem, &plain)
+    }
+
+    /// Refuses a key that no peer under this profile would take. An encoding that is none is rustls' to refuse.
+    pub(super) fn check(&self, algorithms: AlgorithmProfile) -> Result<(), TransportFault> {
+        let key = ClientKey::from_pkcs8(self.key.secret_der());
+        match key.is_ok_and(|key| !algorithms.accepts(key.public_key().spki())) {
+            true => Err(TransportFault::Profile(algorithms)),
+            false => Ok(()),
+        }
     }
 
     pub(super) const fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
@@ -296,6 +309,10 @@ pub fn tls_config(
 ) -> Result<ClientConfig, TransportFault> {
     let tls = |error: &dyn fmt::Display| TransportFault::Tls(error.to_string());
     let bundle = TrustBundle::from_pem(system_bundle_pem)?;
+    let algorithms = bundle.algorithms()?;
+    if let Some(identity) = identity {
+        identity.check(algorithms)?;
+    }
     let mut roots = RootCertStore::empty();
     for authority in bundle.authorities().iter().filter(|a| a.kind() == AuthorityKind::System) {
         roots.add(CertificateDer::from(authority.der().to_vec())).map_err(|e| tls(&e))?;
@@ -303,7 +320,7 @@ pub fn tls_config(
     if roots.is_empty() {
         return Err(TransportFault::NoSystemAuthority);
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(suite::provider(algorithms));
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     let verifier = ServerVerifier { inner: verifier.build().map_err(|e| tls(&e))? };
     let config = builder(provider, clock)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));

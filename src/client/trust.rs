@@ -2,6 +2,7 @@
 //! it was configured with is where it begins.
 
 use super::cache::Cache;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::authority::AuthorityCard;
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::enforce::EnforcementSet;
@@ -31,10 +32,21 @@ impl Trust {
 /// The authorities that the server may prove itself by, PEM; none: the set trusts nobody of the system.
 ///
 /// # Errors
-/// An authority of the set is none.
-pub(super) fn system_pem(set: &EnforcementSet) -> Result<Option<String>, String> {
-    let bundle = bundle(set.trusted(AuthorityKind::System).map(AsRef::as_ref))?;
-    Ok(bundle.map(|bundle| bundle.to_pem()))
+/// An authority of the set is none, or of another profile of algorithms than the one that the gate was configured with.
+pub(super) fn system_pem(
+    set: &EnforcementSet,
+    algorithms: AlgorithmProfile,
+) -> Result<Option<String>, String> {
+    let Some(bundle) = bundle(set.trusted(AuthorityKind::System).map(AsRef::as_ref))? else {
+        return Ok(None);
+    };
+    match bundle.algorithms() {
+        Ok(learnt) if learnt == algorithms => Ok(Some(bundle.to_pem())),
+        Ok(learnt) => {
+            Err(format!("the system authorities are of profile {learnt}, and {algorithms} is configured"))
+        }
+        Err(fault) => Err(fault.to_string()),
+    }
 }
 
 fn bundle<'a>(cards: impl Iterator<Item = &'a AuthorityCard>) -> Result<Option<TrustBundle>, String> {

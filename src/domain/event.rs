@@ -4,6 +4,7 @@
 
 use minicbor::{Decode, Encode};
 
+use super::algorithm::AlgorithmProfile;
 use super::approval::{Approval, SignedMandate};
 use super::authority::Authority;
 use super::bundle::BundleParts;
@@ -81,6 +82,9 @@ pub struct Genesis {
     /// The keys that register officers when too few have theirs; none: there are none.
     #[n(10)]
     pub recovery: Option<RecoveryKeys>,
+    /// Which algorithms are used; none: standard.
+    #[n(11)]
+    pub algorithms: Option<AlgorithmProfile>,
 }
 
 /// An entity to register.

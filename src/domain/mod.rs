@@ -1,6 +1,7 @@
 //! Words, decisions and workflows. No input or output, no clock, no randomness, no transport: only values and
 //! pure functions over them, so that every outcome can be computed again from the record.
 
+pub mod algorithm;
 pub mod announcement;
 pub mod approval;
 pub mod authority;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use super::parse::{invalid, optional, or_default, page_len, position, principal, required, subject};
@@ -31,6 +32,11 @@ impl Attestation {
     fn refuse(&self, error: Error) -> Status {
         self.app.metrics().refused(error.code());
         status(error)
+    }
+
+    /// What is shown with a leaf.
+    fn above(&self, leaf: &[u8]) -> Vec<Bytes> {
+        self.app.above(leaf).into_iter().map(Bytes::from).collect()
     }
 }
 
@@ -67,6 +73,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         let message = request.into_inner();
         let issued = self.app.enroll(&message.token, &message.csr).await.map_err(|e| self.refuse(e))?;
         Ok(Response::new(pb::EnrollResponse {
+            chain: self.above(&issued.certificate),
             certificate: issued.certificate.into(),
             ignored: issued.ignored,
             position: Some(show::position(issued.position)),
@@ -78,6 +85,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         let renewed = self.app.renew(&certificate, &request.into_inner().csr).await;
         let issued = renewed.map_err(|e| self.refuse(e))?;
         Ok(Response::new(pb::RenewResponse {
+            chain: self.above(&issued.certificate),
             certificate: issued.certificate.into(),
             ignored: issued.ignored,
             position: Some(show::position(issued.position)),
@@ -109,6 +117,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         let principal = required("principal", &message.principal)?;
         let issued = self.app.issue_principal(&principal, &message.csr).await.map_err(|e| self.refuse(e))?;
         Ok(Response::new(pb::IssuePrincipalCertificateResponse {
+            chain: self.above(&issued.certificate),
             certificate: issued.certificate.into(),
             position: Some(show::position(issued.position)),
         }))
@@ -122,6 +131,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         let csr = request.into_inner().csr;
         let issued = self.app.issue_principal(&principal, &csr).await.map_err(|e| self.refuse(e))?;
         Ok(Response::new(pb::RenewPrincipalCertificateResponse {
+            chain: self.above(&issued.certificate),
             certificate: issued.certificate.into(),
             position: Some(show::position(issued.position)),
         }))

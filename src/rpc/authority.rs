@@ -85,7 +85,9 @@ impl pb::authority_service_server::AuthorityService for Authorities {
         let found = authorities.iter().find(|standing| standing.row.id == id);
         let found = found.ok_or_else(|| status(Error::NotFound("authority")))?;
         let certificate = found.row.certificate.clone().into();
-        Ok(Response::new(pb::GetAuthorityResponse { authority: Some(shown(found)), certificate, as_of }))
+        let chain = self.app.way_up(id).into_iter().map(Into::into).collect();
+        let authority = Some(shown(found));
+        Ok(Response::new(pb::GetAuthorityResponse { authority, certificate, as_of, chain }))
     }
 
     type WatchAuthoritiesStream = watch::Stream<pb::WatchAuthoritiesResponse>;

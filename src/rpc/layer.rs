@@ -19,7 +19,7 @@ use tower::{Layer, Service};
 
 use super::caller::{Who, admit, identify, permit};
 use super::frames::Downstream;
-use super::limits::{Limits, Passed, Rates};
+use super::limits::{Limits, Passed, Rates, check_headers};
 use super::methods::{Class, Method, method};
 use super::parse::Peer;
 use super::places::Place;
@@ -54,9 +54,9 @@ struct Shared {
 }
 
 impl GatekeeperLayer {
-    /// For this service, with these rates.
-    pub fn new(app: Arc<App>, rates: Rates) -> Self {
-        Self { inner: Arc::new(Shared { app, limits: Limits::new(rates) }) }
+    /// For this service, with these rates and so many streams of all principals together.
+    pub fn new(app: Arc<App>, rates: Rates, streams_max: usize) -> Self {
+        Self { inner: Arc::new(Shared { app, limits: Limits::new(rates, streams_max) }) }
     }
 }
 
@@ -148,6 +148,7 @@ impl Shared {
         let certificate = call.peer.as_ref().and_then(|peer| peer.certificate.as_deref());
         let who = call.who.insert(identify(&self.app, certificate).map_err(status)?);
         permit(&self.app, who, method.access).map_err(status)?;
+        check_headers(request.headers())?;
         let passed = self.limits.pass(&self.app, (who, call.peer.as_ref()), class, request.headers())?;
         Ok(Admitted { class, passed })
     }

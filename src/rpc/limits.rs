@@ -29,7 +29,7 @@ const LISTS_ALL_MAX: usize = 64;
 /// Streams of one principal at once: the gates and workers of one machine, which share its name.
 const STREAMS_EACH_MAX: usize = 1_024;
 /// Streams of all principals at once: two for each connection that there may be.
-const STREAMS_ALL_MAX: usize = 40_960;
+pub const STREAMS_ALL_MAX: usize = 40_960;
 /// Streams of one network without a certificate, or of one subject: a balancer that watches health, and its spare.
 const WATCHES_EACH_MAX: usize = 16;
 /// Streams of everybody without a principal's certificate.
@@ -37,6 +37,10 @@ const WATCHES_ALL_MAX: usize = 1_024;
 /// How far a caller's clock may be off: what Kerberos takes (RFC 4120 section 3.1.3). A second is enough for leases, which
 /// gateways check themselves; this is for who signs mandates and asks for certificates by a clock that is simply wrong.
 pub const CLIENT_SKEW_MAX_MS: i64 = 300_000;
+/// The longest headers of one call: ours are a few hundred bytes, those of Envoy and its tracing some thousand.
+const HEADERS_LEN_MAX: usize = 16 << 10;
+/// What a header counts beside its name and value (RFC 9113 section 10.5.1).
+const HEADER_EXTRA: usize = 32;
 /// Says when the answer must be there (gRPC over HTTP/2).
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// What is kept of a caller's deadline for the way back: a tenth, and no more than this.
@@ -110,13 +114,13 @@ pub(super) struct Passed {
 }
 
 impl Limits {
-    pub(super) fn new(rates: Rates) -> Self {
+    pub(super) fn new(rates: Rates, streams_max: usize) -> Self {
         let places = |each, all| Arc::new(Places::new(each, all));
         Self {
             rates,
             buckets: Mutex::new(Buckets::new(BUCKETS_MAX)),
             lists: places(LISTS_EACH_MAX, LISTS_ALL_MAX),
-            streams: places(STREAMS_EACH_MAX, STREAMS_ALL_MAX),
+            streams: places(STREAMS_EACH_MAX, streams_max),
             watches: places(WATCHES_EACH_MAX, WATCHES_ALL_MAX),
         }
     }
@@ -171,6 +175,16 @@ impl Limits {
         };
         places.enter(key).map(Some)
     }
+}
+
+/// Refuses a call with headers that are too long. It is refused here, and not by HTTP/2, so that it is in the audit.
+pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Status> {
+    let len: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_EXTRA).sum();
+    if len > HEADERS_LEN_MAX {
+        return Err(invalid("headers", &format!("{len} bytes, and {HEADERS_LEN_MAX} are the most")));
+    }
+    Ok(())
 }
 
 /// Refuses who says a time that is far from ours. Not while our own clock is not trusted: then officers, whose clocks are

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use tonic::service::Routes;
 
 pub use layer::{Gatekeeper, GatekeeperLayer};
-pub use limits::{CLIENT_SKEW_MAX_MS, Rate, Rates};
+pub use limits::{CLIENT_SKEW_MAX_MS, Rate, Rates, STREAMS_ALL_MAX};
 pub use parse::Peer;
 
 use crate::app::App;

@@ -50,9 +50,9 @@ pub const CONNECTIONS_MAX: usize = 20_480;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(80);
 /// Streams on one connection: a proxy's worth of concurrent checks.
 const STREAMS_MAX: u32 = 1_024;
-/// The longest headers of one call: ours are a few hundred bytes, those of Envoy and its tracing some thousand. More is
-/// refused by HTTP/2 before anything is made of it.
-const HEADERS_LEN_MAX: u32 = 16 << 10;
+/// The longest headers that HTTP/2 reads: twice what a call may have, so that one with more is refused as a call, which is in
+/// the audit. More than this is refused before anything is made of it.
+const HEADERS_READ_MAX: u32 = 32 << 10;
 /// The longest frame: the least that HTTP/2 allows, so that nobody makes the server hold more before it looks.
 const FRAME_LEN_MAX: u32 = 16 << 10;
 /// Streams that a peer reset before they were answered, after which its connection is over (CVE-2023-44487).
@@ -106,6 +106,8 @@ pub struct Settings {
     pub low_water: u64,
     /// Connections open at once: [`CONNECTIONS_MAX`]; a test may take fewer.
     pub connections_max: usize,
+    /// Streams of all principals at once: [`rpc::STREAMS_ALL_MAX`]; a test may take fewer.
+    pub streams_max: usize,
     /// How often one caller may call.
     pub rates: Rates,
     /// Connections without a client certificate.
@@ -301,7 +303,7 @@ pub async fn start(
         pace: settings.pace,
     };
     let accepted = listener::incoming((listener, bounds), config, Arc::clone(&app), stopped.clone(), is_cut);
-    let gatekeeper = GatekeeperLayer::new(Arc::clone(&app), settings.rates);
+    let gatekeeper = GatekeeperLayer::new(Arc::clone(&app), settings.rates, settings.streams_max);
     let routes = routes((&app, &listeners), settings.headers)?.add_service(health);
     let mut server = server().layer(gatekeeper);
     // A server of their own for strangers: the age of a connection is the same for all that a server has.
@@ -354,7 +356,7 @@ fn server() -> Server {
     Server::builder()
         .timeout(ANSWER_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADERS_LEN_MAX)
+        .http2_max_header_list_size(HEADERS_READ_MAX)
         .max_frame_size(FRAME_LEN_MAX)
         .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
         .http2_keepalive_interval(Some(KEEP_ALIVE))

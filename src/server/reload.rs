@@ -45,24 +45,43 @@ pub(super) async fn start(
     may_issue: bool,
     stopped: watch::Receiver<bool>,
 ) -> Result<Reloaded, ServerError> {
-    let config = made(app, &source, may_issue).await?;
+    let (config, shown) = made(app, &source, may_issue).await?;
     let (sender, receiver) = watch::channel(config);
-    let task = tokio::spawn(follow(Arc::clone(app), source, sender, stopped));
+    let task = tokio::spawn(follow(Arc::clone(app), (source, shown), sender, stopped));
     Ok((receiver, task))
 }
 
-async fn made(app: &Arc<App>, source: &Source, may_issue: bool) -> Result<Arc<ServerConfig>, ServerError> {
+/// The leaf that is shown, and what is shown with it.
+struct Shown {
+    leaf: Vec<u8>,
+    above: Vec<Vec<u8>>,
+}
+
+impl Shown {
+    /// Another cross-certificate is on record, or one is gone.
+    fn is_changed(&self, app: &App) -> bool {
+        app.above(&self.leaf) != self.above
+    }
+}
+
+async fn made(
+    app: &Arc<App>,
+    source: &Source,
+    may_issue: bool,
+) -> Result<(Arc<ServerConfig>, Shown), ServerError> {
     let credential = server_credential(app, source, may_issue).await?;
-    Ok(server_config(app, credential)?)
+    let leaf = credential.certificate.clone();
+    let above = app.above(&leaf);
+    Ok((server_config(app, credential, &above)?, Shown { leaf, above }))
 }
 
 async fn follow(
     app: Arc<App>,
-    source: Source,
+    (source, mut shown): (Source, Shown),
     config: watch::Sender<Arc<ServerConfig>>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut wait = 0;
+    let mut wait: u32 = 0;
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
@@ -70,15 +89,22 @@ async fn follow(
         }
         let is_due = wait == 0 && is_due(&app, &source);
         wait = if is_due { RETRY_TICKS } else { wait.saturating_sub(1) };
-        if !is_due {
+        if !is_due && !shown.is_changed(&app) {
             continue;
         }
-        match made(&app, &source, true).await {
-            Ok(new) => {
+        match made(&app, &source, is_due).await {
+            Ok((new, now)) => {
                 config.send_replace(new);
-                tracing::info!("TLS is set up anew: the certificate was due");
+                tracing::info!(
+                    "TLS is set up anew: the certificate was due, or another chain leads up from it"
+                );
+                shown = now;
             }
-            Err(error) => tracing::error!(%error, "TLS could not be set up anew; it stays as it is"),
+            Err(error) => {
+                tracing::error!(%error, "TLS could not be set up anew; it stays as it is");
+                // Said once, not each second.
+                shown.above = app.above(&shown.leaf);
+            }
         }
     }
 }

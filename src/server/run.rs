@@ -11,7 +11,7 @@ use super::{CONNECTIONS_MAX, PaceTimes, ServerError, Settings, StrangerLife, sta
 use crate::config::Config;
 use crate::env::{SystemClock, SystemEntropy};
 use crate::envoy::TrustedHeaders;
-use crate::rpc::{Rate, Rates};
+use crate::rpc::{Rate, Rates, STREAMS_ALL_MAX};
 use crate::x509::ServerName;
 
 /// File descriptors of everything but connections: journal, index, listeners, timers.
@@ -48,6 +48,7 @@ impl TryFrom<Config> for Settings {
             names,
             crl_base: config.crl_base_url.parse().map_err(|e| bad("crl_base_url", format!("{e}")))?,
             connections_max: CONNECTIONS_MAX,
+            streams_max: STREAMS_ALL_MAX,
             rates: Rates {
                 principals: Rate::per_s(limits.requests_per_s),
                 addresses: Rate::per_s(limits.address_requests_per_s),

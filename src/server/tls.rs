@@ -19,7 +19,7 @@ use super::keys::Credential;
 use crate::app::App;
 use crate::domain::time::Timestamp;
 use crate::env::Clock;
-use crate::x509::TrustBundle;
+use crate::x509::{TrustBundle, suite};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, Error)]
@@ -162,13 +162,15 @@ impl ClientCertVerifier for Verifier {
 }
 
 /// The configuration of the listener.
-pub(super) fn server_config(app: &Arc<App>, credential: Credential) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+pub(super) fn server_config(
+    app: &Arc<App>,
+    credential: Credential,
+    above: &[Vec<u8>],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(suite::provider(app.algorithms()));
     let verifier = Arc::new(Verifier::new(app, &provider)?);
     // Who trusts only the root, or only an older one, finds the way up from the leaf.
-    let issuer = app.read_certificate(&credential.certificate).map(|leaf| leaf.issuer);
-    let above = issuer.map(|issuer| app.chain(issuer)).unwrap_or_default();
-    let chain = std::iter::once(credential.certificate).chain(above);
+    let chain = std::iter::once(credential.certificate).chain(above.iter().cloned());
     let chain = chain.map(CertificateDer::from).collect();
     let key = PrivateKeyDer::Pkcs8(credential.key.into());
     let mut config =

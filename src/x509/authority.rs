@@ -9,7 +9,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::ca_certificate::{CaCertificate, ExtensionsFault, check_extensions};
+use super::ca_certificate::{CaCertificate, CaForm, ExtensionsFault, check_extensions};
+use super::cert::{CLIENT_AUTH, SERVER_AUTH};
 use super::fault::CertificateFault;
 use super::key::{Curve, KeyFault, PublicKey};
 use super::outline::{Outline, authority_name, root_name};
@@ -66,6 +67,16 @@ impl AuthorityFault {
     }
 }
 
+/// What an authority beneath a root is for, to whoever believes the root: TLS stacks let nothing below it be used for anything
+/// else. People and workloads are clients, and of what the system authority issued only the service itself, a server, is
+/// anybody's business: that of gateways and officers the service checks, to whom the authority itself is the anchor.
+const fn usage_beneath(kind: AuthorityKind) -> &'static [u8] {
+    match kind {
+        AuthorityKind::Access => CLIENT_AUTH,
+        AuthorityKind::System => SERVER_AUTH,
+    }
+}
+
 /// Which root issued an authority, as its certificate says. Whether that is true, the root tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parent {
@@ -95,7 +106,8 @@ impl Authority {
             false => Some(root_name(outline.issuer).ok_or(AuthorityFault::NotSelfIssued)?),
         };
         let certificate = CaCertificate::of(&outline)?;
-        let issuer_key_id = check_extensions(&outline.extensions, certificate.key_id(), AUTHORITY_PATH_LEN);
+        let form = CaForm { path_len: AUTHORITY_PATH_LEN, usage_beneath: Some(usage_beneath(kind)) };
+        let issuer_key_id = check_extensions(&outline.extensions, certificate.key_id(), form);
         let parent = match (root, issuer_key_id.map_err(AuthorityFault::from)?) {
             (Some(root), Some(key_id)) => Some(Parent { root, key_id }),
             (None, None) => None,

@@ -11,6 +11,8 @@ use thiserror::Error;
 
 use super::authority::{Authority, AuthorityFault};
 use super::root::{CrossCertificate, Root, RootFault};
+use crate::domain::algorithm::AlgorithmProfile;
+use crate::domain::certificate::AuthorityKind;
 use crate::domain::id::{AuthorityId, Digest, RootId};
 use crate::domain::root::{CROSS_CERTIFICATES_MAX, ROOTS_MAX};
 
@@ -61,6 +63,11 @@ pub enum BundleFault {
         /// What is wrong with it.
         fault: RootFault,
     },
+    /// System authorities of both profiles of algorithms: one of them is not this service's.
+    #[error(
+        "the trust bundle has system authorities with P-256 and with P-384 keys, which no service has; fetch it anew"
+    )]
+    MixedProfiles,
     /// No authority.
     #[error("the trust bundle is empty")]
     Empty,
@@ -170,6 +177,21 @@ impl TrustBundle {
     /// Certificates by other roots (DER).
     pub fn cross_certificates(&self) -> &[Vec<u8>] {
         &self.cross_certificates
+    }
+
+    /// The profile of algorithms of the service whose bundle this is, by the keys of its system authorities: what a client pins
+    /// says what it may offer, and nothing that a server sends can talk it down.
+    ///
+    /// # Errors
+    /// Keys of both profiles.
+    pub fn algorithms(&self) -> Result<AlgorithmProfile, BundleFault> {
+        let systems = self.authorities.iter().filter(|authority| authority.kind() == AuthorityKind::System);
+        let is_cnsa: Vec<_> = systems.map(|one| AlgorithmProfile::Cnsa.accepts(one.key().spki())).collect();
+        match (is_cnsa.contains(&true), is_cnsa.contains(&false)) {
+            (true, true) => Err(BundleFault::MixedProfiles),
+            (true, false) => Ok(AlgorithmProfile::Cnsa),
+            (false, _) => Ok(AlgorithmProfile::Standard),
+        }
     }
 
     /// SHA-256 over the fingerprints: names this state of trust, for caches.

@@ -1,8 +1,9 @@
 //! What the certificate of every certification authority has, whoever issued it: a name, a key that signs, a validity.
 //!
 //! Its extensions are as fixed as those of leaves: an authority key identifier unless it is self-signed, keyUsage keyCertSign
-//! and cRLSign (critical), a subject key identifier, basicConstraints CA with one path length (critical). No name
-//! constraints: webpki refuses URI names under them. Read only by `authority` and `root`, which say what it is.
+//! and cRLSign (critical), an extended key usage if it is an authority beneath a root, a subject key identifier,
+//! basicConstraints CA with one path length (critical). No name constraints: webpki refuses URI names under them. Read only by
+//! `authority` and `root`, which say what it is.
 
 use std::fmt;
 
@@ -17,6 +18,8 @@ use crate::domain::time::Timestamp;
 
 /// id-ce-keyUsage (RFC 5280 section 4.2.1.3), with the BIT STRING keyCertSign and cRLSign.
 const KEY_USAGE: (&[u8], &[u8]) = (&[0x55, 0x1d, 0x0f], &[0x03, 0x02, 0x01, 0x06]);
+/// id-ce-extKeyUsage (RFC 5280 section 4.2.1.12).
+const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 /// id-ce-subjectKeyIdentifier (RFC 5280 section 4.2.1.2).
 const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
 /// id-ce-authorityKeyIdentifier (RFC 5280 section 4.2.1.1).
@@ -126,23 +129,45 @@ impl PartialEq for CaCertificate {
 
 impl Eq for CaCertificate {}
 
-/// Checks that the extensions are exactly those of an authority with this path length, and gives the key identifier of who
-/// issued it; none: it has none, as what is self-signed.
+/// What the extensions of an authority say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CaForm {
+    /// How many authorities may be below it.
+    pub(super) path_len: u8,
+    /// The extended key usage that it has when another issued it.
+    pub(super) usage_beneath: Option<&'static [u8]>,
+}
+
+/// Checks that the extensions are exactly those of this form, and gives the key identifier of who issued it; none: it has
+/// none, as what is self-signed.
 pub(super) fn check_extensions(
     extensions: &[Extension<'_>],
     key_id: &[u8; 20],
-    path_len: u8,
+    form: CaForm,
 ) -> Result<Option<[u8; 20]>, ExtensionsFault> {
     let (issuer_key_id, own) = match extensions {
         [issuer, own @ ..] if issuer.oid == AUTHORITY_KEY_ID => (Some(issuer_key_id(issuer)?), own),
         own => (None, own),
     };
-    let [usage, subject_key_id, constraints] = own else { return Err(ExtensionsFault::Set) };
+    let (usage, purpose, subject_key_id, constraints) = match own {
+        [usage, subject_key_id, constraints] => (usage, None, subject_key_id, constraints),
+        [usage, purpose, subject_key_id, constraints] => (usage, Some(purpose), subject_key_id, constraints),
+        _ => return Err(ExtensionsFault::Set),
+    };
+    let purpose = match purpose {
+        Some(purpose) if purpose.critical || purpose.oid != EXTENDED_KEY_USAGE => {
+            return Err(ExtensionsFault::Set);
+        }
+        purpose => purpose.map(|purpose| purpose.value),
+    };
+    if purpose != form.usage_beneath.filter(|_| issuer_key_id.is_some()) {
+        return Err(ExtensionsFault::Set);
+    }
     let exactly = |extension: &Extension<'_>, (oid, value): (&[u8], &[u8])| {
         extension.critical && extension.oid == oid && extension.value == value
     };
     // cA TRUE and pathLenConstraint.
-    let constrained: &[u8] = &[0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, path_len];
+    let constrained: &[u8] = &[0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, form.path_len];
     if !exactly(usage, KEY_USAGE) || !exactly(constraints, (BASIC_CONSTRAINTS, constrained)) {
         return Err(ExtensionsFault::Set);
     }

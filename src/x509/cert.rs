@@ -22,9 +22,11 @@ use crate::domain::time::Timestamp;
 /// The BIT STRING digitalSignature (RFC 5280 section 4.2.1.3).
 const DIGITAL_SIGNATURE: &[u8] = &[0x03, 0x02, 0x07, 0x80];
 /// The list with id-kp-clientAuth alone (RFC 5280 section 4.2.1.12).
-const CLIENT_AUTH: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
+pub(super) const CLIENT_AUTH: &[u8] =
+    &[0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 /// The list with id-kp-serverAuth alone.
-const SERVER_AUTH: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+pub(super) const SERVER_AUTH: &[u8] =
+    &[0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 /// GeneralName dNSName (tag 2), uniformResourceIdentifier (6) and iPAddress (7) (RFC 5280 section 4.2.1.6).
 const DNS_NAME: u8 = 0x82;
 const URI: u8 = 0x86;
@@ -142,6 +144,9 @@ pub fn parse<'a>(der: &'a [u8], profile: &Profile) -> Result<Unverified<'a>, Cer
     check_lifetime(&outline, kind)?;
     let subject = common_name(outline.subject).ok_or(CertificateFault::Subject)?;
     key::curve_of_spki(outline.spki).map_err(|_| CertificateFault::PublicKey)?;
+    if !profile.algorithms().accepts(outline.spki) {
+        return Err(CertificateFault::PublicKey);
+    }
 
     let (standard, texts) = sort(&outline.extensions, profile)?;
     texts.check_version()?;

@@ -15,6 +15,7 @@ use thiserror::Error;
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate, X509CertificationRequest};
 
 use super::der::{self, BIT_STRING, OID, SEQUENCE};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::id::Digest;
 
 /// id-ecPublicKey (RFC 5480 section 2.1.1).
@@ -63,6 +64,14 @@ pub enum Curve {
 impl Curve {
     /// Both curves.
     pub const ALL: [Self; 2] = [Self::P256, Self::P384];
+
+    /// The curve of a key that is made under this profile of algorithms.
+    pub const fn of_profile(algorithms: AlgorithmProfile) -> Self {
+        match algorithms {
+            AlgorithmProfile::Standard => Self::P256,
+            AlgorithmProfile::Cnsa => Self::P384,
+        }
+    }
 
     /// The AlgorithmIdentifier of its signatures, DER (RFC 5758 section 3.2).
     pub const fn signature_algorithm(self) -> &'static [u8] {

@@ -4,6 +4,7 @@
 //! A certificate request gives a key and nothing else; a certificate gives facts that were true at its issuance.
 //! Nothing here holds a private key of an authority, reads a clock or does I/O. Callers: ca, client, app.
 
+pub mod above;
 pub mod authority;
 pub mod authority_request;
 pub mod bundle;
@@ -29,8 +30,10 @@ pub mod root_list;
 pub mod root_row;
 pub mod root_template;
 pub mod sealed;
+pub mod suite;
 pub mod template;
 
+pub use above::{ABOVE_MAX, AboveFault, chain_pem};
 pub use authority::{Authority, AuthorityFault, Parent};
 pub use authority_request::AuthorityRequest;
 pub use bundle::{BundleFault, TrustBundle};

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::extension::Arc;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::{AccessFacts, BLOCK_LEN, CanaryFacts, Facts, SystemFacts};
 use crate::domain::id::{AuthorityId, Ordinal};
 use crate::domain::person::SubjectKind;
@@ -97,13 +98,26 @@ pub struct Profile {
     arc: Arc,
     crl_base: Option<CrlBase>,
     attribute_prefix: Vec<u8>,
+    algorithms: AlgorithmProfile,
 }
 
 impl Profile {
     /// A profile. Without a CRL base certificates can be read but none made; a reader then accepts any base.
     pub fn new(trust_domain: TrustDomain, arc: Arc, crl_base: Option<CrlBase>) -> Self {
         let attribute_prefix = arc.encode_prefix();
-        Self { trust_domain, arc, crl_base, attribute_prefix }
+        Self { trust_domain, arc, crl_base, attribute_prefix, algorithms: AlgorithmProfile::Standard }
+    }
+
+    /// The same under this profile of algorithms; without it: standard.
+    #[must_use]
+    pub const fn with_algorithms(mut self, algorithms: AlgorithmProfile) -> Self {
+        self.algorithms = algorithms;
+        self
+    }
+
+    /// Which algorithms are used.
+    pub const fn algorithms(&self) -> AlgorithmProfile {
+        self.algorithms
     }
 
     /// The trust domain.

@@ -8,7 +8,7 @@
 use thiserror::Error;
 
 use super::authority::Authority;
-use super::ca_certificate::{CaCertificate, ExtensionsFault, check_extensions};
+use super::ca_certificate::{CaCertificate, CaForm, ExtensionsFault, check_extensions};
 use super::fault::CertificateFault;
 use super::key::KeyFault;
 use super::outline::{Outline, root_name};
@@ -73,6 +73,11 @@ impl From<ExtensionsFault> for RootFault {
     }
 }
 
+/// A root, and its name under another one, are above authorities of both kinds.
+const fn form(path_len: u8) -> CaForm {
+    CaForm { path_len, usage_beneath: None }
+}
+
 /// One root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
@@ -89,7 +94,7 @@ impl Root {
             return Err(RootFault::NotSelfIssued);
         }
         let certificate = CaCertificate::of(&outline)?;
-        if check_extensions(&outline.extensions, certificate.key_id(), ROOT_PATH_LEN)?.is_some() {
+        if check_extensions(&outline.extensions, certificate.key_id(), form(ROOT_PATH_LEN))?.is_some() {
             return Err(RootFault::Extensions);
         }
         if !certificate.signed(&outline) {
@@ -154,7 +159,8 @@ impl CrossCertificate {
         let root = root_name(outline.subject).ok_or(RootFault::Name)?;
         let issuer = root_name(outline.issuer).filter(|issuer| *issuer != root).ok_or(RootFault::NotCross)?;
         let certificate = CaCertificate::of(&outline)?;
-        let issuer_key_id = check_extensions(&outline.extensions, certificate.key_id(), CROSS_PATH_LEN)?;
+        let issuer_key_id =
+            check_extensions(&outline.extensions, certificate.key_id(), form(CROSS_PATH_LEN))?;
         Ok(Self { root, issuer, issuer_key_id: issuer_key_id.ok_or(RootFault::Extensions)?, certificate })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! As with leaves, each is a draft first: judged before the root's key is touched.
 
-use rcgen::{DistinguishedName, DnType};
+use rcgen::{DistinguishedName, DnType, ExtendedKeyUsagePurpose};
 
 use super::authority::AUTHORITY_PATH_LEN;
 use super::crl::{self, CrlContent};
@@ -10,9 +10,10 @@ use super::key::PublicKey;
 use super::outline::ROOT_UNIT;
 use super::root::{CROSS_PATH_LEN, ROOT_PATH_LEN, Root};
 use super::template::{
-    AuthorityContent, CaForm, Draft, TemplateFault, Worthless, authority_name, ca_params, self_signed, writer,
+    AuthorityContent, CaContent, Draft, TemplateFault, Worthless, authority_name, ca_params, self_signed,
+    writer,
 };
-use crate::domain::certificate::Serial;
+use crate::domain::certificate::{AuthorityKind, Serial};
 use crate::domain::id::RootId;
 use crate::domain::time::Timestamp;
 
@@ -31,7 +32,7 @@ pub struct RootContent {
 
 /// Writes a root's own certificate.
 pub fn root_draft(key: &PublicKey, content: &RootContent) -> Result<Draft, TemplateFault> {
-    let form = CaForm { name: root_name(content.id), path_len: ROOT_PATH_LEN };
+    let form = CaContent { name: root_name(content.id), path_len: ROOT_PATH_LEN, usage: None };
     self_signed(key, &form, content.serial, (content.not_before, content.not_after))
 }
 
@@ -56,20 +57,21 @@ impl RootTemplate {
 
     /// Writes the certificate of an authority beneath the root.
     pub fn authority(&self, key: &PublicKey, content: &AuthorityContent) -> Result<Draft, TemplateFault> {
-        let form = CaForm { name: authority_name(content.kind, content.id), path_len: AUTHORITY_PATH_LEN };
+        let (name, usage) = (authority_name(content.kind, content.id), Some(usage_beneath(content.kind)));
+        let form = CaContent { name, path_len: AUTHORITY_PATH_LEN, usage };
         self.certify(key, &form, content.serial, (content.not_before, content.not_after))
     }
 
     /// Writes a certificate for the name and the key of another root.
     pub fn cross(&self, key: &PublicKey, content: &RootContent) -> Result<Draft, TemplateFault> {
-        let form = CaForm { name: root_name(content.id), path_len: CROSS_PATH_LEN };
+        let form = CaContent { name: root_name(content.id), path_len: CROSS_PATH_LEN, usage: None };
         self.certify(key, &form, content.serial, (content.not_before, content.not_after))
     }
 
     fn certify(
         &self,
         key: &PublicKey,
-        form: &CaForm,
+        form: &CaContent,
         serial: Serial,
         dates: (Timestamp, Timestamp),
     ) -> Result<Draft, TemplateFault> {
@@ -84,6 +86,14 @@ impl RootTemplate {
         let params = crl::params(content, self.root.certificate().key_id())?;
         let list = params.signed_by(&self.issuer).map_err(|_| TemplateFault::Encoding)?;
         Draft::from_der(list.der().to_vec())
+    }
+}
+
+/// As the reader of authorities wants it.
+const fn usage_beneath(kind: AuthorityKind) -> ExtendedKeyUsagePurpose {
+    match kind {
+        AuthorityKind::Access => ExtendedKeyUsagePurpose::ClientAuth,
+        AuthorityKind::System => ExtendedKeyUsagePurpose::ServerAuth,
     }
 }
 

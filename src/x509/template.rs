@@ -266,20 +266,22 @@ impl fmt::Debug for Template {
 
 /// Writes the self-signed certificate of an authority.
 pub fn authority_draft(key: &PublicKey, content: &AuthorityContent) -> Result<Draft, TemplateFault> {
-    let form = CaForm { name: authority_name(content.kind, content.id), path_len: AUTHORITY_PATH_LEN };
+    let name = authority_name(content.kind, content.id);
+    let form = CaContent { name, path_len: AUTHORITY_PATH_LEN, usage: None };
     let dates = (content.not_before, content.not_after);
     self_signed(key, &form, content.serial, dates)
 }
 
-/// Who a certification authority is, and how far it reaches.
-pub(super) struct CaForm {
+/// Who a certification authority is, how far it reaches, and for what, if that is said.
+pub(super) struct CaContent {
     pub(super) name: DistinguishedName,
     pub(super) path_len: u8,
+    pub(super) usage: Option<ExtendedKeyUsagePurpose>,
 }
 
 pub(super) fn self_signed(
     key: &PublicKey,
-    form: &CaForm,
+    form: &CaContent,
     serial: Serial,
     dates: (Timestamp, Timestamp),
 ) -> Result<Draft, TemplateFault> {
@@ -290,7 +292,7 @@ pub(super) fn self_signed(
 
 pub(super) fn ca_params(
     key: &PublicKey,
-    form: &CaForm,
+    form: &CaContent,
     serial: Serial,
     (not_before, not_after): (Timestamp, Timestamp),
 ) -> Result<CertificateParams, TemplateFault> {
@@ -302,6 +304,7 @@ pub(super) fn ca_params(
     params.distinguished_name = form.name.clone();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(form.path_len));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.extended_key_usages = form.usage.iter().cloned().collect();
     params.key_identifier_method = KeyIdMethod::PreSpecified(key.identifier().to_vec());
     Ok(params)
 }

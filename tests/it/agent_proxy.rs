@@ -162,7 +162,11 @@ fn log_key_pem(key: &[u8]) -> String {
 impl Scene {
     /// Everything but the two processes.
     pub(crate) async fn set(proxy_kind: Proxy) -> Self {
-        let world = World::start_at(SystemClock.now().plus_ms(-BEHIND_MS)).await;
+        Self::set_on(proxy_kind, World::start_at(SystemClock.now().plus_ms(-BEHIND_MS)).await).await
+    }
+
+    /// The same on this service.
+    pub(crate) async fn set_on(proxy_kind: Proxy, world: World) -> Self {
         let entity = world.partner().await;
         let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
         let caller = world.enroll(subject).await;

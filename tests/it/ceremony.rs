@@ -19,7 +19,7 @@ pub(crate) fn request(desk: &Desk, name: &str, kind: &str, id: &str, extra: &[&s
 
 impl Desk {
     pub(crate) fn root(&self, folder: &str) {
-        self.run(&["root", "new", "--out", folder, "--yes"]).done();
+        self.run(&["root", "new", "--out", folder, "--plain-key", "--yes"]).done();
     }
 
     pub(crate) fn certify(&self, folder: &str, csr: &str, kind: &str, out: &str) -> Ended {
@@ -131,7 +131,7 @@ fn a_root_takes_nothing_from_a_request_but_key_kind_and_id() {
     assert!(!desk.path("asks.pem").exists() && !desk.path("root/issued").exists());
     // Beyond the root's own life.
     request(&desk, "access", "ACCESS", ACCESS, &[]);
-    let what = ["root", "new", "--out", "short", "--life-years", "1", "--yes"];
+    let what = ["root", "new", "--out", "short", "--life-years", "1", "--plain-key", "--yes"];
     desk.run(&what).done();
     desk.certify("short", "access.csr", "ACCESS", "asks.pem").fails(&["name fewer days"]);
     // Nobody answers the question.
@@ -146,7 +146,7 @@ fn a_root_refuses_an_open_key_a_lost_list_and_what_is_not_its_own() {
     let desk = Desk::new();
     desk.root("root");
     desk.root("other");
-    desk.run(&["root", "new", "--out", "root", "--yes"]).fails(&["holds a root already"]);
+    desk.run(&["root", "new", "--out", "root", "--plain-key", "--yes"]).fails(&["holds a root already"]);
     request(&desk, "access", "ACCESS", ACCESS, &[]);
     desk.certify("root", "access.csr", "ACCESS", "access.pem").done();
     desk.root_crl("other", "other.crl", &["access.pem"]).fails(&["of another root", "nothing was signed"]);
@@ -158,6 +158,52 @@ fn a_root_refuses_an_open_key_a_lost_list_and_what_is_not_its_own() {
     let key = desk.path("other/root.key.pem");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
     desk.certify("other", "access.csr", "ACCESS", "x.pem").fails(&["mode 0640", "0600"]);
+}
+
+#[test]
+fn a_root_s_key_is_encrypted_and_opened_at_each_ceremony() {
+    let desk = Desk::new();
+    let secret = |name: &str, text: &str, mode: u32| {
+        std::fs::write(desk.path(name), text).unwrap();
+        std::fs::set_permissions(desk.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        format!("file:{}", desk.path(name).display())
+    };
+    let (right, wrong) =
+        (secret("right", "correct horse\n", 0o600), secret("wrong", "battery staple\n", 0o600));
+    let open = secret("open", "correct horse\n", 0o644);
+    let new = ["root", "new", "--out", "root", "--yes"];
+    desk.run(&new).fails(&["to be encrypted", "--passphrase ask", "--plain-key"]);
+    desk.run(&[&new[..], &["--plain-key", "--passphrase", &right]].concat()).fails(&["exclude each other"]);
+    desk.run(&[&new[..], &["--passphrase", &open]].concat()).fails(&["0600"]);
+    assert!(!desk.path("root/root.pem").exists());
+    desk.run(&[&new[..], &["--passphrase", &right]].concat()).done();
+    let key = desk.read("root/root.key.pem");
+    assert!(key.contains("BEGIN ENCRYPTED PRIVATE KEY"), "{key}");
+    request(&desk, "access", "ACCESS", ACCESS, &[]);
+    let sign =
+        ["root", "sign", "--root", "root", "--csr", "access.csr", "--kind", "ACCESS", "--life-days", "9"];
+    let sign = |with: &[&str]| desk.run(&[&sign[..], &["--out", "access.pem", "--yes"], with].concat());
+    let crl = ["root", "crl", "--root", "root", "--days", "400", "--out", "root.crl", "--yes"];
+    let crl = |with: &[&str]| desk.run(&[&crl[..], with].concat());
+    for refused in [sign(&["--passphrase", &wrong]), crl(&["--passphrase", &wrong])] {
+        refused.fails(&["root.key.pem", "passphrase"]);
+    }
+    sign(&["--passphrase", &open]).fails(&["0600"]);
+    // Nobody is there to be asked.
+    sign(&[]).fails(&["needs a passphrase", "--passphrase"]);
+    assert!(!desk.path("access.pem").exists() && !desk.path("root.crl").exists());
+    assert_eq!(desk.read("root/ceremony.log").lines().count(), 1, "nothing was signed");
+    sign(&["--passphrase", &right]).done();
+    crl(&["--passphrase", &right]).done();
+    let strict = ["-x509_strict", "-crl_check_all", "-CAfile", "root/root.pem", "-CRLfile", "root.crl"];
+    assert_eq!(desk.verify(&strict, "access.pem"), Ok(()));
+    // A key that an interrupted run left in the clear is not used without a word.
+    desk.run(&["root", "new", "--out", "other", "--plain-key", "--yes"]).done();
+    std::fs::remove_file(desk.path("other/root.pem")).unwrap();
+    let again = ["root", "new", "--out", "other", "--yes", "--passphrase", &right];
+    desk.run(&again).fails(&["is not encrypted", "countersign key encrypt"]);
+    std::fs::set_permissions(desk.path("root/root.key.pem"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    sign(&["--passphrase", &right]).fails(&["mode 0644"]);
 }
 
 #[test]
@@ -324,8 +370,20 @@ fn who_pins_only_the_root_or_only_the_old_one_connects_to_a_service_beneath_it()
     let bundle = bundle["system_pem"].as_str().unwrap().to_owned();
     std::fs::write(served.desk.path("bundle.pem"), &bundle).unwrap();
     assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 4, "authority, both roots, cross: {bundle}");
+    // An authority alone, and with all that leads up from it.
+    let of_access = |row: &&serde_json::Value| row["kind"] == "ACCESS";
+    let id = listed.as_array().unwrap().iter().find(of_access).unwrap()["authority_id"].as_str().unwrap();
+    for (more, count) in [(&[][..], 1), (&["--chain"], 3)] {
+        served.by("alice", &[&["authority", "show", id, "--out", "shown.pem"], more].concat()).done();
+        assert_eq!(served.desk.read("shown.pem").matches("BEGIN CERTIFICATE").count(), count);
+    }
+    let old_only = ["-x509_strict", "-CAfile", "old/root.pem", "-untrusted", "shown.pem"];
+    assert_eq!(served.desk.verify(&old_only, "shown.pem"), Ok(()));
     let strict = ["-x509_strict", "-CAfile", "bundle.pem"];
     assert_eq!(served.desk.verify(&strict, "alice/certificate.pem"), Ok(()));
+    // What an officer was given at the start leads to the root by itself.
+    let shown = ["-x509_strict", "-CAfile", "root/root.pem", "-untrusted", "alice/certificate.pem"];
+    assert_eq!(served.desk.verify(&shown, "alice/certificate.pem"), Ok(()));
 }
 
 #[test]

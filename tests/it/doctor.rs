@@ -68,6 +68,8 @@ fn a_configuration_that_the_service_would_refuse_is_found() {
     finds(&desk, ("config", "FAIL"), "lisen");
     std::fs::remove_file(desk.path(CONFIG)).unwrap();
     finds(&desk, ("config", "FAIL"), "cannot read");
+    let counted = desk.run(&["doctor", "--config", CONFIG]);
+    assert!(counted.out.ends_with("1 check: 0 warnings, 1 failure\n"), "{}", counted.out);
     desk.run(&["doctor"]).fails(&["--config FILE", "--identity DIR"]);
 }
 
@@ -84,14 +86,23 @@ fn a_folder_that_is_not_the_services_alone_is_found() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_taken_a_missing_reserve_and_a_full_disk_are_found() {
+fn a_lock_that_cannot_be_taken_a_missing_reserve_and_a_full_or_nearly_full_disk_are_found() {
     let desk = well();
     std::fs::remove_file(desk.path("data/journal/reserve")).unwrap();
     finds(&desk, ("reserve", "WARN"), "is missing");
-    configure(&desk, |text| {
-        let without: Vec<_> = text.lines().filter(|line| !line.starts_with("low_water_mib")).collect();
-        format!("low_water_mib = 1048576\n{}", without.join("\n"))
-    });
+    let low_water = |mib: u64| {
+        configure(&desk, |text| {
+            let without: Vec<_> = text.lines().filter(|line| !line.starts_with("low_water_mib")).collect();
+            format!("low_water_mib = {mib}\n{}", without.join("\n"))
+        });
+    };
+    // Nearly full: the mark is at half of what is free now.
+    let report = doctor(&desk, &[]).json();
+    let said = of(&report, "disk")[0]["what"].as_str().unwrap().to_owned();
+    let free: u64 = said.split(' ').next().unwrap().parse().unwrap();
+    low_water(free / 2);
+    finds(&desk, ("disk", "WARN"), "MiB are free");
+    low_water(1_048_576);
     finds(&desk, ("disk", "FAIL"), "under 1048576 MiB");
     let lock = desk.path("data/journal/lock");
     std::fs::remove_file(&lock).ok();
@@ -165,16 +176,57 @@ fn certificates_of_the_server_and_of_listeners_that_cannot_be_used_are_found() {
     finds(&desk, ("certificate", "WARN"), "is no certificate");
     configure(&desk, |text| format!("{text}\n[listeners.gw-1]\nchain = \"gw-1.pem\"\nkey = \"gw-1.key\"\n"));
     finds(&desk, ("listener", "FAIL"), "gw-1");
-    // One that ends in five days.
-    let five_days =
-        ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "5"];
-    let names = ["-subj", "/CN=gw.example.org", "-addext", "subjectAltName=DNS:gw.example.org"];
-    let files = ["-keyout", "data/gw-1.key", "-out", "data/gw-1.pem"];
-    let made =
-        Command::new("openssl").args(five_days).args(names).args(files).current_dir(desk.path("")).output();
-    assert!(made.unwrap().status.success());
+    ends_in_days(&desk, 5, ("data/gw-1.key", "data/gw-1.pem"));
     set_mode(&desk.path("data/gw-1.key"), 0o600);
     finds(&desk, ("listener", "WARN"), "ends at");
+}
+
+/// A certificate of nobody's that ends in so many days, with its key.
+fn ends_in_days(desk: &Desk, days: u32, (key, certificate): (&str, &str)) {
+    let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days"];
+    let names = ["-subj", "/CN=gw.example.org", "-addext", "subjectAltName=DNS:gw.example.org"];
+    let mut openssl = Command::new("openssl");
+    openssl.args(new).arg(days.to_string()).args(names).args(["-keyout", key, "-out", certificate]);
+    assert!(openssl.current_dir(desk.path("")).output().unwrap().status.success());
+}
+
+/// One that ended long ago, and its key.
+fn ended() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["gw.example.org".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 2, 1);
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn certificates_that_ended_or_end_soon_are_found() {
+    let desk = well();
+    let (certificate, key) = ended();
+    let own = desk.path("data/server-certificate.pem");
+    std::fs::write(&own, &certificate).unwrap();
+    finds(&desk, ("certificate", "FAIL"), "ended at 2020-02-01");
+    ends_in_days(&desk, 2, ("other.key", "data/server-certificate.pem"));
+    finds(&desk, ("certificate", "WARN"), "the server's own ends at");
+    std::fs::remove_file(own).unwrap();
+    configure(&desk, |text| format!("{text}\n[listeners.gw-1]\nchain = \"gw-1.pem\"\nkey = \"gw-1.key\"\n"));
+    std::fs::write(desk.path("data/gw-1.pem"), &certificate).unwrap();
+    std::fs::write(desk.path("data/gw-1.key"), key).unwrap();
+    set_mode(&desk.path("data/gw-1.key"), 0o600);
+    finds(&desk, ("listener", "FAIL"), "to 2020-02-01T00:00:00Z, and not now");
+    // An officer's own, wherever the service is.
+    let as_alice = ["doctor", "--json", "--server", "https://127.0.0.1:1", "--identity", "alice"];
+    let identity = || {
+        let report = desk.run(&as_alice).json();
+        let found = of(&report, "identity")[0];
+        (found["level"].as_str().unwrap().to_owned(), found["what"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(identity().0, "OK");
+    ends_in_days(&desk, 5, ("other.key", "alice/certificate.pem"));
+    assert_eq!(identity().0, "WARN");
+    std::fs::write(desk.path("alice/certificate.pem"), &certificate).unwrap();
+    let (level, what) = identity();
+    assert!(level == "FAIL" && what.contains("2020-02-01"), "{level} {what}");
 }
 
 #[test]

@@ -147,14 +147,26 @@ impl Scene {
         &self,
         caller: &Caller,
     ) -> impl Future<Output = std::io::Result<HttpsClient>> + Send + 'static {
-        let config = Arc::new(client_config(&self.roots, Some(&credential(caller))));
+        self.knock_with(credential(caller))
+    }
+
+    fn knock_with(
+        &self,
+        credential: Credential,
+    ) -> impl Future<Output = std::io::Result<HttpsClient>> + Send + 'static {
+        let config = Arc::new(client_config(&self.roots, Some(&credential)));
         let port = self.envoy.port();
         async move { HttpsClient::connect(port, HOST, config).await }
     }
 
     /// The status of a first request on a new connection; none: the handshake was refused.
     pub(crate) async fn status(&self, caller: &Caller) -> Option<u16> {
-        self.knock(caller).await.ok()?.get("/v1/mythos", &[]).await.ok().map(|response| response.status)
+        self.status_of(credential(caller)).await
+    }
+
+    /// The same of whoever shows this chain.
+    pub(crate) async fn status_of(&self, shown: Credential) -> Option<u16> {
+        self.knock_with(shown).await.ok()?.get("/v1/mythos", &[]).await.ok().map(|response| response.status)
     }
 
     /// Waits until new connections get this.

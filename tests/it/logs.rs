@@ -26,10 +26,19 @@ pub(crate) fn keep() {
     });
 }
 
+fn logged() -> String {
+    String::from_utf8(LOGGED.lock().unwrap().clone()).unwrap()
+}
+
+/// The first line that has all of these words, if one has.
+pub(crate) fn find(words: &[&str]) -> Option<String> {
+    let logged = logged();
+    let line = logged.lines().find(|line| words.iter().all(|word| line.contains(word)));
+    line.map(str::to_owned)
+}
+
 /// The line that has all of these words.
 #[track_caller]
 pub(crate) fn line_with(words: &[&str]) -> String {
-    let logged = String::from_utf8(LOGGED.lock().unwrap().clone()).unwrap();
-    let line = logged.lines().find(|line| words.iter().all(|word| line.contains(word)));
-    line.unwrap_or_else(|| panic!("no line with {words:?} in\n{logged}")).to_owned()
+    find(words).unwrap_or_else(|| panic!("no line with {words:?} in\n{}", logged()))
 }

@@ -17,6 +17,10 @@ mod automation;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod beneath;
+#[cfg(test)]
+mod beneath_token;
+#[cfg(test)]
 mod call_log;
 #[cfg(test)]
 mod calls;
@@ -67,6 +71,8 @@ mod fleet;
 mod follow;
 #[cfg(test)]
 mod forge;
+#[cfg(test)]
+mod found;
 #[cfg(feature = "faults")]
 #[cfg(test)]
 mod full_disk;
@@ -109,6 +115,8 @@ mod pkcs11;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
+mod profiles;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod recovery;
@@ -122,6 +130,10 @@ mod reports;
 mod restart;
 #[cfg(test)]
 mod restore;
+#[cfg(test)]
+mod root_ends;
+#[cfg(test)]
+mod root_pinned;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
@@ -143,11 +155,15 @@ mod simulate;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod subscribe;
 #[cfg(test)]
 mod tail;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod token_faults;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]

@@ -23,6 +23,8 @@ use crate::world::World;
 
 /// The page is small and near.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Calls that left no line in the audit.
+const DROPPED: &str = "countersign_audit_dropped_calls_total";
 
 async fn world() -> World {
     let mut world = World::start().await;
@@ -260,6 +262,17 @@ async fn a_disk_under_its_mark_is_seen_with_what_was_not_stored() {
     assert_eq!(value(&page, "countersign_journal_low_water_bytes"), mark as f64);
     assert!(value(&page, "countersign_journal_disk_free_bytes") < mark as f64);
     assert_eq!(value(&page, "countersign_fault{fault=\"JOURNAL_CLOSED\"}"), 0.0, "it restricts still");
+    // Reads leave no line in the audit, and that is counted; the sample alert reads it.
+    let lost = async {
+        while value(&self::page(&world).await, DROPPED) < 1.0 {
+            let mut reader = pb::audit_service_client::AuditServiceClient::new(world.alice());
+            reader.get_head(pb::GetHeadRequest::default()).await.unwrap();
+        }
+    };
+    tokio::time::timeout(LIMIT, lost).await.expect("it is counted");
+    let alerts = std::fs::read_to_string(root("deploy/prometheus/alerts.yml")).unwrap();
+    let reads = |line: &str| line.contains("expr: ") && line.contains(&format!("increase({DROPPED}["));
+    assert!(alerts.lines().any(reads), "no alert reads {DROPPED}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use countersign::ca::pkcs11::{TokenAuthorities, TokenFault, TokenKeys, TokenSett
 use countersign::ca::{AuthorityKeys as _, KeyFolder, SignatureAlgorithm, Signer as _};
 use countersign::config::{NewKeys, PassphraseSource, Pkcs11Config};
 use countersign::domain::certificate::AuthorityKind;
-use countersign::domain::id::{AuthorityId, SubjectId};
+use countersign::domain::id::{AuthorityId, EntityId, SubjectId};
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::pkcs11::Pkcs11Uri;
 use countersign::x509::Curve;
@@ -27,9 +27,9 @@ use crate::world::World;
 
 /// Names the folder with the token to a process that is to use it.
 const FOLDER: &str = "COUNTERSIGN_TEST_TOKEN";
-const PIN: &str = "482915";
+pub(crate) const PIN: &str = "482915";
 /// How long the token and the service may take to notice.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where distributions put a library.
 fn library(places: &[&str], package: &str) -> PathBuf {
@@ -37,7 +37,7 @@ fn library(places: &[&str], package: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("none of {places:?} is there: install {package} (tests/run does it)"))
 }
 
-fn softhsm() -> PathBuf {
+pub(crate) fn softhsm() -> PathBuf {
     let places = [
         "/usr/lib/softhsm/libsofthsm2.so",
         "/usr/lib64/softhsm/libsofthsm.so",
@@ -47,7 +47,7 @@ fn softhsm() -> PathBuf {
 }
 
 /// OpenSC's library between a program and a module, which writes down each call.
-fn spy() -> PathBuf {
+pub(crate) fn spy() -> PathBuf {
     let places = [
         "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so",
         "/usr/lib/aarch64-linux-gnu/pkcs11-spy.so",
@@ -58,10 +58,10 @@ fn spy() -> PathBuf {
 }
 
 /// A token in a folder of its own.
-struct Token(PathBuf);
+pub(crate) struct Token(pub(crate) PathBuf);
 
 impl Token {
-    fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         std::fs::create_dir(folder.join("tokens")).unwrap();
         let text = format!(
             "directories.tokendir = {}\nobjectstore.backend = file\n",
@@ -77,13 +77,13 @@ impl Token {
     }
 
     /// What the file with the PIN says.
-    fn pin(&self, pin: &str) {
+    pub(crate) fn pin(&self, pin: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::write(self.0.join("pin"), pin).unwrap();
         std::fs::set_permissions(self.0.join("pin"), std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    fn conf(&self) -> PathBuf {
+    pub(crate) fn conf(&self) -> PathBuf {
         self.0.join("softhsm2.conf")
     }
 
@@ -96,28 +96,42 @@ impl Token {
     }
 
     /// The token's own tool, with the right PIN.
-    fn tool(&self, words: &[&str]) -> String {
+    pub(crate) fn tool(&self, words: &[&str]) -> String {
         let module = softhsm().display().to_string();
         self.run("pkcs11-tool", &[&["--module", &module, "--login", "--pin", PIN], words].concat())
     }
 
-    fn take_away(&self) {
+    /// What was called, when [`spy`] stands between.
+    fn spied(&self) -> PathBuf {
+        self.0.join("spied")
+    }
+
+    /// How often somebody logged in through [`spy`].
+    pub(crate) fn logins(&self) -> usize {
+        let spied = std::fs::read_to_string(self.spied()).unwrap_or_default();
+        spied.lines().filter(|line| line.ends_with(": C_Login")).count()
+    }
+
+    pub(crate) fn take_away(&self) {
         std::fs::rename(self.0.join("tokens"), self.0.join("taken")).unwrap();
     }
 
-    fn bring_back(&self) {
+    pub(crate) fn bring_back(&self) {
         std::fs::rename(self.0.join("taken"), self.0.join("tokens")).unwrap();
     }
 }
 
-/// Runs a test of this file as another process, with a token.
-fn with_token(test: &str) {
+/// Runs a test as another process, with a token.
+pub(crate) fn with_token(test: &str) {
     let dir = tempfile::tempdir().unwrap();
     let token = Token::new(dir.path());
     let output = Process::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("pkcs11::{test}"), "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(FOLDER, dir.path())
         .env("SOFTHSM2_CONF", token.conf())
+        // For modules that stand between.
+        .envs([("PKCS11SPY", softhsm()), ("PKCS11SPY_OUTPUT", token.spied())])
+        .env("COUNTERSIGN_TEST_MODULE", softhsm())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -130,14 +144,14 @@ fn with_token(test: &str) {
 }
 
 /// The token of a process that [`with_token`] started.
-fn given() -> Option<Token> {
+pub(crate) fn given() -> Option<Token> {
     asked(FOLDER).map(|folder| {
         println!("the token was used");
         Token(folder.into())
     })
 }
 
-fn uri(text: &str) -> Pkcs11Uri {
+pub(crate) fn uri(text: &str) -> Pkcs11Uri {
     text.parse().unwrap()
 }
 
@@ -153,7 +167,7 @@ fn open(token: &Token) -> Result<TokenKeys, TokenFault> {
 
 #[test]
 fn keys_are_made_on_a_token_and_stay_there() {
-    with_token("the_maker_of_keys");
+    with_token("pkcs11::the_maker_of_keys");
 }
 
 #[test]
@@ -213,6 +227,41 @@ struct Got {
     refusals: AtomicUsize,
 }
 
+/// Four people who enroll all the time.
+pub(crate) struct Load {
+    got: Arc<Got>,
+    stop: Arc<AtomicBool>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Load {
+    pub(crate) async fn on(world: &World, entity: EntityId) -> Self {
+        let (got, stop) = (Arc::new(Got::default()), Arc::new(AtomicBool::new(false)));
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+            let app = Arc::clone(world.running().app());
+            tasks.spawn(load(app, subject, Arc::clone(&got), Arc::clone(&stop)));
+        }
+        Self { got, stop, tasks }
+    }
+
+    pub(crate) fn issued(&self) -> usize {
+        self.got.certificates.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn refused(&self) -> usize {
+        self.got.refusals.load(Ordering::SeqCst)
+    }
+
+    pub(crate) async fn end(mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.unwrap();
+        }
+    }
+}
+
 /// Enrolls again and again. Whatever is refused is refused for the token.
 async fn load(app: Arc<App>, subject: SubjectId, got: Arc<Got>, stop: Arc<AtomicBool>) {
     let caller = AppCaller { principal: Some("alice".parse().unwrap()), request: None };
@@ -233,7 +282,7 @@ async fn load(app: Arc<App>, subject: SubjectId, got: Arc<Got>, stop: Arc<Atomic
     }
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -242,23 +291,16 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     waited.await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-#[test]
-fn a_token_that_is_taken_away_under_load_stops_issuance_and_nothing_else() {
-    with_token("the_service_whose_token_is_taken_away");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_service_whose_token_is_taken_away() {
-    let Some(token) = given() else { return };
+/// A service with keys in files gets a token: from the next authority on keys are there.
+pub(crate) async fn served_by(token: &Token, module: PathBuf, timeout_ms: u32) -> (World, AuthorityId) {
     let mut world = World::start().await;
     world.close().await;
-    // A service with keys in files gets a token: from the next authority on keys are there.
     world.settings.keys.pkcs11 = Some(Pkcs11Config {
-        module: softhsm(),
+        module,
         token: uri("pkcs11:token=countersign"),
         pin: PassphraseSource::File(token.0.join("pin")),
         sessions: 3,
-        timeout_ms: 5_000,
+        timeout_ms,
         new_keys: NewKeys::Token,
         access: None,
         system: None,
@@ -266,36 +308,39 @@ async fn the_service_whose_token_is_taken_away() {
     });
     world.open().await;
     let authority = world.rotate(AuthorityKind::Access).await;
+    (world, authority)
+}
+
+#[test]
+fn a_token_that_is_taken_away_under_load_stops_issuance_and_nothing_else() {
+    with_token("pkcs11::the_service_whose_token_is_taken_away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_whose_token_is_taken_away() {
+    let Some(token) = given() else { return };
+    let (mut world, authority) = served_by(&token, softhsm(), 5_000).await;
     let shown = token.tool(&["--list-objects", "--type", "privkey"]);
     assert!(shown.contains(&authority.to_string()) && shown.contains("never extractable"), "{shown}");
     let entity = world.partner().await;
-    let (got, stop) = (Arc::new(Got::default()), Arc::new(AtomicBool::new(false)));
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
-        tasks.spawn(load(Arc::clone(world.running().app()), subject, Arc::clone(&got), Arc::clone(&stop)));
-    }
+    let load = Load::on(&world, entity).await;
     let caller = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
     let own = world.token(caller).await;
-    let issued = || got.certificates.load(Ordering::SeqCst);
-    until("issuance by the token", || issued() > 20).await;
+    until("issuance by the token", || load.issued() > 20).await;
     for round in 0..3 {
-        let refused = got.refusals.load(Ordering::SeqCst);
+        let refused = load.refused();
         token.take_away();
-        until("refusals", || got.refusals.load(Ordering::SeqCst) > refused + 8).await;
+        until("refusals", || load.refused() > refused + 8).await;
         let status = world.redeem(&own, &key()).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{status}");
         assert!(status.message().contains("the token with the key of the authority"), "{status}");
         // Everything else goes on, the system authority's file key included.
         world.gateway(&format!("gw-{round}")).await;
         token.bring_back();
-        let before = issued();
-        until("issuance again, by itself", || issued() > before + 20).await;
+        let before = load.issued();
+        until("issuance again, by itself", || load.issued() > before + 20).await;
     }
-    stop.store(true, Ordering::SeqCst);
-    while let Some(ended) = tasks.join_next().await {
-        ended.unwrap();
-    }
+    load.end().await;
     assert!(world.redeem(&own, &key()).await.is_ok(), "the token of the caller was not used up");
     let state = world.running().app().state();
     assert_eq!(state.authorities.get(&authority).map(|row| row.state.is_trusted()), Some(true));
@@ -311,7 +356,7 @@ async fn the_service_whose_token_is_taken_away() {
 fn command(desk: &Desk, token: &Token, words: &[&str]) -> Process {
     let mut command = desk.command(words);
     command.env("SOFTHSM2_CONF", token.conf()).env("PKCS11SPY", softhsm());
-    command.env("PKCS11SPY_OUTPUT", token.0.join("spied"));
+    command.env("PKCS11SPY_OUTPUT", token.spied());
     command
 }
 
@@ -374,24 +419,20 @@ fn a_wrong_pin_is_tried_once_however_often_the_service_starts() {
     let watched = text.replace(softhsm().to_str().unwrap(), spy().to_str().unwrap());
     assert_ne!(text, watched);
     std::fs::write(&config, watched).unwrap();
-    let logins = || {
-        let spied = std::fs::read_to_string(token.0.join("spied")).unwrap_or_default();
-        spied.lines().filter(|line| line.ends_with(": C_Login")).count()
-    };
     assert!(serve(&desk, &token).is_ok());
-    assert_eq!(logins(), 1, "one login for a run, however many sessions");
+    assert_eq!(token.logins(), 1, "one login for a run, however many sessions");
     token.pin("000000");
     let refused = serve(&desk, &token).unwrap_err();
     assert!(!refused.err.contains("000000"));
     refused.fails(&["CKR_PIN_INCORRECT in C_Login", "is not tried again"]);
-    assert_eq!(logins(), 2);
+    assert_eq!(token.logins(), 2);
     for _ in 0..5 {
         serve(&desk, &token).unwrap_err().fails(&["CKF_USER_PIN_COUNT_LOW", "token's own tool"]);
     }
     // Not with the right one either: only the token's own tool says that the count may begin anew.
     token.pin(PIN);
     serve(&desk, &token).unwrap_err().fails(&["CKF_USER_PIN_COUNT_LOW"]);
-    assert_eq!(logins(), 2, "exactly one try of the wrong PIN");
+    assert_eq!(token.logins(), 2, "exactly one try of the wrong PIN");
     token.tool(&["--list-objects"]);
     assert!(serve(&desk, &token).is_ok());
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use countersign::domain::certificate::PrincipalKind;
 use countersign::domain::principal::Role;
+use countersign::pb;
+use countersign::pb::audit_service_client::AuditServiceClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -169,33 +171,67 @@ async fn headers_that_never_end_end_the_connection() {
     serves(&world).await;
 }
 
+/// Headers of a call that are long altogether, in two frames: each name and value counts 32 more (RFC 9113 section 10.5.1).
+fn with_headers_of(stream: u32, len: usize) -> Vec<u8> {
+    let mut all = head("/countersign.v1.AuditService/GetHead");
+    for n in 0..len / 1_000 {
+        all.extend(literal(&format!("x-long-{n:02}"), &"a".repeat(1_000 - 32 - 9)));
+    }
+    let (first, rest) = all.split_at(8_000);
+    let mut bytes = frame(HEADERS, END_STREAM, stream, first);
+    let parts: Vec<_> = rest.chunks(16_000).collect();
+    for (n, part) in parts.iter().enumerate() {
+        let flags = if n + 1 == parts.len() { END_HEADERS } else { 0 };
+        bytes.extend(frame(CONTINUATION, flags, stream, part));
+    }
+    bytes
+}
+
+/// The lines of the audit that say this of the raw client.
+async fn lines_with(world: &World, code: &str) -> usize {
+    let request = pb::ListCallsRequest { code: code.to_owned(), ..Default::default() };
+    let mut audit = AuditServiceClient::new(world.alice());
+    let calls = audit.list_calls(request).await.unwrap().into_inner().calls;
+    calls
+        .iter()
+        .filter(|call| call.principal == "auditor-raw")
+        .map(|call| usize::try_from(call.count).unwrap())
+        .sum()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_that_are_too_long_are_refused_and_the_connection_goes_on() {
+async fn headers_that_are_too_long_are_refused_in_the_audit_and_the_connection_goes_on() {
     let world = World::start().await;
     let mut raw = Raw::open(&world).await;
     let path = "/countersign.v1.AuditService/GetHead";
-    let long =
-        [head(path), literal("x-long", &"a".repeat(15_000)), literal("x-more", &"b".repeat(900))].concat();
-    let (first, rest) = long.split_at(8_000);
-    let mut bytes = frame(HEADERS, END_STREAM, 1, first);
-    bytes.extend(frame(CONTINUATION, END_HEADERS, 1, rest));
-    raw.send(&bytes).await;
-    let (kind, stream, payload) = raw.next().await.expect("an answer");
-    assert_eq!(stream, 1);
-    // Either is an answer of HTTP/2: 431 in the headers, or the stream is reset.
-    assert!(kind == RST_STREAM || kind == HEADERS, "{kind}: {payload:?}");
+    // One call with headers that no client of ours has, and one with more than HTTP/2 reads.
+    for (stream, len) in [(1, 17_000), (3, 60_000)] {
+        raw.send(&with_headers_of(stream, len)).await;
+        let (kind, of, payload) = raw.next().await.expect("an answer");
+        assert_eq!(of, stream);
+        // Of the second either is an answer of HTTP/2: 431 in the headers, or the stream is reset.
+        assert!(kind == HEADERS || (kind == RST_STREAM && stream == 3), "{kind}: {payload:?}");
+    }
     // A call of the usual length is still answered on this connection.
-    raw.send(&frame(HEADERS, END_HEADERS, 3, &head(path))).await;
-    raw.send(&frame(DATA, END_STREAM, 3, &[0; 5])).await;
+    raw.send(&frame(HEADERS, END_HEADERS, 5, &head(path))).await;
+    raw.send(&frame(DATA, END_STREAM, 5, &[0; 5])).await;
     let answered = async {
         loop {
             let (kind, stream, _) = raw.next().await.expect("the connection goes on");
-            if (kind, stream) == (DATA, 3) {
+            if (kind, stream) == (DATA, 5) {
                 return;
             }
         }
     };
     timeout(LIMIT, answered).await.expect("it is answered");
+    let kept = async {
+        while lines_with(&world, "OK").await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, kept).await.expect("calls are kept");
+    // What HTTP/2 refuses was no call.
+    assert_eq!(lines_with(&world, "INVALID_ARGUMENT").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,25 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use countersign::app::store;
-use countersign::ca::bootstrap::{NewAuthority, authority};
-use countersign::ca::{FileSigner, SignatureAlgorithm, Signer};
-use countersign::domain::approval::{Approval, GENESIS_PREFIX, MANDATE_PREFIX};
-use countersign::domain::authority::{self, Authority};
-use countersign::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
+use countersign::domain::algorithm::AlgorithmProfile;
+use countersign::domain::approval::MANDATE_PREFIX;
+use countersign::domain::certificate::{AuthorityKind, PrincipalKind};
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::{Command, NewPrincipal, SubjectDecision};
 use countersign::domain::entity::{EntityKind, Organisation, Screening, ScreeningResult};
-use countersign::domain::event::{Entry, Event, Genesis, NewEntity};
 use countersign::domain::grant::Grant;
-use countersign::domain::id::{AuthorityId, BootId, EntityId, GrantId, PersonId, SubjectId};
+use countersign::domain::id::{EntityId, GrantId, PersonId, SubjectId};
 use countersign::domain::person::{Assurance, EvidenceKind};
 use countersign::domain::principal::Role;
-use countersign::domain::recovery::{RecoveryKey, RecoveryKeys};
 use countersign::domain::subject::Vetting;
 use countersign::domain::time::{Interval, Timestamp};
 use countersign::env::{Clock, Entropy, ManualClock, SystemEntropy};
 use countersign::journal::JournalError;
-use countersign::journal::file::Options;
 use countersign::pb;
 use countersign::rpc::{Rate, Rates};
 use countersign::server::{self, Running, ServerError, Settings};
@@ -31,6 +26,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName as TlsName};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+pub(crate) use crate::found::found_under;
 pub(crate) use crate::tools::{copy_tree, sign};
 
 /// The trust domain of every test.
@@ -53,8 +49,9 @@ pub(crate) struct Officer {
 }
 
 impl Officer {
-    fn new(name: &'static str) -> Self {
-        Self { name, key: ClientKey::generate(Curve::P256).unwrap() }
+    /// With a key on this curve.
+    pub(crate) fn of(name: &'static str, curve: Curve) -> Self {
+        Self { name, key: ClientKey::generate(curve).unwrap() }
     }
 
     pub(crate) fn approve(&self, mandate: &[u8]) -> pb::Approval {
@@ -73,6 +70,8 @@ pub(crate) struct World {
     /// Three recovery keys, two of which are enough.
     pub(crate) recovery: Vec<ClientKey>,
     pub(crate) settings: Settings,
+    /// Of every key that is made here.
+    pub(crate) curve: Curve,
     running: Option<Running>,
     channels: Vec<Channel>,
 }
@@ -85,12 +84,18 @@ impl World {
 
     /// A new service, on a clock that stands at this instant.
     pub(crate) async fn start_at(begin: Timestamp) -> Self {
+        Self::start_under(AlgorithmProfile::Standard, begin).await
+    }
+
+    /// The same under this profile of algorithms.
+    pub(crate) async fn start_under(algorithms: AlgorithmProfile, begin: Timestamp) -> Self {
+        let curve = Curve::of_profile(algorithms);
         let clock = Arc::new(ManualClock::at(begin));
         let dir = tempfile::tempdir().unwrap();
-        let (alice, bob) = (Officer::new("alice"), Officer::new("bob"));
+        let (alice, bob) = (Officer::of("alice", curve), Officer::of("bob", curve));
         let provider = EntityId::from_parts(clock.now(), SystemEntropy.bytes16());
-        let recovery: Vec<_> = (0..3).map(|_| ClientKey::generate(Curve::P256).unwrap()).collect();
-        found(dir.path(), (clock.now(), provider), &[&alice, &bob], &recovery);
+        let recovery: Vec<_> = (0..3).map(|_| ClientKey::generate(curve).unwrap()).collect();
+        found_under(algorithms, dir.path(), (clock.now(), provider), &[&alice, &bob], &recovery);
         let settings = settings(dir.path());
         let mut world = Self {
             dir,
@@ -100,6 +105,7 @@ impl World {
             provider,
             recovery,
             settings,
+            curve,
             running: None,
             channels: Vec::new(),
         };
@@ -232,13 +238,22 @@ impl World {
         trusted: &[Vec<u8>],
         identity: Option<(&ClientKey, &[u8])>,
     ) -> Arc<rustls::ClientConfig> {
+        self.tls_by(rustls::crypto::aws_lc_rs::default_provider(), trusted, identity)
+    }
+
+    /// The same of a client that offers these algorithms.
+    pub(crate) fn tls_by(
+        &self,
+        provider: rustls::crypto::CryptoProvider,
+        trusted: &[Vec<u8>],
+        identity: Option<(&ClientKey, &[u8])>,
+    ) -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in trusted {
             roots.add(CertificateDer::from(certificate.clone())).unwrap();
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = rustls::ClientConfig::builder_with_details(
-            provider,
+            Arc::new(provider),
             Arc::new(ClockTime(Arc::clone(&self.clock))),
         )
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -400,7 +415,7 @@ impl World {
     /// Redeems a token with a new key, as a partner does.
     pub(crate) async fn enroll(&self, subject: SubjectId) -> Caller {
         let token = self.token(subject).await;
-        let key = ClientKey::generate(Curve::P256).unwrap();
+        let key = ClientKey::generate(self.curve).unwrap();
         let certificate = self.redeem(&token, &key).await.unwrap();
         Caller { key, certificate }
     }
@@ -421,7 +436,7 @@ impl World {
 
     /// The same on a machine that can be paused, or not.
     pub(crate) async fn gateway_on(&self, name: &str, is_pausable: bool) -> Caller {
-        let key = ClientKey::generate(Curve::P256).unwrap();
+        let key = ClientKey::generate(self.curve).unwrap();
         let principal = NewPrincipal {
             id: name.parse().unwrap(),
             kind: PrincipalKind::Gateway,
@@ -517,6 +532,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         officer_ttl_s: 30 * 86_400,
         low_water: 1 << 20,
         connections_max: server::CONNECTIONS_MAX,
+        streams_max: countersign::rpc::STREAMS_ALL_MAX,
         rates: plenty(),
         strangers: server::StrangerLife::default(),
         pace: server::PaceTimes::default(),
@@ -525,74 +541,4 @@ pub(crate) fn settings(data: &Path) -> Settings {
         metrics: None,
         accept_clock: false,
     }
-}
-
-/// Makes keys, authorities and a journal with a genesis that both officers signed.
-pub(crate) fn found(
-    data: &Path,
-    (now, provider): (Timestamp, EntityId),
-    officers: &[&Officer; 2],
-    recovery: &[ClientKey],
-) {
-    let keys = data.join("keys");
-    std::fs::create_dir(&keys).unwrap();
-    let p256 = SignatureAlgorithm::Ecdsa(Curve::P256);
-    let access = FileSigner::create(&keys.join("access.pem"), p256).unwrap();
-    let system = FileSigner::create(&keys.join("system.pem"), p256).unwrap();
-    let log = FileSigner::create(&keys.join("log.pem"), SignatureAlgorithm::Ed25519).unwrap();
-    FileSigner::create(&keys.join("server.pem"), p256).unwrap();
-    let new_authority = |kind, signer: &dyn Signer| {
-        let id = AuthorityId::from_parts(now, SystemEntropy.bytes16());
-        let not_after = now.plus_ms(365 * 86_400_000);
-        let serial = Serial::from_random(SystemEntropy.bytes16());
-        let made = authority(signer, &NewAuthority { id, kind, serial, not_after }, now).unwrap();
-        let certificate = made.der().to_vec();
-        Authority::first(authority::NewAuthority { id, kind, certificate, not_after, beneath: None })
-    };
-    let bundle =
-        countersign::policy::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/policy")), &[]);
-    let principal = |officer: &Officer| NewPrincipal {
-        id: officer.name.parse().unwrap(),
-        kind: PrincipalKind::Officer,
-        roles: PrincipalKind::Officer.roles().to_vec(),
-        entity: None,
-        key: officer.key.public_key().spki().to_vec(),
-        is_pausable: false,
-    };
-    let genesis = Genesis {
-        trust_domain: TRUST_DOMAIN.to_owned(),
-        arc: countersign::x509::Arc::default().to_string(),
-        bundle: bundle.unwrap().parts().clone(),
-        officers: officers.iter().map(|officer| principal(officer)).collect(),
-        authorities: vec![
-            new_authority(AuthorityKind::Access, &access),
-            new_authority(AuthorityKind::System, &system),
-        ],
-        log_key: log.public_key()[log.public_key().len() - 32..].to_vec(),
-        provider: NewEntity {
-            id: provider,
-            kind: EntityKind::Company,
-            name: "Provider PBC".to_owned(),
-            org: Organisation::Us,
-            seat: None,
-        },
-        lease_ms: 10_000,
-        ttl_s: 86_400,
-        roots: None,
-        recovery: Some(RecoveryKeys {
-            threshold: 2,
-            keys: recovery.iter().map(|key| RecoveryKey(key.public_key().spki().to_vec())).collect(),
-        }),
-    };
-    let bytes = to_bytes(&genesis);
-    let approvals = officers
-        .iter()
-        .map(|officer| Approval {
-            officer: officer.name.parse().unwrap(),
-            signature: sign(&officer.key, GENESIS_PREFIX, &bytes),
-        })
-        .collect();
-    let entry = Entry { event: Event::Genesis { bytes, approvals }, by: None, request: None };
-    let boot = BootId::from_parts(now, SystemEntropy.bytes16());
-    store::create(data, &Options::new(SystemEntropy.bytes16()), &entry, boot, now).unwrap();
 }

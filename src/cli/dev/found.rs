@@ -12,6 +12,7 @@ use crate::cli::Failure;
 use crate::cli::files::{self, Access};
 use crate::cli::identity::{self, CERTIFICATE, SYSTEM_BUNDLE};
 use crate::cli::unlock::Unlock;
+use crate::domain::algorithm::AlgorithmProfile;
 
 /// The policy bundle that `dev` starts with: the one in deploy/policy.
 const POLICY: &[(&str, &str)] = &[
@@ -36,7 +37,11 @@ const POLICY: &[(&str, &str)] = &[
 pub(super) const OFFICERS: [&str; 2] = ["alice", "bob"];
 
 /// Officers' keys, genesis, both signatures, the first certificates.
-pub(super) fn found(place: &Place, listen: SocketAddr) -> Result<((), String), Failure> {
+pub(super) fn found(
+    place: &Place,
+    listen: SocketAddr,
+    profile: AlgorithmProfile,
+) -> Result<((), String), Failure> {
     let policy = place.root.join("policy");
     files::make_folder(&policy.join("determinations"))?;
     for (name, content) in POLICY {
@@ -45,7 +50,16 @@ pub(super) fn found(place: &Place, listen: SocketAddr) -> Result<((), String), F
     let (data, genesis) = (place.path("data"), place.path("data/genesis.cbor"));
     let mut named = Vec::new();
     for name in OFFICERS {
-        command(&["officer", "new", "--name", name, "--out", &place.path(name)])?;
+        command(&[
+            "officer",
+            "new",
+            "--name",
+            name,
+            "--out",
+            &place.path(name),
+            "--profile",
+            profile.as_str(),
+        ])?;
         named.push(format!("{name}={}", place.path(&format!("{name}/{name}.csr"))));
     }
     let [alice, bob] = named.as_slice() else { return Err(Failure("two officers are needed".to_owned())) };
@@ -65,6 +79,8 @@ pub(super) fn found(place: &Place, listen: SocketAddr) -> Result<((), String), F
         bob,
         "--listen",
         &listen.to_string(),
+        "--profile",
+        profile.as_str(),
     ])?;
     let mut signatures = Vec::new();
     for name in OFFICERS {
@@ -83,7 +99,7 @@ pub(super) fn found(place: &Place, listen: SocketAddr) -> Result<((), String), F
 pub(super) fn identities(runtime: &Runtime, app: &Arc<App>, place: &Place) -> Result<((), String), Failure> {
     for name in OFFICERS {
         let folder = place.root.join(name);
-        let (key, _) = identity::key_in(&folder, &Unlock::default())?;
+        let (key, _) = identity::key_in(&folder, app.algorithms(), &Unlock::default())?;
         let issued = runtime.block_on(app.issue_principal(&name.parse()?, &key.request()?))?;
         identity::write_certificate(&folder.join(CERTIFICATE), &issued.certificate)?;
         trust(place, &folder)?;

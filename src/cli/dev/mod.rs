@@ -18,6 +18,7 @@ use tracing::level_filters::LevelFilter;
 use super::serve::told_to_stop;
 use super::{Failure, Outcome, Output, dispatch};
 use crate::config::Config;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::env::{Clock, SystemClock, SystemEntropy};
 use crate::server::{self, Running, Settings};
 use crate::telemetry::{self, Format};
@@ -27,7 +28,9 @@ use crate::telemetry::{self, Format};
 /// Everything is under ./dev-data, which is kept if it exists. With --once it works in a temporary folder on a free port
 /// and exits after the tour; the exit code is 1 when any step differs from what it should be.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  countersign dev\n  countersign dev --once")]
+#[command(
+    after_help = "Examples:\n  countersign dev\n  countersign dev --once\n  countersign dev --once --profile cnsa"
+)]
 pub(super) struct Arguments {
     /// Work in a temporary folder and exit after the tour.
     #[arg(long)]
@@ -38,6 +41,9 @@ pub(super) struct Arguments {
     /// Address and port of the API.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443", conflicts_with = "once")]
     listen: SocketAddr,
+    /// The profile of algorithms of a service that is made: standard or cnsa.
+    #[arg(long, value_name = "PROFILE", default_value = "standard")]
+    profile: AlgorithmProfile,
 }
 
 /// Where the tour takes place.
@@ -58,7 +64,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
     if arguments.once {
         let folder = tempfile::tempdir()?;
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (running, place, steps) = begin(&runtime, folder.path().to_owned(), listen)?;
+        let (running, place, steps) = begin(&runtime, folder.path().to_owned(), (listen, arguments.profile))?;
         let toured = tour::run(&runtime, running.app(), &place, steps);
         runtime.block_on(running.stop());
         return report(&toured?, output);
@@ -67,7 +73,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
     if known {
         println!("keeping what is in {}; remove it to begin anew\n", arguments.data.display());
     }
-    let (running, place, steps) = begin(&runtime, arguments.data.clone(), arguments.listen)?;
+    let (running, place, steps) =
+        begin(&runtime, arguments.data.clone(), (arguments.listen, arguments.profile))?;
     let toured = tour::run(&runtime, running.app(), &place, steps);
     let outcome = toured.and_then(|steps| report(&steps, output));
     if !matches!(outcome, Ok(Outcome::Done)) {
@@ -92,14 +99,14 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> Result<Outcome, Fai
 fn begin(
     runtime: &Runtime,
     root: PathBuf,
-    listen: SocketAddr,
+    (listen, profile): (SocketAddr, AlgorithmProfile),
 ) -> Result<(Running, Place, tour::Steps), Failure> {
     let mut steps = tour::Steps::new();
     let mut place = Place { root, server: String::new() };
     if place.root.join("data").join("officers").join("bob.pem").exists() {
         steps.note("found", "the service that is there");
     } else {
-        steps.step("found", || found::found(&place, listen))?;
+        steps.step("found", || found::found(&place, listen, profile))?;
     }
     let config = Config::load(&place.root.join("data").join("countersign.toml"))?;
     let mut settings = Settings::try_from(config)?;

@@ -240,7 +240,7 @@ fn issue(place: &Place, subject: &str) -> Result<(Vec<u8>, String), Failure> {
 
 fn gateway(runtime: &Runtime, app: &App, place: &Place) -> Result<(Gate, String), Failure> {
     let folder = place.root.join("gateway");
-    let (key, is_new) = identity::key_in(&folder, &Unlock::default())?;
+    let (key, is_new) = identity::key_in(&folder, app.algorithms(), &Unlock::default())?;
     let (csr, certificate) = (place.path("gateway/gateway.csr"), place.path("gateway/certificate.pem"));
     if is_new {
         let request = files::request_pem(&key.request()?);

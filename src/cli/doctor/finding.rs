@@ -81,7 +81,10 @@ impl Findings {
             }
         }
         let (warnings, failures) = (count(Level::Warn), count(Level::Fail));
-        let _ = writeln!(text, "{} checks: {warnings} warnings, {failures} failures", self.0.len());
+        let counted = [(self.0.len(), "check"), (warnings, "warning"), (failures, "failure")];
+        let [checks, warned, failed] =
+            counted.map(|(count, what)| format!("{count} {what}{}", plural(count)));
+        let _ = writeln!(text, "{checks}: {warned}, {failed}");
         let value = json!({
             "worst": worst.as_str(), "warnings": warnings, "failures": failures,
             "findings": self.0.iter().map(Finding::value).collect::<Vec<_>>(),
@@ -93,6 +96,10 @@ impl Findings {
             Level::Fail => Outcome::Failed,
         }
     }
+}
+
+const fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 impl Finding {

@@ -4,6 +4,7 @@ use std::fs::Metadata;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, geteuid, getrlimit};
@@ -48,7 +49,12 @@ pub(super) fn folder(config: &Config, findings: &mut Findings) {
             return findings.fail("folder", format!("{data}: {error}"), how);
         }
     };
-    let (mode, owner, own) = (metadata.mode() & 0o777, metadata.uid(), geteuid().as_raw());
+    access(&config.data, (metadata.mode() & 0o777, metadata.uid()), geteuid().as_raw(), findings);
+}
+
+/// Is it this user's, and only this user's?
+pub(super) fn access(data: &Path, (mode, owner): (u32, u32), own: u32, findings: &mut Findings) {
+    let data = data.display();
     if mode & 0o022 != 0 {
         let how = remedy("whoever writes there replaces keys and record", format!("chmod 0700 {data}"));
         findings.fail("folder", format!("{data} has mode {mode:04o}: others may write to it"), how);

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -45,6 +46,22 @@ fn an_authority_that_ends_soon_is_warned_of_and_one_that_ended_is_a_fault() {
     authority.state = AuthorityState::Tainted;
     state.authorities.insert(id, Arc::new(authority));
     assert_eq!(worst("authority", |found| record::authorities(&state, now, found)), Level::Warn);
+}
+
+#[test]
+fn a_folder_of_another_owner_is_a_fault_and_root_sees_whose_it_is() {
+    let folder = Path::new("/var/lib/countersign");
+    for ((mode, owner), own, level) in [
+        ((0o700, 998), 998, Level::Ok),
+        ((0o700, 998), 0, Level::Ok),
+        ((0o700, 998), 1_000, Level::Fail),
+        ((0o700, 0), 998, Level::Fail),
+        ((0o750, 998), 998, Level::Warn),
+        ((0o720, 998), 998, Level::Fail),
+    ] {
+        let run = |found: &mut Findings| machine::access(folder, (mode, owner), own, found);
+        assert_eq!(worst("folder", run), level, "{mode:o} {owner} {own}");
+    }
 }
 
 #[test]

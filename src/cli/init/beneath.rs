@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{ACCESS_REQUEST, New, SYSTEM_REQUEST};
+use super::{ACCESS_REQUEST, New, SYSTEM_REQUEST, check_authority_key};
 use crate::ca::{SignatureAlgorithm, Signer};
 use crate::cli::files::{self, Access};
 use crate::cli::{Failure, Outcome, Output};
@@ -51,11 +51,16 @@ pub(super) fn hierarchy(data: &Path, new: &New, keys: &KeyStore<'_>) -> Result<H
         };
     }
     let requests = [
-        requested(data.join(ACCESS_REQUEST), AuthorityKind::Access, (keys, KeyRole::Access))?,
-        requested(data.join(SYSTEM_REQUEST), AuthorityKind::System, (keys, KeyRole::System))?,
+        requested(data.join(ACCESS_REQUEST), AuthorityKind::Access, (keys, KeyRole::Access), new)?,
+        requested(data.join(SYSTEM_REQUEST), AuthorityKind::System, (keys, KeyRole::System), new)?,
     ];
     let Some((root, list)) = given else { return Ok(Hierarchy::Requested) };
     let certified = certified(&requests, &new.certificate, (root, list))?;
+    let read = Root::from_der(&certified.root.certificate)?;
+    if !new.profile.accepts(read.certificate().key().spki()) {
+        let why = "its key is not P-384, which the profile cnsa demands of a root too; make one with root new --curve P-384";
+        return Err(Failure(format!("{}: {why}", root.display())));
+    }
     Ok(Hierarchy::Certified(Box::new(certified)))
 }
 
@@ -64,9 +69,11 @@ fn requested(
     path: PathBuf,
     kind: AuthorityKind,
     (keys, role): (&KeyStore<'_>, KeyRole),
+    new: &New,
 ) -> Result<AuthorityRequest, Failure> {
-    let signer = keys.key_or_new(role, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+    let signer = keys.key_or_new(role, SignatureAlgorithm::Ecdsa(Curve::of_profile(new.profile)))?;
     let public = PublicKey::from_spki(signer.public_key())?;
+    check_authority_key(kind, signer.algorithm(), new)?;
     if path.exists() {
         let named = |why: String| Failure(format!("{}: {why}", path.display()));
         let read = AuthorityRequest::from_der(&files::read_der(&path, "CERTIFICATE REQUEST")?);

@@ -12,7 +12,7 @@ use crate::app::store::{self, StoreError};
 use crate::app::{App, Ingredients, Keys};
 use crate::cli::files::{self, Access, Named};
 use crate::cli::head::log_key_pem;
-use crate::cli::identity::write_certificate;
+use crate::cli::identity::write_chain;
 use crate::cli::unlock::Unlock;
 use crate::cli::{Failure, Outcome, Output};
 use crate::config::{Config, KeyFiles};
@@ -185,7 +185,8 @@ async fn issue(
         for officer in &genesis.officers {
             let request = files::read_der(&request_path(data, &officer.id), "CERTIFICATE REQUEST")?;
             let issuance = app.issue_principal(&officer.id, &request).await?;
-            write_certificate(&certificate_path(data, &officer.id), &issuance.certificate)?;
+            let leaf = &issuance.certificate;
+            write_chain(&certificate_path(data, &officer.id), leaf, &app.above(leaf))?;
         }
         Ok(())
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::beneath::{self, Certified, Hierarchy};
-use super::{CONFIG, GENESIS, KEYS, New, REQUESTS};
+use super::{CONFIG, GENESIS, KEYS, New, REQUESTS, check_authority_key};
 use crate::ca::SignatureAlgorithm;
 use crate::ca::bootstrap::{NewAuthority, authority};
 use crate::cli::files::{self, Access, Named};
@@ -14,6 +14,7 @@ use crate::cli::identity::requested_key;
 use crate::cli::unlock::{Source, Unlock};
 use crate::cli::{Failure, Outcome, Output};
 use crate::config::{Config, PassphraseSource};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::authority::{self, Authority};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, PrincipalKind, Serial};
@@ -43,6 +44,7 @@ pub(super) fn make(data: &Path, new: &New, unlock: &Unlock, output: &Output) -> 
     }
     // Everything that can be wrong is found before anything is written.
     let (officers, requests) = officers(&new.officer)?;
+    check_keys(new, &officers)?;
     if let Some(recovery) = recovery_keys(new)? {
         recovery.check(&officers).map_err(Failure)?;
     }
@@ -64,7 +66,7 @@ pub(super) fn make(data: &Path, new: &New, unlock: &Unlock, output: &Output) -> 
         Hierarchy::Requested => return beneath::report(data, output),
     };
     let genesis = genesis(new, (officers, given), bundle.parts().clone(), &keys)?;
-    keys.key_or_new(KeyRole::Server, SignatureAlgorithm::Ecdsa(Curve::P256))?;
+    keys.key_or_new(KeyRole::Server, SignatureAlgorithm::Ecdsa(Curve::of_profile(new.profile)))?;
     let bytes = to_bytes(&genesis);
     files::write(&path, &bytes, Access::Public)?;
     let (value, mut text) = describe(&bytes)?;
@@ -144,14 +146,15 @@ fn genesis(
 ) -> Result<Genesis, Failure> {
     let now = SystemClock.now();
     let make = |kind, role| -> Result<Authority, Failure> {
-        let signer = keys.key_or_new(role, SignatureAlgorithm::Ecdsa(Curve::P256))?;
-        let new = NewAuthority {
+        let signer = keys.key_or_new(role, SignatureAlgorithm::Ecdsa(Curve::of_profile(new.profile)))?;
+        check_authority_key(kind, signer.algorithm(), new)?;
+        let content = NewAuthority {
             id: AuthorityId::from_parts(now, SystemEntropy.bytes16()),
             kind,
             serial: Serial::from_random(SystemEntropy.bytes16()),
             not_after: now.plus_ms(i64::from(new.authority_years) * YEAR_MS),
         };
-        let made = authority(signer.as_ref(), &new, now)?;
+        let made = authority(signer.as_ref(), &content, new.profile, now)?;
         Ok(Authority::first(authority::NewAuthority {
             id: made.id(),
             kind,
@@ -188,6 +191,7 @@ fn genesis(
         ttl_s: new.ttl_hours * 3_600,
         roots,
         recovery: recovery_keys(new)?,
+        algorithms: (new.profile != AlgorithmProfile::Standard).then_some(new.profile),
     })
 }
 
@@ -242,6 +246,20 @@ fn write_config(data: &Path, new: &New, unlock: &Unlock) -> Result<(), Failure> 
     files::write(&data.join(CONFIG), text.as_bytes(), Access::Private)
 }
 
+/// The keys that people bring are of the profile.
+fn check_keys(new: &New, officers: &[NewPrincipal]) -> Result<(), Failure> {
+    let wrong = |whose: &str| Failure(format!("the key of {whose}: {}", new.profile.remedy()));
+    if let Some(officer) = officers.iter().find(|officer| !new.profile.accepts(&officer.key)) {
+        return Err(wrong(officer.id.as_str()));
+    }
+    let recovery = recovery_keys(new)?;
+    let mut keys = recovery.iter().flat_map(|recovery| &recovery.keys).zip(&new.recovery_key);
+    match keys.find(|(key, _)| !new.profile.accepts(&key.0)) {
+        Some((_, path)) => Err(wrong(&path.display().to_string())),
+        None => Ok(()),
+    }
+}
+
 /// The recovery keys, each with proof of possession.
 fn recovery_keys(new: &New) -> Result<Option<RecoveryKeys>, Failure> {
     let Some(threshold) = new.recovery_threshold else { return Ok(None) };
@@ -269,6 +287,8 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
         genesis.bundle.determinations.len(),
         genesis.bundle.rules.len()
     )?;
+    let algorithms = genesis.algorithms.unwrap_or(AlgorithmProfile::Standard);
+    writeln!(text, "  profile        {algorithms}")?;
     writeln!(text, "  lease          {} ms", genesis.lease_ms)?;
     writeln!(text, "  certificates   live {} hours", genesis.ttl_s / 3_600)?;
     for officer in &genesis.officers {
@@ -291,6 +311,7 @@ pub(in crate::cli) fn describe(bytes: &[u8]) -> Result<(Value, String), Failure>
         "arc": genesis.arc,
         "provider": { "id": genesis.provider.id.to_string(), "name": genesis.provider.name },
         "policy_hash": bundle.hash().to_string(),
+        "profile": algorithms.as_str(),
         "lease_ms": genesis.lease_ms,
         "ttl_s": genesis.ttl_s,
         "recovery": genesis.recovery.as_ref().map(|recovery| json!({

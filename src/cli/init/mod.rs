@@ -15,10 +15,13 @@ use clap::Args;
 use super::files::Named;
 use super::unlock::Unlock;
 use super::{Failure, Outcome, Output};
+use crate::ca::SignatureAlgorithm;
 use crate::config::{HostName, PassphraseSource};
+use crate::domain::algorithm::AlgorithmProfile;
+use crate::domain::certificate::AuthorityKind;
 use crate::domain::id::PrincipalId;
 use crate::domain::pkcs11::Pkcs11Uri;
-use crate::x509::{Arc, CrlBase, TrustDomain};
+use crate::x509::{Arc, CrlBase, Curve, TrustDomain};
 
 pub(super) use genesis::{decode, describe};
 
@@ -78,6 +81,10 @@ pub(super) struct Arguments {
 /// What the first step needs.
 #[derive(Args)]
 struct New {
+    /// Which algorithms are used, for good: standard (P-256 by default, P-384 too) or cnsa (P-384, SHA-384, AES-256 alone, in
+    /// certificates and TLS).
+    #[arg(long, value_name = "PROFILE", default_value = "standard")]
+    profile: AlgorithmProfile,
     /// The SPIFFE trust domain, for example example.org.
     #[arg(long, required_unless_present = "signature")]
     trust_domain: Option<TrustDomain>,
@@ -156,6 +163,19 @@ pub(super) fn run(arguments: &Arguments, unlock: &Unlock, output: &Output) -> Re
     } else {
         complete::complete(data, &arguments.signature, unlock, output)
     }
+}
+
+/// Refuses a key of an authority, found on a token or in a file, that is not the profile's. Clients read the profile from it.
+fn check_authority_key(kind: AuthorityKind, found: SignatureAlgorithm, new: &New) -> Result<(), Failure> {
+    let curve = Curve::of_profile(new.profile);
+    if found == SignatureAlgorithm::Ecdsa(curve) {
+        return Ok(());
+    }
+    let (kind, profile, curve) = (kind.as_str(), new.profile, curve.as_str());
+    Err(Failure(format!(
+        "the {kind} key that is there is not {curve}, which authorities have under the profile {profile}; name another key, or \
+         another --profile"
+    )))
 }
 
 /// Refuses a folder that holds anything that `init` did not make.

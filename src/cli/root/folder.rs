@@ -8,14 +8,16 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::ca::{FileSigner, Signer};
+use crate::ca::key_file::is_sealed;
+use crate::ca::{FileSigner, KeyFileFault, SignatureAlgorithm, Signer};
 use crate::cli::Failure;
 use crate::cli::files::{self, Access};
+use crate::cli::unlock::Unlock;
 use crate::domain::certificate::Serial;
 use crate::domain::id::Digest;
 use crate::domain::time::Timestamp;
 use crate::x509::bundle::{certificate_pem, crl_pem};
-use crate::x509::{Root, RootList};
+use crate::x509::{Curve, Root, RootList};
 
 const KEY: &str = "root.key.pem";
 const CERTIFICATE: &str = "root.pem";
@@ -78,12 +80,32 @@ impl Folder {
         Root::from_der(&der).map_err(|fault| Failure(format!("{}: {fault}", path.display())))
     }
 
-    /// Its key.
-    pub(super) fn signer(&self) -> Result<Box<dyn Signer>, Failure> {
+    /// Its key, opened with what the caller named.
+    pub(super) fn signer(&self, unlock: &Unlock) -> Result<Box<dyn Signer>, Failure> {
         let path = self.key_path();
-        let signer =
-            FileSigner::load(&path).map_err(|fault| Failure(format!("{}: {fault}", path.display())))?;
-        Ok(Box::new(signer))
+        let passphrase = unlock.for_key(&path)?;
+        let signer = FileSigner::load_with(&path, passphrase.as_deref());
+        Ok(Box::new(signer.map_err(|fault| Failure(format!("{}: {fault}", path.display())))?))
+    }
+
+    /// Makes its key, encrypted unless it may be plain. One that an interrupted run left, which signed nothing, is taken.
+    pub(super) fn make_key(&self, curve: Curve, unlock: &Unlock, may_be_plain: bool) -> Result<(), Failure> {
+        let path = self.key_path();
+        let named = |fault: KeyFileFault| Failure(format!("{}: {fault}", path.display()));
+        if !path.exists() {
+            let passphrase = unlock.for_new(&path)?;
+            let made =
+                FileSigner::create_with(&path, SignatureAlgorithm::Ecdsa(curve), passphrase.as_deref());
+            made.map_err(named)?;
+        }
+        if may_be_plain || is_sealed(&path).map_err(named)? {
+            return Ok(());
+        }
+        Err(Failure(format!(
+            "{} was left by an interrupted run and is not encrypted\n  encrypt it: countersign key encrypt {} --new-passphrase ask",
+            path.display(),
+            path.display()
+        )))
     }
 
     /// Its newest revocation list; none: it has signed none.

@@ -11,6 +11,7 @@ use crate::ca::root::RootIssuer;
 use crate::ca::{ListOrder, backdated};
 use crate::cli::files::{self, Access};
 use crate::cli::output::confirm;
+use crate::cli::unlock::Unlock;
 use crate::cli::{Failure, Outcome, Output};
 use crate::domain::certificate::Serial;
 use crate::domain::id::Digest;
@@ -24,10 +25,10 @@ pub(super) fn sign(
     root: &Path,
     (revoke, reason, days): (&[PathBuf], RevocationReason, u32),
     (out, yes): (&Path, bool),
-    output: &Output,
+    (unlock, output): (&Unlock, &Output),
 ) -> Result<Outcome, Failure> {
     let folder = Folder::at(root);
-    let (own, signer) = (folder.root()?, folder.signer()?);
+    let (own, signer) = (folder.root()?, folder.signer(unlock)?);
     let issuer = RootIssuer::new(own.clone(), signer.as_ref())?;
     let now = SystemClock.now();
     folder.note_unlogged(now)?;

@@ -16,9 +16,9 @@ use serde_json::json;
 use self::folder::{Folder, Step};
 use super::files::{self, Access};
 use super::output::confirm;
+use super::unlock::Unlock;
 use super::{Failure, Outcome, Output};
 use crate::ca::root::{RootIssuer, new_root};
-use crate::ca::{FileSigner, SignatureAlgorithm};
 use crate::domain::certificate::{AuthorityKind, Serial};
 use crate::domain::id::RootId;
 use crate::domain::revocation::RevocationReason;
@@ -32,7 +32,11 @@ const DAY_MS: i64 = 86_400_000;
 #[derive(Subcommand)]
 pub(super) enum Verb {
     /// Make a root: a key and a certificate that is signed with it.
-    #[command(after_help = "Example:\n  countersign root new --out /media/root --life-years 15")]
+    ///
+    /// The key is encrypted with --passphrase; the other verbs ask for that passphrase, or are told with --passphrase where it is.
+    #[command(
+        after_help = "Example:\n  countersign root new --out /media/root --life-years 15 --passphrase ask"
+    )]
     New {
         /// Folder of the root, made with mode 0700. What is in it never leaves the machine but what the other verbs write out.
         #[arg(long, value_name = "DIR")]
@@ -43,6 +47,9 @@ pub(super) enum Verb {
         /// Curve of its key: P-384 or P-256.
         #[arg(long, default_value = "P-384", value_parser = curve)]
         curve: Curve,
+        /// Do not encrypt the key: whoever has the medium can then sign as the root.
+        #[arg(long)]
+        plain_key: bool,
         /// Sign without asking.
         #[arg(long)]
         yes: bool,
@@ -122,22 +129,43 @@ fn curve(text: &str) -> Result<Curve, String> {
     found.ok_or_else(|| "it is neither P-384 nor P-256".to_owned())
 }
 
-pub(super) fn run(verb: &Verb, output: &Output) -> Result<Outcome, Failure> {
+pub(super) fn run(verb: &Verb, unlock: &Unlock, output: &Output) -> Result<Outcome, Failure> {
     match verb {
-        Verb::New { out, life_years, curve, yes } => new(out, (*life_years, *curve), *yes, output),
+        Verb::New { out, life_years, curve, plain_key, yes } => {
+            new(out, (*life_years, *curve, *plain_key), *yes, (unlock, output))
+        }
         Verb::Sign { root, csr, kind, life_days, out, yes } => {
-            sign(root, (csr, *kind, *life_days), (out, *yes), output)
+            sign(root, (csr, *kind, *life_days), (out, *yes), (unlock, output))
         }
         Verb::Crl { root, revoke, reason, days, out, yes } => {
-            list::sign(root, (revoke, *reason, *days), (out, *yes), output)
+            list::sign(root, (revoke, *reason, *days), (out, *yes), (unlock, output))
         }
         Verb::CrossSign { root, certificate, issuer, out, yes } => {
-            cross_sign(root, (certificate, issuer.as_deref()), (out, *yes), output)
+            cross_sign(root, (certificate, issuer.as_deref()), (out, *yes), (unlock, output))
         }
     }
 }
 
-fn new(out: &Path, (life_years, curve): (u8, Curve), yes: bool, output: &Output) -> Result<Outcome, Failure> {
+/// A root's key is not written in the clear by somebody who did not think of it.
+fn check_protection(unlock: &Unlock, may_be_plain: bool) -> Result<(), Failure> {
+    match (unlock.source().is_some(), may_be_plain) {
+        (true, false) | (false, true) => Ok(()),
+        (true, true) => Err(Failure("--plain-key and --passphrase exclude each other".to_owned())),
+        (false, false) => Err(Failure(
+            "the key of a root is to be encrypted: name a passphrase with --passphrase ask (or file:PATH, fd:N, env:NAME)\n  \
+             --plain-key writes it in the clear, for a medium that is encrypted itself"
+                .to_owned(),
+        )),
+    }
+}
+
+fn new(
+    out: &Path,
+    (life_years, curve, may_be_plain): (u8, Curve, bool),
+    yes: bool,
+    (unlock, output): (&Unlock, &Output),
+) -> Result<Outcome, Failure> {
+    check_protection(unlock, may_be_plain)?;
     let folder = Folder::at(out);
     if folder.certificate_path().exists() {
         return Err(Failure(format!("{} holds a root already; name a new folder", out.display())));
@@ -146,19 +174,17 @@ fn new(out: &Path, (life_years, curve): (u8, Curve), yes: bool, output: &Output)
     let id = RootId::from_parts(now, SystemEntropy.bytes16());
     let until = now.plus_ms(i64::from(life_years) * 365 * DAY_MS);
     output.note(&format!(
-        "A new root {id}\n  key            {} ({})\n  from           {now}, by the clock of this machine\n  until          \
+        "A new root {id}\n  key            {} ({}, {})\n  from           {now}, by the clock of this machine\n  until          \
          {until}\n",
         folder.key_path().display(),
-        curve.as_str()
+        curve.as_str(),
+        if may_be_plain { "NOT encrypted" } else { "encrypted" },
     ));
     confirm("Make this root?", yes)?;
     folder.make()?;
-    // An interrupted run left the key, and nothing that it signed.
-    if !folder.key_path().exists() {
-        FileSigner::create(&folder.key_path(), SignatureAlgorithm::Ecdsa(curve))?;
-    }
+    folder.make_key(curve, unlock, may_be_plain)?;
     let serial = Serial::from_random(SystemEntropy.bytes16());
-    let root = new_root(folder.signer()?.as_ref(), (id, serial), until, now)?;
+    let root = new_root(folder.signer(unlock)?.as_ref(), (id, serial), until, now)?;
     note(&folder, "new-root", root.certificate(), format!("root {id}"))?;
     folder.keep_root(&root)?;
     let certificate = root.certificate();
@@ -194,7 +220,7 @@ fn sign(
     root: &Path,
     (csr, kind, life_days): (&Path, AuthorityKind, u32),
     to: (&Path, bool),
-    output: &Output,
+    with: (&Unlock, &Output),
 ) -> Result<Outcome, Failure> {
     let folder = Folder::at(root);
     let der = files::read_der(csr, "CERTIFICATE REQUEST")?;
@@ -208,7 +234,7 @@ fn sign(
         )));
     }
     let until = SystemClock.now().plus_ms(i64::from(life_days) * DAY_MS);
-    certify(&folder, &request, until, to, output)
+    certify(&folder, &request, until, to, with)
 }
 
 /// Shows an authority, asks, certifies it, and writes the certificate out.
@@ -217,9 +243,9 @@ fn certify(
     request: &AuthorityRequest,
     until: Timestamp,
     (out, yes): (&Path, bool),
-    output: &Output,
+    (unlock, output): (&Unlock, &Output),
 ) -> Result<Outcome, Failure> {
-    let (root, signer) = (folder.root()?, folder.signer()?);
+    let (root, signer) = (folder.root()?, folder.signer(unlock)?);
     let issuer = RootIssuer::new(root, signer.as_ref())?;
     let now = SystemClock.now();
     let mut text = format!("To be certified by root {}:\n", issuer.root().id());
@@ -251,7 +277,7 @@ fn cross_sign(
     root: &Path,
     (certificate, issuer): (&Path, Option<&Path>),
     (out, yes): (&Path, bool),
-    output: &Output,
+    (unlock, output): (&Unlock, &Output),
 ) -> Result<Outcome, Failure> {
     let folder = Folder::at(root);
     let der = files::read_der(certificate, "CERTIFICATE")?;
@@ -262,9 +288,9 @@ fn cross_sign(
         check_parent(&authority, issuer).map_err(|Failure(why)| named(why))?;
         let until = authority.not_after().min(folder.root()?.certificate().not_after());
         let (id, kind, key) = (authority.id(), authority.kind(), authority.key().clone());
-        return certify(&folder, &AuthorityRequest { id, kind, key }, until, (out, yes), output);
+        return certify(&folder, &AuthorityRequest { id, kind, key }, until, (out, yes), (unlock, output));
     };
-    let (own, signer) = (folder.root()?, folder.signer()?);
+    let (own, signer) = (folder.root()?, folder.signer(unlock)?);
     let own = RootIssuer::new(own, signer.as_ref())?;
     output.note(&format!(
         "To be certified by root {}:\n  root           {}\n  sha-256        {}\n  until          {} at most\n",

@@ -27,6 +27,7 @@ use crate::ca::bootstrap::{NewAuthority, authority};
 use crate::ca::signer::{FileSigner, SignatureAlgorithm};
 use crate::ca::{Issuer, Order};
 use crate::client::{DecidedBy, Gate, GateConfig, Identity, Target, channel};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::authority::{AuthorityCard, AuthorityState};
 use crate::domain::certificate::*;
 use crate::domain::decision::Denial;
@@ -53,7 +54,7 @@ pub(super) fn issuer(kind: AuthorityKind) -> Issuer {
         serial: Serial::from_random([7; 16]),
         not_after: NOW.plus_ms(365 * 86_400_000),
     };
-    let authority = authority(&signer, &new, NOW).unwrap();
+    let authority = authority(&signer, &new, AlgorithmProfile::Standard, NOW).unwrap();
     Issuer::new(authority, profile(), Arc::new(signer)).unwrap()
 }
 

@@ -260,11 +260,9 @@ pub(super) fn check_principal(state: &State, new: &NewPrincipal) -> Result<(), R
         }
         (_, None) => {}
     }
-    if !matches!(new.key.len(), 91 | 120) {
-        return Err(Reject::Invalid {
-            field: "key",
-            why: "a P-256 or P-384 public key is needed".to_owned(),
-        });
+    let algorithms = state.settings.algorithms();
+    if !matches!(new.key.len(), 91 | 120) || !algorithms.accepts(&new.key) {
+        return Err(Reject::Invalid { field: "key", why: algorithms.remedy().to_owned() });
     }
     let key = Digest::of(&new.key);
     check_unblocked(state, key, "key")?;

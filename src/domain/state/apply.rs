@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::causes::{Causes, RevocationCause, reason_of};
 use super::tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
 use super::{REQUESTS_MAX, Rotations, State};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::approval::{ApprovalFault, GENESIS_PREFIX, Mandate, SignedMandate, verify};
 use crate::domain::bundle::Bundle;
 use crate::domain::certificate::{AuthorityKind, Facts, PrincipalKind, TTL_MAX_S};
@@ -512,6 +513,7 @@ fn check_genesis(genesis: &Genesis) -> Result<(), String> {
         return Err("genesis needs one access and one system authority".to_owned());
     }
     check_hierarchy(genesis)?;
+    check_keys(genesis)?;
     if !(1..=LEASE_MAX_MS).contains(&genesis.lease_ms) {
         return Err(format!("a lease lasts 1 to {LEASE_MAX_MS} ms"));
     }
@@ -525,6 +527,19 @@ fn check_genesis(genesis: &Genesis) -> Result<(), String> {
         return Err("the log key is no Ed25519 key of 32 bytes".to_owned());
     }
     Ok(())
+}
+
+/// The keys of genesis are of its profile. Those of authorities are in certificates, which whoever starts a service reads.
+fn check_keys(genesis: &Genesis) -> Result<(), String> {
+    let algorithms = genesis.algorithms.unwrap_or(AlgorithmProfile::Standard);
+    if let Some(officer) = genesis.officers.iter().find(|officer| !algorithms.accepts(&officer.key)) {
+        return Err(format!("the key of {}: {}", officer.id, algorithms.remedy()));
+    }
+    let mut recovery = genesis.recovery.iter().flat_map(|recovery| &recovery.keys);
+    match recovery.find(|key| !algorithms.accepts(&key.0)) {
+        Some(_) => Err(format!("a recovery key: {}", algorithms.remedy())),
+        None => Ok(()),
+    }
 }
 
 /// Authorities of genesis are self-signed, or stand beneath a root of genesis that has not revoked them and outlives them.

@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::Serial;
 use crate::domain::event::Genesis;
 use crate::domain::id::{AuthorityId, Digest, LineageId, Ordinal, PrincipalId, Seq, SubjectId, TokenId};
@@ -23,6 +24,16 @@ pub struct Settings {
     /// How long access certificates live, in seconds.
     #[n(3)]
     pub ttl_s: u32,
+    /// Which algorithms are used; none: standard.
+    #[n(4)]
+    pub algorithms: Option<AlgorithmProfile>,
+}
+
+impl Settings {
+    /// Which algorithms are used.
+    pub fn algorithms(&self) -> AlgorithmProfile {
+        self.algorithms.unwrap_or(AlgorithmProfile::Standard)
+    }
 }
 
 impl From<&Genesis> for Settings {
@@ -32,6 +43,7 @@ impl From<&Genesis> for Settings {
             arc: genesis.arc.clone(),
             log_key: genesis.log_key.clone(),
             ttl_s: genesis.ttl_s,
+            algorithms: genesis.algorithms,
         }
     }
 }

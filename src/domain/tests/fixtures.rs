@@ -328,5 +328,6 @@ pub(crate) fn genesis() -> Genesis {
         ttl_s: 86_400,
         roots: None,
         recovery: None,
+        algorithms: None,
     }
 }

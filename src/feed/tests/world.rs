@@ -295,6 +295,7 @@ fn first_state() -> State {
         ttl_s: 86_400,
         roots: None,
         recovery: None,
+        algorithms: None,
     };
     let bytes = to_bytes(&genesis);
     let approve = |(pair, principal): &(EcdsaKeyPair, NewPrincipal)| {

@@ -8,21 +8,24 @@ use super::super::key::PublicKey;
 use super::super::profile::CrlBase;
 use super::item::{Kind, Subject, id_ce};
 use super::{Verdict, must, names};
-use crate::domain::certificate::BLOCK_LEN;
+use crate::domain::certificate::{AuthorityKind, BLOCK_LEN};
 
 /// The standard extensions of a leaf in their order: AKI, SAN, keyUsage, EKU, CRLDP (RFC 5280 section 4.2.1).
 const LEAF: &[u8] = &[35, 17, 15, 37, 31];
 /// Those of an authority: keyUsage, SKI, basicConstraints.
 const AUTHORITY: &[u8] = &[15, 14, 19];
-/// Those of an authority or a root that a root certified: AKI before them.
-const CERTIFIED: &[u8] = &[35, 15, 14, 19];
+/// Those of a root that another root certified: AKI before them.
+const CROSS: &[u8] = &[35, 15, 14, 19];
+/// Those of an authority that a root certified: an extended key usage as well.
+const SUBORDINATE: &[u8] = &[35, 15, 37, 14, 19];
 /// Those that are critical: keyUsage and basicConstraints.
 const CRITICAL: &[u8] = &[15, 19];
 
 fn standard(subject: &Subject<'_>) -> &'static [u8] {
     match subject.kind {
         Kind::Authority | Kind::Root => AUTHORITY,
-        Kind::Subordinate | Kind::Cross => CERTIFIED,
+        Kind::Subordinate => SUBORDINATE,
+        Kind::Cross => CROSS,
         Kind::Person
         | Kind::Workload
         | Kind::Canary
@@ -95,11 +98,19 @@ pub(super) fn key_usage(subject: &Subject<'_>) -> Verdict {
 }
 
 pub(super) fn extended_key_usage(subject: &Subject<'_>) -> Verdict {
+    exact_usage(subject, subject.kind == Kind::Server)
+}
+
+pub(super) fn subordinate_usage(subject: &Subject<'_>) -> Verdict {
+    let Some((kind, _)) = names::authority(subject.certificate.subject()) else { return Ok(()) };
+    exact_usage(subject, kind == AuthorityKind::System)
+}
+
+fn exact_usage(subject: &Subject<'_>, is_server: bool) -> Verdict {
     let Some(extension) = subject.extension(37) else { return Ok(()) };
     let ParsedExtension::ExtendedKeyUsage(usage) = extension.parsed_extension() else {
         return Err("the extended key usage cannot be read".to_owned());
     };
-    let is_server = subject.kind == Kind::Server;
     let others = usage.any
         || usage.code_signing
         || usage.email_protection

@@ -13,6 +13,7 @@ use super::super::root::ROOT_LIFE_MAX_S;
 use super::super::template::SYSTEM_TTL_MAX_S;
 use super::item::{Kind, Subject};
 use super::{Verdict, must};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::{BACKDATE_S, TTL_MAX_S};
 
 /// id-ecPublicKey (RFC 5480 section 2.1.1).
@@ -139,6 +140,27 @@ pub(super) fn key_curve(subject: &Subject<'_>) -> Verdict {
     must(
         !is_elliptic(subject) || point_len(subject).is_some(),
         "the curve is not P-256 or P-384, named by its OID",
+    )
+}
+
+/// Is the curve that was found the one of the profile? What is on no curve of ours breaks rules of its own.
+fn fits(profiled: AlgorithmProfile, curve: Option<Curve>) -> bool {
+    match profiled {
+        AlgorithmProfile::Standard => true,
+        AlgorithmProfile::Cnsa => curve == Some(Curve::P384),
+    }
+}
+
+pub(super) fn profile_key(subject: &Subject<'_>) -> Verdict {
+    let curve = point_len(subject).map(|len| if len == 97 { Curve::P384 } else { Curve::P256 });
+    must(fits(subject.profiled, curve), "the key is not P-384, which the profile cnsa demands")
+}
+
+pub(super) fn profile_signature(subject: &Subject<'_>) -> Verdict {
+    let curve = curve_of(&subject.certificate.signature);
+    must(
+        fits(subject.profiled, curve),
+        "the signature is not by P-384 with SHA-384, which the profile cnsa demands",
     )
 }
 

@@ -8,6 +8,7 @@ use super::super::der::{Element, INTEGER, Reader, SEQUENCE};
 use super::super::extension::Attribute;
 use super::super::profile::Profile;
 use super::names;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::{Facts, PrincipalKind};
 
 /// What is judged: a rule names the kinds that it is for.
@@ -91,7 +92,8 @@ impl Kind {
                 Err(_) => Self::Person,
             };
         };
-        let subject = Subject::new(der, certificate, Self::Person, (Some(profile), true));
+        let subject =
+            Subject::new(der, certificate, Self::Person, (Some(profile), profile.algorithms(), true));
         let name = subject.spiffe_id().unwrap_or_default();
         let is_in = |path: &str| name.contains(path);
         if is_in("/role/server/") {
@@ -139,6 +141,9 @@ impl Kind {
     }
 }
 
+/// Profile, algorithms, and whether the signature counts.
+type About<'a> = (Option<&'a Profile>, AlgorithmProfile, bool);
+
 /// A certificate that is judged.
 pub(super) struct Subject<'a> {
     pub(super) der: &'a [u8],
@@ -146,6 +151,8 @@ pub(super) struct Subject<'a> {
     pub(super) kind: Kind,
     /// Unknown for an authority, which has none of what it is about.
     pub(super) profile: Option<&'a Profile>,
+    /// Which algorithms its service uses.
+    pub(super) profiled: AlgorithmProfile,
     /// Does its signature count?
     pub(super) is_signed: bool,
     /// The attributes of ours, in their order, with their values as they stand.
@@ -157,9 +164,10 @@ impl<'a> Subject<'a> {
         der: &'a [u8],
         certificate: X509Certificate<'a>,
         kind: Kind,
-        (profile, is_signed): (Option<&'a Profile>, bool),
+        (profile, profiled, is_signed): About<'a>,
     ) -> Self {
-        let mut subject = Self { der, certificate, kind, profile, is_signed, attributes: Vec::new() };
+        let mut subject =
+            Self { der, certificate, kind, profile, profiled, is_signed, attributes: Vec::new() };
         let numbered =
             |extension: &X509Extension<'a>| Some((subject.attribute_number(extension)?, extension.value));
         subject.attributes = subject.certificate.extensions().iter().filter_map(numbered).collect();
@@ -274,11 +282,7 @@ pub(super) enum Item<'a> {
 
 impl<'a> Item<'a> {
     /// Reads it; the error says why it cannot be judged.
-    pub(super) fn read(
-        kind: Kind,
-        der: &'a [u8],
-        about: (Option<&'a Profile>, bool),
-    ) -> Result<Self, String> {
+    pub(super) fn read(kind: Kind, der: &'a [u8], about: About<'a>) -> Result<Self, String> {
         let (rest, item) = if matches!(kind, Kind::List | Kind::RootList) {
             let (rest, list) =
                 CertificateRevocationList::from_der(der).map_err(|_| "it is not a DER CertificateList")?;

@@ -30,6 +30,7 @@ use super::key::PublicKey;
 use super::profile::Profile;
 use super::root::Root;
 use super::template::Content;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::time::Timestamp;
 
 /// How bad a breach is. Both refuse issuance.
@@ -181,13 +182,25 @@ enum Meant<'a> {
     List(&'a CrlContent),
 }
 
+/// A root certifies for services of either profile; whether a root and what it certified fit that of a service is asked by
+/// the service.
+const CEREMONY: AlgorithmProfile = AlgorithmProfile::Standard;
+
 /// What is known beside the bytes.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Given<'a> {
     profile: Option<&'a Profile>,
+    algorithms: AlgorithmProfile,
     issuer: Option<&'a CaCertificate>,
     is_signed: bool,
     meant: Option<Meant<'a>>,
+}
+
+impl Given<'_> {
+    /// Nothing but the algorithms.
+    const fn under(algorithms: AlgorithmProfile) -> Self {
+        Self { profile: None, algorithms, issuer: None, is_signed: false, meant: None }
+    }
 }
 
 /// What the rules say of some bytes.
@@ -208,7 +221,8 @@ pub struct Report {
 pub fn lint(der: &[u8], intent: &Intent<'_>) -> Result<(), LintFault> {
     let meant = Some(Meant::Certificate(intent));
     let issuer = intent.authority.certificate();
-    let given = Given { profile: Some(intent.profile), issuer: Some(issuer), is_signed: false, meant };
+    let (profile, algorithms) = (Some(intent.profile), intent.profile.algorithms());
+    let given = Given { profile, algorithms, issuer: Some(issuer), is_signed: false, meant };
     accept(judge(Kind::of_facts(&intent.content.facts), der, &given))
 }
 
@@ -216,8 +230,8 @@ pub fn lint(der: &[u8], intent: &Intent<'_>) -> Result<(), LintFault> {
 ///
 /// # Errors
 /// Every rule that it breaks.
-pub fn lint_authority(der: &[u8]) -> Result<(), LintFault> {
-    accept(judge(Kind::Authority, der, &Given::default()))
+pub fn lint_authority(der: &[u8], algorithms: AlgorithmProfile) -> Result<(), LintFault> {
+    accept(judge(Kind::Authority, der, &Given::under(algorithms)))
 }
 
 /// Judges the draft of a revocation list against what it is meant to be, signature apart.
@@ -227,7 +241,7 @@ pub fn lint_authority(der: &[u8]) -> Result<(), LintFault> {
 pub fn lint_list(der: &[u8], authority: &Authority, content: &CrlContent) -> Result<(), LintFault> {
     let meant = Some(Meant::List(content));
     let issuer = Some(authority.certificate());
-    accept(judge(Kind::List, der, &Given { issuer, meant, ..Given::default() }))
+    accept(judge(Kind::List, der, &Given { issuer, meant, ..Given::under(CEREMONY) }))
 }
 
 /// Judges the draft of a root's own certificate, signature apart.
@@ -235,7 +249,7 @@ pub fn lint_list(der: &[u8], authority: &Authority, content: &CrlContent) -> Res
 /// # Errors
 /// Every rule that it breaks.
 pub fn lint_root(der: &[u8]) -> Result<(), LintFault> {
-    accept(judge(Kind::Root, der, &Given::default()))
+    accept(judge(Kind::Root, der, &Given::under(CEREMONY)))
 }
 
 /// Judges the draft of what a root is to certify, an authority or another root, signature apart.
@@ -247,7 +261,7 @@ pub fn lint_certified(der: &[u8], root: &Root) -> Result<(), LintFault> {
         Some(Kind::Cross) => Kind::Cross,
         Some(_) | None => Kind::Subordinate,
     };
-    accept(judge(kind, der, &Given { issuer: Some(root.certificate()), ..Given::default() }))
+    accept(judge(kind, der, &Given { issuer: Some(root.certificate()), ..Given::under(CEREMONY) }))
 }
 
 /// Judges the draft of a root's revocation list against what it is meant to be, signature apart.
@@ -256,7 +270,7 @@ pub fn lint_certified(der: &[u8], root: &Root) -> Result<(), LintFault> {
 /// Every rule that it breaks.
 pub fn lint_root_list(der: &[u8], root: &Root, content: &CrlContent) -> Result<(), LintFault> {
     let (issuer, meant) = (Some(root.certificate()), Some(Meant::List(content)));
-    accept(judge(Kind::RootList, der, &Given { issuer, meant, ..Given::default() }))
+    accept(judge(Kind::RootList, der, &Given { issuer, meant, ..Given::under(CEREMONY) }))
 }
 
 /// Judges a root's revocation list that was received, its signature too.
@@ -265,19 +279,20 @@ pub fn lint_root_list(der: &[u8], root: &Root, content: &CrlContent) -> Result<(
 /// Every rule that it breaks.
 pub fn check_root_list(der: &[u8], root: &Root) -> Result<(), LintFault> {
     let issuer = Some(root.certificate());
-    accept(judge(Kind::RootList, der, &Given { issuer, is_signed: true, ..Given::default() }))
+    accept(judge(Kind::RootList, der, &Given { issuer, is_signed: true, ..Given::under(CEREMONY) }))
 }
 
 /// Judges a signed certificate or revocation list of which no record is at hand. What it is, it says itself.
 pub fn examine(der: &[u8], profile: &Profile, issuer: Option<&CaCertificate>) -> Report {
-    let given = Given { profile: Some(profile), issuer, is_signed: true, meant: None };
+    let algorithms = profile.algorithms();
+    let given = Given { profile: Some(profile), algorithms, issuer, is_signed: true, meant: None };
     judge(Kind::guess(der, profile), der, &given)
 }
 
 /// Judges it as what it may not look like.
 #[cfg(test)]
 pub(super) fn examine_as(kind: Kind, der: &[u8]) -> Report {
-    judge(kind, der, &Given { is_signed: true, ..Given::default() })
+    judge(kind, der, &Given { is_signed: true, ..Given::under(CEREMONY) })
 }
 
 fn accept(report: Report) -> Result<(), LintFault> {
@@ -286,7 +301,7 @@ fn accept(report: Report) -> Result<(), LintFault> {
 
 fn judge(kind: Kind, der: &[u8], given: &Given<'_>) -> Report {
     let (mut findings, mut skipped) = (Vec::new(), Vec::new());
-    let item = Item::read(kind, der, (given.profile, given.is_signed));
+    let item = Item::read(kind, der, (given.profile, given.algorithms, given.is_signed));
     for rule in RULES.iter().filter(|rule| rule.kinds.contains(&kind)) {
         let verdict = match (&item, rule.check) {
             (Err(why), Check::Read) => Some(Err(why.clone())),

@@ -25,6 +25,7 @@ const ISSUING: &[Kind] = &[Kind::Authority, Kind::Subordinate];
 const CERTIFIED: &[Kind] = &[Kind::Subordinate, Kind::Cross];
 const ROOT: &[Kind] = &[Kind::Root];
 const CROSS: &[Kind] = &[Kind::Cross];
+const SUBORDINATE: &[Kind] = &[Kind::Subordinate];
 const ROOTS: &[Kind] = &[Kind::Root, Kind::Cross];
 const SELF_SIGNED: &[Kind] = &[Kind::Authority, Kind::Root];
 const AUTHORITIES: &[Kind] = &[Kind::Authority, Kind::Subordinate, Kind::Root, Kind::Cross];
@@ -90,6 +91,10 @@ pub static RULES: &[Rule] = &[
         "keyUsage and basicConstraints critical, and nothing else", Certificate(extensions::extension_critical)),
     rule(Error, ("key_usage", "1.21", "RFC 5280 section 4.2.1.3"), CERTIFICATES,
         "a leaf: digitalSignature; an authority: keyCertSign and cRLSign", Certificate(extensions::key_usage)),
+    rule(Error, ("profile_key", "1.22", "RFC 8603 section 5.4, profile"), CERTIFICATES,
+        "under cnsa a P-384 key", Certificate(fields::profile_key)),
+    rule(Error, ("profile_signature", "1.23", "RFC 8603 section 5.1, profile"), CERTIFICATES,
+        "under cnsa a signature by P-384 with SHA-384", Certificate(fields::profile_signature)),
     rule(Error, ("issuer_name_form", "2.1", "RFC 5280 section 4.1.2.4, profile"), LEAVES,
         "an issuer OU=ACCESS or OU=SYSTEM, as its kind demands, and CN an authority id", Certificate(names::issuer_name_form)),
     rule(Error, ("issuer_name", "2.2", "RFC 5280 section 6.1.3"), ISSUED,
@@ -156,6 +161,8 @@ pub static RULES: &[Rule] = &[
         "cA TRUE and path length 2", Certificate(extensions::root_constraints)),
     rule(Error, ("cross_constraints", "5.10", "RFC 5280 section 4.2.1.9"), CROSS,
         "cA TRUE and path length 1", Certificate(extensions::cross_constraints)),
+    rule(Error, ("subordinate_usage", "5.11", "RFC 5280 section 4.2.1.12, profile"), SUBORDINATE,
+        "extended key usage clientAuth (ACCESS) or serverAuth (SYSTEM)", Certificate(extensions::subordinate_usage)),
     rule(Error, ("list_encoding", "6.1", "RFC 5280 section 5.1"), LISTS,
         "one DER CertificateList, and nothing after it", Check::Read),
     rule(Error, ("list_canonical", "6.2", "X.690 sections 10 and 11"), LISTS,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rcgen::{CustomExtension, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType, SerialNumber};
 
 use super::*;
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::x509::der::{BIT_STRING, INTEGER, OID, SEQUENCE, SET, UTF8_STRING, element, only};
 use crate::x509::extension;
 use crate::x509::lint::{Intent, Kind, LintFault, RULES, Report, Severity, examine, lint, lint_authority};
@@ -22,6 +23,23 @@ fn person() -> Content {
 
 fn machine() -> Content {
     content(Facts::Access(workload()))
+}
+
+/// What a leaf breaks under cnsa whose key is on one curve and whose authority's is on the other.
+fn under_cnsa(own: Curve, issuing: Curve) -> Broken {
+    let shop = Workshop::new(AuthorityKind::Access, issuing, 1);
+    let key = ClientKey::generate(own).unwrap();
+    let tbs = shop.template.draft(key.public_key(), &person()).unwrap().into_tbs();
+    let profile = profile().with_algorithms(AlgorithmProfile::Cnsa);
+    broken(&examine(&shop.sign(&tbs), &profile, Some(shop.authority.certificate())))
+}
+
+/// The profiles that an authority with a key on this curve passes under.
+fn profiles_of(curve: Curve) -> &'static [AlgorithmProfile] {
+    match curve {
+        Curve::P256 => &[AlgorithmProfile::Standard],
+        Curve::P384 => AlgorithmProfile::ALL,
+    }
 }
 
 fn judged(der: &[u8], shop: &Workshop) -> Broken {
@@ -172,6 +190,8 @@ const FORM: &[Failing] = &[
     ("key_point_form", || with_key(key_of(EC, P256, &[&[2], &key().point()[1..33]].concat()))),
     ("key_on_curve", || { let mut spki = key().spki().to_vec(); spki[90] ^= 1; with_key(spki) }),
     ("key_weak", || with_key(key_of(EC, P256, &guessed(3)))),
+    ("profile_key", || under_cnsa(Curve::P256, Curve::P384)),
+    ("profile_signature", || under_cnsa(Curve::P384, Curve::P256)),
     ("extension_set", || bent(|params| params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0])))),
     ("extension_duplicate", || bent(|params| params.custom_extensions.push(params.custom_extensions[12].clone()))),
     ("extension_order", || bent(|params| params.custom_extensions.swap(3, 4))),
@@ -284,7 +304,9 @@ fn every_rule_has_a_certificate_that_passes_it() {
         }
         for shop in [&access, &system_authority] {
             pass(Kind::Authority, shop.authority.der(), shop.authority.certificate());
-            assert_eq!(lint_authority(shop.authority.der()), Ok(()));
+            for algorithms in profiles_of(curve) {
+                assert_eq!(lint_authority(shop.authority.der(), *algorithms), Ok(()));
+            }
             lists::good(shop)
                 .into_iter()
                 .for_each(|der| pass(Kind::List, &der, shop.authority.certificate()));
@@ -298,6 +320,16 @@ fn every_rule_has_a_certificate_that_passes_it() {
             }
         }
     }
+}
+
+#[test]
+fn under_cnsa_p384_by_p384_passes_and_nothing_else() {
+    assert_eq!(under_cnsa(Curve::P384, Curve::P384), Broken::new());
+    assert_eq!(under_cnsa(Curve::P256, Curve::P384), ["profile_key"]);
+    assert_eq!(under_cnsa(Curve::P384, Curve::P256), ["profile_signature"]);
+    let authority = Workshop::access().authority;
+    let broken = refused(lint_authority(authority.der(), AlgorithmProfile::Cnsa));
+    assert_eq!(broken, ["profile_key", "profile_signature"]);
 }
 
 #[test]

@@ -165,6 +165,12 @@ pub(super) const FAILING: &[Failing] = &[
         broken(&report)
     }),
     ("root_constraints", || bent_root(|fields| replaced(&mut fields[7], &path_len(2), &path_len(9)))),
+    ("subordinate_usage", || {
+        // clientAuth for serverAuth (id-kp 2 and 1).
+        let shop = RootShop::new(Curve::P256, 1);
+        let (client, server) = ([0x2b, 6, 1, 5, 5, 7, 3, 2], [0x2b, 6, 1, 5, 5, 7, 3, 1]);
+        bent(&shop.authority(AuthorityKind::System, &key()), &shop, |fields| replaced(&mut fields[7], &server, &client))
+    }),
     ("cross_constraints", || bent_cross(|fields| replaced(&mut fields[7], &path_len(1), &path_len(2)))),
     ("root_list_issuer_form", || bent_list(&list_content(1), |fields| fields[2] = unit_and("elsewhere"))),
     ("root_list_extensions", || {
@@ -310,4 +316,23 @@ fn a_request_of_ours_is_read_again() {
     assert_eq!(AuthorityRequest::from_der(&der), Ok(made.clone()));
     let foreign = AuthorityRequest { key: key(), ..made }.assemble(signature.as_ref());
     assert!(AuthorityRequest::from_der(&foreign).unwrap_err().to_string().contains("not by its key"));
+}
+
+#[test]
+fn a_chain_is_a_leaf_its_authority_and_cross_certificates() {
+    let (old, new) = (RootShop::new(Curve::P384, 1), RootShop::new(Curve::P384, 2));
+    let issuer = Workshop::new(AuthorityKind::Access, Curve::P256, 7);
+    let leaf = issuer.leaf(&content(Facts::Access(human())));
+    let (above, cross) = (old.authority(AuthorityKind::Access, &key()), old.cross(&new));
+    let chain = chain_pem(&leaf, &[above.clone(), cross.clone()]).unwrap();
+    let blocks: Vec<_> = pem::parse_many(chain).unwrap().into_iter().map(pem::Pem::into_contents).collect();
+    assert_eq!(blocks, [leaf.clone(), above.clone(), cross.clone()]);
+    assert!(chain_pem::<Vec<u8>>(&leaf, &[]).is_ok());
+    let refused = |above: &[Vec<u8>]| chain_pem(&leaf, above).unwrap_err();
+    assert_eq!(refused(&[old.root.certificate().der().to_vec()]), AboveFault::Other);
+    assert_eq!(refused(&[issuer.authority.der().to_vec()]), AboveFault::Other, "self-signed");
+    assert_eq!(refused(&[old.authority(AuthorityKind::System, &key())]), AboveFault::OtherIssuer);
+    assert_eq!(refused(&[above, b"junk".to_vec()]), AboveFault::Other);
+    assert_eq!(refused(&vec![cross; ABOVE_MAX + 1]), AboveFault::TooMany);
+    assert_eq!(chain_pem::<Vec<u8>>(b"junk", &[]), Err(AboveFault::Leaf));
 }

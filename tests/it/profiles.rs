@@ -1,0 +1,161 @@
+//! The profile of algorithms of a service: which keys it certifies, what its TLS offers, and that `cnsa` does everything that
+//! `standard` does with P-384 alone.
+
+use countersign::domain::algorithm::AlgorithmProfile;
+use countersign::domain::authority::AuthorityState;
+use countersign::domain::certificate::{AuthorityKind, PrincipalKind};
+use countersign::domain::command::{Command, NewPrincipal};
+use countersign::domain::decision::Denial;
+use countersign::domain::person::EvidenceKind;
+use countersign::domain::principal::Role;
+use countersign::pb;
+use countersign::x509::bundle::certificate_pem;
+use countersign::x509::{ClientKey, Curve};
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::{NamedGroup, SignatureScheme};
+use tonic::Code;
+
+use crate::calls::{openssl, refused};
+use crate::gate::{self, STRONG, permits, question};
+use crate::world::{BEGIN, Caller, World, tls_stream};
+
+const CNSA_WORDS: &str = "certifies P-384 keys only; make a new key: countersign officer new --profile cnsa";
+
+impl World {
+    async fn cnsa() -> Self {
+        Self::start_under(AlgorithmProfile::Cnsa, BEGIN.parse().unwrap()).await
+    }
+
+    /// Does a client of these algorithms get through the handshake? What it agreed on.
+    async fn shakes(&self, provider: CryptoProvider) -> Option<(rustls::CipherSuite, NamedGroup)> {
+        let system =
+            self.running().app().state().authority(AuthorityKind::System).unwrap().certificate.clone();
+        let config = self.tls_by(provider, &[system], None);
+        let stream = tls_stream(config, self.running().address()).await.ok()?;
+        let connection = stream.get_ref().1;
+        let suite = connection.negotiated_cipher_suite().unwrap().suite();
+        Some((suite, connection.negotiated_key_exchange_group().unwrap().name()))
+    }
+}
+
+fn groups(groups: &[&'static dyn SupportedKxGroup]) -> CryptoProvider {
+    CryptoProvider { kx_groups: groups.to_vec(), ..default_provider() }
+}
+
+fn suites(suites: &[rustls::SupportedCipherSuite]) -> CryptoProvider {
+    CryptoProvider { cipher_suites: suites.to_vec(), ..default_provider() }
+}
+
+/// What openssl says of a certificate.
+fn shown(der: &[u8]) -> String {
+    let arguments = ["x509", "-noout", "-text", "-certopt", "no_sigdump"];
+    let (ok, text, log) = openssl(&arguments, certificate_pem(der).as_bytes());
+    assert!(ok, "{log}");
+    String::from_utf8(text).unwrap()
+}
+
+fn is_p384(der: &[u8]) {
+    let text = shown(der);
+    for said in ["ASN1 OID: secp384r1", "Signature Algorithm: ecdsa-with-SHA384"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_cnsa_a_weaker_client_is_refused_at_the_handshake() {
+    let (standard, cnsa) = (World::start().await, World::cnsa().await);
+    let weak = [
+        ("AES-128", suites(&[cipher_suite::TLS13_AES_128_GCM_SHA256])),
+        ("ChaCha20", suites(&[cipher_suite::TLS13_CHACHA20_POLY1305_SHA256])),
+        ("P-256 and X25519", groups(&[kx_group::SECP256R1, kx_group::X25519])),
+        ("hybrid", groups(&[kx_group::X25519MLKEM768])),
+    ];
+    for (what, provider) in weak {
+        assert_eq!(cnsa.shakes(provider.clone()).await, None, "{what}");
+        assert!(standard.shakes(provider).await.is_some(), "{what}");
+    }
+    // The server's certificate is signed with P-384 and so is its handshake: who does not verify that gets no further.
+    let mut p256_only = default_provider();
+    let p256 = |schemes: &SignatureScheme| *schemes == SignatureScheme::ECDSA_NISTP256_SHA256;
+    let mapping = p256_only.signature_verification_algorithms.mapping;
+    let place = mapping.iter().position(|(scheme, _)| p256(scheme)).unwrap();
+    p256_only.signature_verification_algorithms.mapping = &mapping[place..=place];
+    assert_eq!(cnsa.shakes(p256_only).await, None);
+    let agreed = (rustls::CipherSuite::TLS13_AES_256_GCM_SHA384, NamedGroup::secp384r1);
+    assert_eq!(cnsa.shakes(default_provider()).await, Some(agreed));
+    let strong = CryptoProvider {
+        cipher_suites: vec![cipher_suite::TLS13_AES_256_GCM_SHA384],
+        ..groups(&[kx_group::SECP384R1])
+    };
+    for world in [&standard, &cnsa] {
+        assert_eq!(world.shakes(strong.clone()).await, Some(agreed));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_cnsa_only_p384_is_certified_and_the_refusal_says_what_to_do() {
+    let world = World::cnsa().await;
+    let entity = world.partner().await;
+    let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let token = world.token(subject).await;
+    let p256 = ClientKey::generate(Curve::P256).unwrap();
+    refused(world.redeem(&token, &p256).await, Code::InvalidArgument, CNSA_WORDS);
+    refused(world.redeem(&token, &p256).await, Code::InvalidArgument, "the key is P-256");
+    // The refusal used nothing up.
+    let key = ClientKey::generate(Curve::P384).unwrap();
+    let certificate = world.redeem(&token, &key).await.unwrap();
+    is_p384(&certificate);
+    // Renewal is no way round it.
+    let caller = Caller { key, certificate };
+    let channel = world.connect_as(&caller).await;
+    refused(world.renew(&channel, &p256).await, Code::InvalidArgument, CNSA_WORDS);
+    is_p384(&world.renew(&channel, &ClientKey::generate(Curve::P384).unwrap()).await.unwrap());
+    // Nor is the key of a gateway or of an officer, which the record itself refuses.
+    for (kind, role) in [(PrincipalKind::Gateway, Role::Gateway), (PrincipalKind::Officer, Role::Approver)] {
+        let key = ClientKey::generate(Curve::P256).unwrap().public_key().spki().to_vec();
+        let id = "carol".parse().unwrap();
+        let new = NewPrincipal { id, kind, roles: vec![role], entity: None, key, is_pausable: false };
+        refused(world.enact(Command::RegisterPrincipal(new)).await, Code::InvalidArgument, CNSA_WORDS);
+    }
+    // Canaries of an agent.
+    let gateway = world.gateway("gw-1").await;
+    let mut client =
+        pb::attestation_service_client::AttestationServiceClient::new(world.connect_as(&gateway).await);
+    let csr = |curve| ClientKey::generate(curve).unwrap().request().unwrap().into();
+    let request = pb::IssueCanariesRequest { csr_a: csr(Curve::P256), csr_b: csr(Curve::P384) };
+    refused(client.issue_canaries(request).await, Code::InvalidArgument, CNSA_WORDS);
+    let request = pb::IssueCanariesRequest { csr_a: csr(Curve::P384), csr_b: csr(Curve::P384) };
+    is_p384(&client.issue_canaries(request).await.unwrap().into_inner().certificate_a);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_path_under_cnsa() {
+    let world = World::cnsa().await;
+    for row in world.running().app().state().authorities.values() {
+        is_p384(&row.certificate);
+    }
+    let subject = world.person(world.partner().await, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let holder = world.enroll(subject).await;
+    let gate = gate::gate(&world, "gw-1", STRONG, &world.clock).await;
+    assert!(gate.decide_or_ask(&holder.certificate, &question("mythos-5")).await.is_permit);
+    gate::until(&gate, &holder.certificate, permits).await;
+
+    // Both authorities are replaced while the gate is there, by authorities of the same kind of key.
+    for kind in [AuthorityKind::Access, AuthorityKind::System] {
+        let next = world.rotate(kind).await;
+        let state = world.running().app().state();
+        assert_eq!(state.authorities[&next].state, AuthorityState::Active);
+        is_p384(&state.authorities[&next].certificate);
+    }
+    let key = ClientKey::generate(Curve::P384).unwrap();
+    let renewed = world.renew(&world.connect_as(&holder).await, &key).await.unwrap();
+    is_p384(&renewed);
+    gate::until(&gate, &renewed, permits).await;
+
+    let answer = world.restrict(gate::revoke(&world, &renewed), pb::Wait::Enforced).await.unwrap();
+    assert_eq!(answer.status(), pb::EnforcementStatus::Enforced, "{answer:?}");
+    let decided = gate.decide(&renewed, &question("mythos-5"));
+    assert_eq!(decided.decision.denials, [Denial::CredentialRevoked]);
+    gate.shutdown().await;
+}
