@@ -37,16 +37,19 @@ const BLOCK_LOOK_MS: u64 = 50;
 /// How long certificates of the system authority live, but for those of officers: 30 days. Machines renew them by themselves.
 const SYSTEM_TTL_S: u32 = 30 * 86_400;
 
-/// Hands out ordinals of the access authority, each once.
+/// Hands out ordinals of the access authority, each once, and those of the system authority one after the other.
 #[derive(Debug)]
 pub(super) struct Ordinals {
     next: AtomicU64,
     low: Notify,
+    /// Held from when the next ordinal of the system authority is read until it is on record: a whole fleet renews within a
+    /// minute when its authority retires, and who comes second would have to begin anew again and again.
+    system: tokio::sync::Mutex<()>,
 }
 
 impl Ordinals {
     pub(super) fn after(last: Ordinal) -> Self {
-        Self { next: AtomicU64::new(last.0 + 1), low: Notify::new() }
+        Self { next: AtomicU64::new(last.0 + 1), low: Notify::new(), system: tokio::sync::Mutex::default() }
     }
 
     /// The next ordinal, if it is not above what is open.
@@ -189,7 +192,8 @@ impl App {
         let order = Order { content, key };
         let prepared = leaf.issuer.prepare(&order, now)?;
         let intent = intent(&leaf.issuer, &order, &prepared, leaf.cause);
-        let (der, committed) = self.sign_and_record(&leaf.issuer, intent, prepared).await?;
+        self.intend(&leaf.issuer, intent).await?;
+        let (der, committed) = self.sign_and_record(&leaf.issuer, prepared).await?;
         Ok(Issuance { certificate: der, ignored, position: committed.position })
     }
 
@@ -206,18 +210,21 @@ impl App {
         Some(refusal.to_string())
     }
 
-    async fn sign_and_record(
-        &self,
-        issuer: &Arc<Issuer>,
-        intent: Intent,
-        prepared: Prepared,
-    ) -> Result<(Vec<u8>, Committed), Error> {
+    async fn intend(&self, issuer: &Arc<Issuer>, intent: Intent) -> Result<(), Error> {
         // What cannot be signed now needs no intent on record.
         issuer.check()?;
-        let (authority, ordinal) = (intent.authority, intent.ordinal);
         kill_point("issue.before_intent");
         self.record(Caller::default().entry(Event::IssuanceIntended(Box::new(intent)))).await?;
         kill_point("issue.after_intent");
+        Ok(())
+    }
+
+    async fn sign_and_record(
+        &self,
+        issuer: &Arc<Issuer>,
+        prepared: Prepared,
+    ) -> Result<(Vec<u8>, Committed), Error> {
+        let (authority, ordinal) = (issuer.authority().kind(), prepared.ordinal());
         let issued = sign(issuer, prepared).await?;
         kill_point("issue.after_sign");
         let event =
@@ -338,6 +345,7 @@ impl App {
         key: RequestedKey,
         names: Vec<ServerName>,
     ) -> Result<(Vec<u8>, Position), Error> {
+        let alone = self.ordinals.system.lock().await;
         let now = self.clock.now();
         let state = self.state();
         let issuer = self.active(&state, AuthorityKind::System)?;
@@ -355,7 +363,9 @@ impl App {
         let prepared = issuer.prepare(&order, now)?;
         let cause = Cause::Register(facts.principal.clone());
         let intent = intent(&issuer, &order, &prepared, cause);
-        let (der, committed) = self.sign_and_record(&issuer, intent, prepared).await?;
+        self.intend(&issuer, intent).await?;
+        drop(alone);
+        let (der, committed) = self.sign_and_record(&issuer, prepared).await?;
         Ok((der, committed.position))
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::head::read_log_key;
 use super::identity::{CERTIFICATE, Identity, LOG_KEY, SYSTEM_BUNDLE};
-use super::serve::{start_log, told_to_stop};
+use super::serve::{dump_no_core, start_log, told_to_stop};
 use super::unlock::Unlock;
 use super::{Failure, Outcome, Output, files};
 use crate::agent::{self, Adapter, Settings};
@@ -68,6 +68,7 @@ pub(super) fn run(arguments: &Arguments, unlock: &Unlock, output: &Output) -> Re
     }
     files::make_folder(&settings.config.state)?;
     start_log(log);
+    dump_no_core();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async { Ok::<_, Failure>(agent::run(settings, told_to_stop()?).await?) })?;
     Ok(Outcome::Done)

@@ -110,6 +110,8 @@ pub(super) struct Credential {
     pub(super) name: Option<SpiffeName>,
     /// SHA-256 of the public key.
     pub(super) key: String,
+    /// The name of the authority.
+    pub(super) issuer: String,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
 }
@@ -124,7 +126,8 @@ impl Credential {
         };
         let name = value("name").filter_map(|value| SpiffeName::parse(value)).next();
         let key = value("key sha-256").next().cloned().unwrap_or_default();
-        Ok(Self { name, key, not_before, not_after })
+        let issuer = value("issuer").next().cloned().unwrap_or_default();
+        Ok(Self { name, key, issuer, not_before, not_after })
     }
 }
 

@@ -14,6 +14,8 @@ mod certificate;
 mod determination;
 mod dev;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod drill;
 mod enroll;
 mod entity;

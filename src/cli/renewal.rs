@@ -25,13 +25,17 @@ pub(super) enum Age {
     Ended,
 }
 
+/// When two thirds of its life are over.
+pub(super) const fn due(credential: &Credential) -> Timestamp {
+    let life_ms = credential.not_after.millis().saturating_sub(credential.not_before.millis());
+    credential.not_before.plus_ms(life_ms / AGE.1 * AGE.0)
+}
+
 /// How old a certificate is now.
 pub(super) fn age(credential: &Credential, now: Timestamp) -> Age {
-    let (begin, end) = (credential.not_before.millis(), credential.not_after.millis());
-    let due = begin.saturating_add(end.saturating_sub(begin) / AGE.1 * AGE.0);
     match credential.name.as_ref().map(|name| name.kind) {
         Some(PrincipalKind::Officer | PrincipalKind::Gateway) if now > credential.not_after => Age::Ended,
-        Some(PrincipalKind::Officer | PrincipalKind::Partner) if now.millis() >= due => Age::Due,
+        Some(PrincipalKind::Officer | PrincipalKind::Partner) if now >= due(credential) => Age::Due,
         Some(_) | None => Age::Fresh,
     }
 }
@@ -57,7 +61,8 @@ pub(super) async fn renew(identity: &Identity, remote: &Remote) -> Result<Renewe
             "the certificate that the server sent is not one of this key and name".to_owned(),
         ));
     }
-    if new.not_after <= old.not_after {
+    // One of the next authority is taken also when it ends no later.
+    if new.issuer == old.issuer && new.not_after <= old.not_after {
         return Ok(Renewed::NotYet);
     }
     write_chain(&identity.path(CERTIFICATE), &issued.certificate, &issued.chain)?;
@@ -99,7 +104,7 @@ pub(super) async fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
         Renewed::Until(until) => until,
         Renewed::NotYet => connected,
     };
-    let is_new = until > before.not_after;
+    let is_new = identity.credential()? != before;
     let path = identity.path(CERTIFICATE).display().to_string();
     let text = match is_new {
         true => format!("certificate  {path}\nends         {until}"),
@@ -122,6 +127,7 @@ mod tests {
         Credential {
             name,
             key: "00".repeat(32),
+            issuer: "OU=SYSTEM".to_owned(),
             not_before: Timestamp::from_millis(0),
             not_after: Timestamp::from_millis(9_000),
         }

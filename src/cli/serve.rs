@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
@@ -33,6 +34,7 @@ pub(super) fn run(arguments: &Arguments, unlock: &Unlock) -> Result<Outcome, Fai
         None => {}
     }
     start_log(config.log);
+    dump_no_core();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config))?;
     Ok(Outcome::Done)
@@ -52,6 +54,14 @@ pub(super) fn start_log(log: Log) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     telemetry::start(format, level);
+}
+
+/// A core dump would have every private key, passphrase and PIN in it, whoever starts this: units say so too.
+pub(super) fn dump_no_core() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "a crash may leave a core dump, with private keys in it");
+    }
 }
 
 /// Returns at SIGTERM, as a service manager sends it, or SIGINT, as a terminal does.

@@ -130,8 +130,10 @@ impl Renewer {
             let old = old.first().ok_or("there is no certificate")?;
             let old = parse(old, &profile).map_err(|fault| fault.to_string())?;
             let new = parse(&der, &profile).map_err(|fault| fault.to_string())?;
-            // Nobody else's, no shorter one, and no other role under the same name.
-            if new.spki() != old.spki() || new.facts() != old.facts() || new.not_after() <= not_after {
+            // Nobody else's, no shorter one, and no other role under the same name. One of the next authority may end first: the
+            // one before goes, and with it what it issued.
+            let is_next = new.issuer() != old.issuer() || new.not_after() > not_after;
+            if new.spki() != old.spki() || new.facts() != old.facts() || !is_next {
                 return Err("the certificate that came is not a later one of this gateway".to_owned());
             }
             let chain = chain_pem(&der, &above).map_err(|fault| fault.to_string())?;

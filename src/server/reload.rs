@@ -98,6 +98,10 @@ async fn follow(
                 tracing::info!(
                     "TLS is set up anew: the certificate was due, or another chain leads up from it"
                 );
+                // The next authority may follow within a minute; what could not be had is not asked for each second.
+                if now.leaf != shown.leaf {
+                    wait = 0;
+                }
                 shown = now;
             }
             Err(error) => {

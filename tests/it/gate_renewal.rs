@@ -70,7 +70,7 @@ async fn a_gate_renews_its_certificate_and_keeps_its_lease() {
 }
 
 /// Nothing is spread: what is due is due at once.
-struct NoJitter;
+pub(crate) struct NoJitter;
 
 impl Entropy for NoJitter {
     fn fill(&self, bytes: &mut [u8]) {

@@ -149,6 +149,8 @@ mod screening_cli;
 #[cfg(test)]
 mod sds;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod seeds;
 #[cfg(test)]
 mod simulate;
@@ -158,6 +160,8 @@ mod slow;
 mod streams;
 #[cfg(test)]
 mod subscribe;
+#[cfg(test)]
+mod system_rotation;
 #[cfg(test)]
 mod tail;
 #[cfg(test)]

@@ -62,6 +62,10 @@ pub(crate) struct Token(pub(crate) PathBuf);
 
 impl Token {
     pub(crate) fn new(folder: &Path) -> Self {
+        Self::with_pin(folder, PIN)
+    }
+
+    pub(crate) fn with_pin(folder: &Path, pin: &str) -> Self {
         std::fs::create_dir(folder.join("tokens")).unwrap();
         let text = format!(
             "directories.tokendir = {}\nobjectstore.backend = file\n",
@@ -69,9 +73,9 @@ impl Token {
         );
         std::fs::write(folder.join("softhsm2.conf"), text).unwrap();
         let token = Self(folder.to_owned());
-        token.pin(PIN);
+        token.pin(pin);
         let words =
-            ["--init-token", "--free", "--label", "countersign", "--so-pin", "12345678", "--pin", PIN];
+            ["--init-token", "--free", "--label", "countersign", "--so-pin", "12345678", "--pin", pin];
         token.run("softhsm2-util", &words);
         token
     }
@@ -353,14 +357,14 @@ async fn the_service_whose_token_is_taken_away() {
 }
 
 /// A command of the desk with a token, or with a library between.
-fn command(desk: &Desk, token: &Token, words: &[&str]) -> Process {
+pub(crate) fn command(desk: &Desk, token: &Token, words: &[&str]) -> Process {
     let mut command = desk.command(words);
     command.env("SOFTHSM2_CONF", token.conf()).env("PKCS11SPY", softhsm());
     command.env("PKCS11SPY_OUTPUT", token.spied());
     command
 }
 
-fn run(desk: &Desk, token: &Token, words: &[&str]) -> Ended {
+pub(crate) fn run(desk: &Desk, token: &Token, words: &[&str]) -> Ended {
     command(desk, token, words).output().unwrap().into()
 }
 

@@ -4,6 +4,8 @@
 //! Small here; `COUNTERSIGN_ROTATION_LOAD=50` sets the number of gateways, as `tests/rotation-load` does for the figure in
 //! docs/ratios.md.
 
+mod system;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -283,7 +285,7 @@ async fn begin(gateways: usize) -> (Arc<Load>, EntityId, Vec<SubjectId>, Vec<Gat
     (Arc::new(load), entity, subjects, gates)
 }
 
-/// Begins all of it.
+/// Begins what goes on in any rotation: holders renew, gateways decide.
 async fn load_it(
     load: &Arc<Load>,
     entity: EntityId,
@@ -302,27 +304,19 @@ async fn load_it(
             last_ms = now_ms;
         }
     });
-    let (issuer, holders) = subjects.split_first().unwrap();
+    let (_, holders) = subjects.split_first().unwrap();
     for subject in holders {
         tasks.spawn(renew(Arc::clone(load), *subject));
     }
     eventually("all have one", async || load.good.lock().unwrap().len() == holders.len()).await;
-    tasks.spawn(issue(Arc::clone(load), *issuer));
-    let asking = load.world.gateway("gw-asking").await;
-    let asking = load.world.connect_as(&asking).await;
-    tasks.spawn(ask(Arc::clone(load), asking));
     for (number, gate) in gates.into_iter().enumerate() {
         tasks.spawn(decide(Arc::clone(load), gate, entity, number));
     }
     tasks
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_rotation_under_load_fails_nobody_and_permits_nothing_that_is_revoked() {
-    let gateways = asked("COUNTERSIGN_ROTATION_LOAD").map_or(GATEWAYS, |count| count.parse().unwrap());
-    let (load, entity, subjects, gates) = begin(gateways).await;
-    let mut tasks = load_it(&load, entity, &subjects, gates).await;
-    let rotation = load.rotate_and_revoke();
+/// Carries a rotation out under the load, and ends the load.
+async fn run(load: &Load, tasks: &mut tokio::task::JoinSet<()>, rotation: impl Future<Output = ()>) {
     let mut rotation = std::pin::pin!(rotation);
     loop {
         tokio::select! {
@@ -335,6 +329,18 @@ async fn a_full_rotation_under_load_fails_nobody_and_permits_nothing_that_is_rev
     while let Some(ended) = tasks.join_next().await {
         ended.expect("the load found a wrong answer");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_rotation_under_load_fails_nobody_and_permits_nothing_that_is_revoked() {
+    let gateways = asked("COUNTERSIGN_ROTATION_LOAD").map_or(GATEWAYS, |count| count.parse().unwrap());
+    let (load, entity, subjects, gates) = begin(gateways).await;
+    let mut tasks = load_it(&load, entity, &subjects, gates).await;
+    tasks.spawn(issue(Arc::clone(&load), subjects[0]));
+    let asking = load.world.gateway("gw-asking").await;
+    let asking = load.world.connect_as(&asking).await;
+    tasks.spawn(ask(Arc::clone(&load), asking));
+    run(&load, &mut tasks, load.rotate_and_revoke()).await;
     let Counts { issued, renewed, verified, evaluated, permits, denials } = &load.counts;
     let all =
         [issued, renewed, verified, evaluated, permits, denials].map(|count| count.load(Ordering::Relaxed));

@@ -4,7 +4,7 @@ use super::super::Failure;
 use super::super::identity::CERTIFICATE;
 use super::super::output::every_page;
 use super::super::remote::{Connection, Remote, answer};
-use super::super::renewal::{self, Age};
+use super::super::renewal;
 use super::DAY_MS;
 use super::finding::{Findings, Remedy, remedy};
 use crate::domain::time::Timestamp;
@@ -34,6 +34,7 @@ pub(super) async fn check(connection: &Connection, findings: &mut Findings) {
     let remote = match connection.remote().await {
         Ok(remote) => remote,
         Err(failure) => {
+            identity(connection, findings);
             let how = remedy(
                 "nobody can be answered, or by somebody else",
                 "what the line above says; then journalctl -u countersign",
@@ -74,15 +75,18 @@ fn identity(connection: &Connection, findings: &mut Findings) {
             return findings.fail("identity", failure.0, remedy("it was there a moment ago", "doctor again"));
         }
     };
-    let what = format!("{path} ends at {}", credential.not_after);
-    if renewal::age(&credential, SystemClock.now()) == Age::Fresh {
-        return findings.ok("identity", what);
-    }
+    let now = SystemClock.now();
     let how = remedy(
         "without it you can neither stop nor approve, and it was not renewed by itself",
         "countersign principal renew says why",
     );
-    findings.warn("identity", what, how);
+    if now > credential.not_after {
+        findings.fail("identity", format!("{path} ended at {}", credential.not_after), how);
+    } else if now >= renewal::due(&credential) {
+        findings.warn("identity", format!("{path} ends at {}", credential.not_after), how);
+    } else {
+        findings.ok("identity", format!("{path} ends at {}", credential.not_after));
+    }
 }
 
 /// That it follows the remembered one was seen when the server was reached.
