@@ -30,11 +30,11 @@ pub(crate) fn question() -> Request<'static> {
     }
 }
 
-/// A gate that subscribes over loopback mTLS and has a lease.
-pub(crate) async fn connect(world: &World, name: &str) -> Gate {
+/// How a new gateway subscribes over loopback mTLS.
+pub(crate) async fn config(world: &World, name: &str) -> GateConfig {
     let caller = world.gateway(name).await;
     let state = world.running().app().state();
-    let config = GateConfig {
+    GateConfig {
         target: Target {
             address: world.running().address().to_string(),
             server_name: Some("localhost".to_owned()),
@@ -50,8 +50,12 @@ pub(crate) async fn connect(world: &World, name: &str) -> Gate {
         strength: Strength { per_request: true, resumption_off: true, ..Strength::default() },
         clock: world.clock.clone(),
         entropy: std::sync::Arc::new(SystemEntropy),
-    };
-    let gate = Gate::connect(config).await.unwrap();
+    }
+}
+
+/// A gate that has a lease.
+pub(crate) async fn connect(world: &World, name: &str) -> Gate {
+    let gate = Gate::connect(config(world, name).await).await.unwrap();
     gate.ready(Duration::from_secs(10)).await.unwrap();
     gate
 }

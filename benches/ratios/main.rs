@@ -30,6 +30,7 @@ mod revoke;
 mod simulate;
 mod snapshot;
 mod stalled;
+mod start;
 #[path = "../../tests/it/tools.rs"]
 mod tools;
 #[path = "../../tests/it/world.rs"]
@@ -47,7 +48,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `--seconds N`: how long `stalled_reader` stalls, for who cannot wait for a minute.
 static SECONDS: OnceLock<usize> = OnceLock::new();
-/// `--certificates N`: how many certificates `entity_revoke_1m` has issued, for who cannot wait for some minutes.
+/// `--certificates N`: how many certificates `entity_revoke_1m` and `start_1m` have issued, for who cannot wait for some minutes.
 static CERTIFICATES: OnceLock<usize> = OnceLock::new();
 
 /// Measures some figures.
@@ -69,6 +70,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("stalled_reader", || vec![stalled::stalled_reader()]),
     ("snapshot_1m", snapshot::snapshot_1m),
     ("simulate_100k", || vec![simulate::simulate_100k()]),
+    ("start_1m", start::start_1m),
     ("ext_authz", ext_authz::ext_authz),
     ("noisy_neighbour", noisy::noisy_neighbour),
 ];
@@ -81,7 +83,7 @@ fn main() -> ExitCode {
         match argument.as_str() {
             "--json" => json = arguments.next(),
             // The roles of the processes that this one starts.
-            "--fleet" | "--echo" | "--held" | "--token" => {
+            "--fleet" | "--echo" | "--held" | "--token" | "--serve" => {
                 play(&argument, &arguments.collect::<Vec<_>>());
                 return ExitCode::SUCCESS;
             }
@@ -121,6 +123,7 @@ fn play(role: &str, arguments: &[String]) {
         ("--fleet", [path]) => fleet::run(path),
         ("--echo", [count, rounds]) => fanout::run_echo(count.parse().unwrap(), rounds.parse().unwrap()),
         ("--token", [folder]) => pkcs11::run_token(folder.as_ref()),
+        ("--serve", [folder, port]) => start::run_served(folder.as_ref(), port.parse().unwrap()),
         ("--held", [conduct, seconds]) => stalled::run_held(conduct, seconds.parse().unwrap()),
         _ => panic!("{role} {arguments:?}"),
     }

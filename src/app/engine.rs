@@ -57,6 +57,8 @@ pub struct Committed {
 
 enum Message {
     Record(Box<Job>),
+    /// Entries of one caller that become one group, as far as the journal takes it.
+    Records(Vec<Job>),
     /// Once a second: look at the clock, try again to write what is held.
     Tick,
     Stop,
@@ -176,6 +178,37 @@ impl Engine {
         Ok(committed)
     }
 
+    /// Records entries together, none of which restricts, and waits until they are durable. Each has an outcome of its own.
+    ///
+    /// # Errors
+    /// Why none was tried.
+    pub(super) async fn record_all(
+        &self,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Result<Committed, Error>>, Error> {
+        let (mut jobs, mut answers) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let (reply, answer) = oneshot::channel();
+            jobs.push(Job { entry, restricting: false, reply });
+            answers.push(answer);
+        }
+        match self.mailbox.try_send(Message::Records(jobs)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return Err(Error::Limit { retry_after_ms: RETRY_AFTER_MS });
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(draining()),
+        }
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answer in answers {
+            outcomes.push(answer.await.map_err(|_| draining())?);
+        }
+        if let Some(Ok(last)) = outcomes.iter().rev().find(|outcome| outcome.is_ok()) {
+            Recorded::note(last.position.seq);
+        }
+        Ok(outcomes)
+    }
+
     /// Records an entry that nobody waits for, within the next second or so. When too many wait it is lost.
     pub(super) fn note(&self, entry: Entry) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,6 +262,7 @@ impl Writer {
             while let Some(message) = next {
                 match message {
                     Message::Record(job) => jobs.push(*job),
+                    Message::Records(several) => jobs.extend(several),
                     Message::Tick => {
                         self.tick();
                         ticked = true;

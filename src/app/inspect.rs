@@ -68,7 +68,7 @@ fn newest(data: &Path) -> Option<(crate::journal::Position, State)> {
     let snapshots = SnapshotStore::at(&folder);
     let ids = snapshots.list().ok()?;
     ids.iter().find_map(|id| {
-        let state = from_bytes::<State>(&snapshots.load(id).ok()?).ok()?;
+        let state = from_bytes::<State>(&snapshots.load(id).ok()?.0).ok()?;
         Some((id.position(), state))
     })
 }

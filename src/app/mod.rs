@@ -20,6 +20,7 @@ mod hierarchy;
 pub mod inspect;
 mod issue;
 mod mandates;
+mod people;
 mod provision;
 mod readings;
 mod recovery;
@@ -51,6 +52,7 @@ pub use enroll::{Issuance, TokenText};
 pub use error::Error;
 pub use evaluate::{Answer, Evaluation, Verification};
 pub use mandates::Submitted;
+pub use people::{Differing, Known, PEOPLE_MAX, PersonRow, Taken, TakenRows};
 pub use provision::{NewToken, Nomination};
 pub use recovery::Recovered;
 pub use renewals::{Campaign, CampaignCause, RenewalWindow};
@@ -377,6 +379,14 @@ impl App {
     /// Says that the clock is right as it is. For `dev` only: elsewhere two officers do.
     pub fn accept_clock(&self) {
         self.shared.time.accept(self.clock.now(), self.clock.boot_ms());
+    }
+
+    /// Records entries together: each has an outcome of its own.
+    async fn record_all(&self, entries: Vec<Entry>) -> Result<Vec<Result<Committed, Error>>, Error> {
+        if let Some(why) = self.feed.rollback() {
+            return Err(Error::Unavailable(format!("only restrictions are recorded: {why}")));
+        }
+        self.engine.record_all(entries).await
     }
 
     async fn record(&self, entry: Entry) -> Result<Committed, Error> {

@@ -101,7 +101,7 @@ impl App {
     ) -> Result<(SubjectId, Position), Error> {
         let now = self.clock.now();
         match self.done_before(caller).await? {
-            Some((Event::SubjectNominated { id, entity: of, body }, position))
+            Some((Event::SubjectNominated { id, entity: of, body, .. }, position))
                 if of == entity && nomination.made(&body) =>
             {
                 return Ok((id, position));
@@ -119,7 +119,7 @@ impl App {
             Nomination::Workload { owner, operators } => SubjectBody::Workload(Workload { owner, operators }),
         };
         let id = SubjectId::from_parts(now, self.entropy.bytes16());
-        let event = Event::SubjectNominated { id, entity, body };
+        let event = Event::SubjectNominated { id, entity, body, reference: None };
         Ok((id, self.change(caller.entry(event), mode).await?))
     }
 

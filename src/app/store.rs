@@ -20,9 +20,6 @@ use crate::journal::{Batch, Draft, Journal, JournalError, Outcome, Record};
 use crate::screening::ListFiles;
 use crate::views::{CertificateIndex, DiskIndex, Opened, Origin, ViewError};
 
-/// Records read at a time during recovery.
-const PAGE_LEN: usize = 4_096;
-
 /// Why a data directory cannot be opened.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -146,8 +143,7 @@ pub fn create(
 /// Damage, with segment, offset and record; another process that has it open; a record that nobody signed.
 pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
     let snapshots = SnapshotStore::open(&data.join("snapshots"))?;
-    let Recovered { journal, report, from } = recover(data, options, &snapshots)?;
-    let (state, replayed) = replay(&journal, from)?;
+    let Recovered { journal, report, state, replayed } = recover(data, options, &snapshots)?;
     let state = state.ok_or_else(|| StoreError::Empty(data.to_owned()))?;
     let genesis = journal.read(Seq(1), 1)?.first().map(|record| record.header.body);
     let origin = Origin { genesis: genesis.unwrap_or_default(), epoch: report.head.epoch };
@@ -165,8 +161,10 @@ pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
 struct Recovered {
     journal: FileJournal,
     report: OpenReport,
-    /// The state of the snapshot that is used.
-    from: Option<State>,
+    /// The state as of the last record; none: there is no record.
+    state: Option<State>,
+    /// Records after the snapshot that was used.
+    replayed: u64,
 }
 
 /// Opens the journal with the newest snapshot that it vouches for: its root, and the digest that was recorded when it was
@@ -177,38 +175,87 @@ fn recover(data: &Path, options: &Options, snapshots: &SnapshotStore) -> Result<
     let dir = journal_dir(data);
     // The first opening repairs a torn tail; later ones do not see it any more.
     let mut dropped = None;
-    let mut open = |position| -> Result<(FileJournal, OpenReport), StoreError> {
-        let (journal, mut report) = FileJournal::open(&dir, options, position)?;
+    let mut open = |replay: &mut Replay, position| -> Result<(FileJournal, OpenReport), StoreError> {
+        let visit = &mut |record: &Record| replay.visit(record);
+        let (journal, mut report) = FileJournal::open_showing(&dir, options, position, visit)?;
         dropped = dropped.take().or(report.dropped.take());
         report.dropped.clone_from(&dropped);
         Ok((journal, report))
     };
     for id in snapshots.list()? {
-        let bytes = match snapshots.load(&id) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                pass_over(&id, &error.to_string());
+        let (state, hash) = match loaded(snapshots, &id) {
+            Ok(loaded) => loaded,
+            Err(why) => {
+                pass_over(&id, &why);
                 continue;
             }
         };
-        let (journal, report) = open(Some(id.position()))?;
-        let state = match recorded(&journal, id.seq)? {
-            None => Err("the record does not say that it was stored"),
-            Some((hash, _)) if hash != Digest::of(&bytes) => Err("it is not the one that the record names"),
-            Some((hash, signature))
-                if !is_snapshot_signed(&log_key(&journal)?, id.seq, &hash, &signature) =>
-            {
-                Err("the log key did not sign it")
-            }
-            Some(_) => from_bytes::<State>(&bytes).map_err(|_| "its format is another one"),
-        };
-        match state {
-            Ok(state) => return Ok(Recovered { journal, report, from: Some(state) }),
+        let mut replay = Replay { since: id.seq, state: Some(state), ..Replay::default() };
+        let (journal, report) = open(&mut replay, Some(id.position()))?;
+        match replay.vouch(&log_key(&journal)?, &hash) {
+            Ok(()) => return replay.recovered(journal, report),
             Err(why) => pass_over(&id, why),
         }
     }
-    let (journal, report) = open(None)?;
-    Ok(Recovered { journal, report, from: None })
+    let mut replay = Replay::default();
+    let (journal, report) = open(&mut replay, None)?;
+    replay.recovered(journal, report)
+}
+
+fn loaded(snapshots: &SnapshotStore, id: &SnapshotId) -> Result<(State, Digest), String> {
+    let (bytes, hash) = snapshots.load(id).map_err(|error| error.to_string())?;
+    let state = from_bytes::<State>(&bytes).map_err(|_| "its format is another one")?;
+    Ok((state, hash))
+}
+
+/// Folds records while they are checked, so that they are read once.
+#[derive(Default)]
+struct Replay {
+    /// What the snapshot reflects; 0: there is none.
+    since: Seq,
+    state: Option<State>,
+    /// The first record that does not follow.
+    fault: Option<StoreError>,
+    /// What the first record about the snapshot says: its digest, with a signature.
+    stored: Option<(Digest, Vec<u8>)>,
+    replayed: u64,
+}
+
+impl Replay {
+    fn visit(&mut self, record: &Record) {
+        if record.header.seq <= self.since || self.fault.is_some() {
+            return;
+        }
+        // A body that was purged names nothing any more.
+        if record.header.kind == SNAPSHOT_TAKEN
+            && self.stored.is_none()
+            && let Ok(Entry { event: Event::SnapshotTaken { at, hash, signature }, .. }) = entry_of(record)
+            && at == self.since
+        {
+            self.stored = Some((hash, signature));
+        }
+        self.fault = fold(&mut self.state, record).err();
+        self.replayed += 1;
+    }
+
+    /// Does the record vouch for the snapshot with this digest?
+    fn vouch(&self, key: &[u8; PUBLIC_KEY_LEN], found: &Digest) -> Result<(), &'static str> {
+        match &self.stored {
+            None => Err("the record does not say that it was stored"),
+            Some((hash, _)) if hash != found => Err("it is not the one that the record names"),
+            Some((hash, signature)) if !is_snapshot_signed(key, self.since, hash, signature) => {
+                Err("the log key did not sign it")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn recovered(self, journal: FileJournal, report: OpenReport) -> Result<Recovered, StoreError> {
+        match self.fault {
+            Some(fault) => Err(fault),
+            None => Ok(Recovered { journal, report, state: self.state, replayed: self.replayed }),
+        }
+    }
 }
 
 fn pass_over(id: &SnapshotId, why: &str) {
@@ -223,41 +270,6 @@ pub(super) fn log_key(journal: &dyn Journal) -> Result<[u8; PUBLIC_KEY_LEN], Sto
     }
     let key = state.and_then(|state| state.settings.log_key.as_slice().try_into().ok());
     key.ok_or_else(|| StoreError::Body { seq: Seq(1), why: "it names no log key".to_owned() })
-}
-
-/// The digest that the record has of the snapshot that reflects this record, with its signature.
-fn recorded(journal: &dyn Journal, of: Seq) -> Result<Option<(Digest, Vec<u8>)>, StoreError> {
-    let mut next = of.next();
-    loop {
-        let records = journal.read(next, PAGE_LEN)?;
-        let Some(last) = records.last() else { return Ok(None) };
-        next = last.header.seq.next();
-        let is_of_snapshots = |record: &&Record| record.header.kind == SNAPSHOT_TAKEN;
-        for record in records.iter().filter(is_of_snapshots) {
-            // A body that was purged names nothing any more.
-            if let Ok(Entry { event: Event::SnapshotTaken { at, hash, signature }, .. }) = entry_of(record)
-                && at == of
-            {
-                return Ok(Some((hash, signature)));
-            }
-        }
-    }
-}
-
-fn replay(journal: &dyn Journal, from: Option<State>) -> Result<(Option<State>, u64), StoreError> {
-    let mut state = from;
-    let mut replayed = 0;
-    loop {
-        let next = state.as_ref().map_or(Seq(1), |state| state.position.seq.next());
-        let records = journal.read(next, PAGE_LEN)?;
-        if records.is_empty() {
-            return Ok((state, replayed));
-        }
-        for record in &records {
-            fold(&mut state, record)?;
-            replayed += 1;
-        }
-    }
 }
 
 pub(super) fn fold(state: &mut Option<State>, record: &Record) -> Result<(), StoreError> {
@@ -313,6 +325,6 @@ pub fn snapshot(
 ) -> Result<(SnapshotId, Digest), SnapshotError> {
     let bytes = to_bytes(state);
     let id = SnapshotId { epoch: state.position.epoch, seq: state.position.seq, root };
-    snapshots.store(&id, &bytes)?;
-    Ok((id, Digest::of(&bytes)))
+    let hash = snapshots.store(&id, &bytes)?;
+    Ok((id, hash))
 }

@@ -22,7 +22,7 @@ use crate::domain::time::Timestamp;
 /// How often it looks.
 const TICK: Duration = Duration::from_secs(1);
 /// A snapshot after this many records: recovery then applies at most that many.
-const SNAPSHOT_RECORDS: u64 = 1_000_000;
+const SNAPSHOT_RECORDS: u64 = 250_000;
 /// And one a day when anything was recorded.
 const SNAPSHOT_MS: i64 = 86_400_000;
 /// How often the ends of roots and of their lists are looked at.

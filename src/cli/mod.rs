@@ -27,6 +27,7 @@ mod head;
 mod health;
 mod hierarchy;
 mod identity;
+mod import;
 mod init;
 mod key;
 mod lint;

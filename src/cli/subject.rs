@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::import::{Import, import};
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::output::{every_page, table};
 use super::remote::{answer, request_id};
@@ -31,6 +32,17 @@ pub(super) enum PersonVerb {
         #[command(flatten)]
         check: Check,
     },
+    /// Nominate many people of entities from a file, or attest their relations anew; a vetter decides.
+    #[command(
+        after_help = "Examples:\n  countersign person import people.csv\n  countersign person import people.csv --commit \
+                      --results subjects.jsonl\n  countersign person import roster-2026q4.jsonl --attest --commit\n\n\
+                      people.csv:\n  entity_id,reference,relation,relation_until\n  \
+                      ent_01J...,E-1001,EMPLOYEE,2027-03-31T00:00:00Z\n\nA reference is the entity's own name for the \
+                      person, a number of staff for example, and the same in every file. Only a digest of it is kept. When \
+                      an import ends half way, run the same command again: nobody is recorded twice. Exit 1: somebody was \
+                      not taken."
+    )]
+    Import(Import),
     /// Attest the relation of a person to the entity anew.
     #[command(after_help = "Example:\n  countersign person attest sub_01J... --relation CONTRACTOR")]
     Attest {
@@ -193,6 +205,7 @@ pub(super) async fn person(verb: PersonVerb, context: &Context<'_>) -> Result<Ou
             };
             nominate(context, entity, pb::nominate_subject_request::Body::Person(person), check).await
         }
+        PersonVerb::Import(file) => import(file, context).await,
         PersonVerb::Attest { subject, relation, check } => {
             let request = pb::AttestRelationRequest {
                 subject_id: subject.to_string(),

@@ -36,6 +36,9 @@ const CALL_TIMEOUT_MS: u64 = 5_000;
 /// The first pause after a lost connection, and the longest: it doubles, and half of it is random.
 const PAUSE_MIN_MS: u64 = 250;
 const PAUSE_MAX_MS: u64 = 10_000;
+/// The longest pause while a lease runs: a server that is back within it is found before anything is denied, and whoever
+/// connects once does not ask again, so that many gateways do not add up.
+const PAUSE_LEASED_MS: u64 = 1_000;
 /// The longest pause that a server can ask for.
 const DRAIN_MAX_MS: u64 = 60_000;
 /// Messages that may wait for the transport. When it is full the server does not read: the connection is ended.
@@ -136,7 +139,7 @@ impl Keeper {
             self.shared.channel.store(None);
             tracing::warn!(why = %ended.why, "the subscription ended");
             self.shared.note_fault(ended.why);
-            pause_ms = if ended.had_lease { PAUSE_MIN_MS } else { (pause_ms * 2).min(PAUSE_MAX_MS) };
+            pause_ms = if ended.had_lease { PAUSE_MIN_MS } else { (pause_ms * 2).min(self.pause_max_ms()) };
             let wait_ms = match ended.drain {
                 Some((after, jitter)) => u64::from(after) + self.random_below(u64::from(jitter)),
                 None => pause_ms / 2 + self.random_below(pause_ms / 2),
@@ -146,6 +149,12 @@ impl Keeper {
                 return;
             }
         }
+    }
+
+    fn pause_max_ms(&self) -> u64 {
+        let lease_until_ms = self.shared.published.load().lease_until_ms;
+        let is_leased = lease_until_ms.is_some_and(|until| until > self.shared.clock.boot_ms());
+        if is_leased { PAUSE_LEASED_MS } else { PAUSE_MAX_MS }
     }
 
     fn random_below(&self, bound: u64) -> u64 {

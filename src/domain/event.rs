@@ -254,6 +254,9 @@ pub enum Event {
         /// What.
         #[n(2)]
         body: SubjectBody,
+        /// What its entity calls it, as [`reference_digest`](super::subject::reference_digest) of it; none: nothing.
+        #[n(3)]
+        reference: Option<Digest>,
     },
     /// An entity attested its relation to a person anew.
     #[n(7)]

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::id::{EntityId, PersonId, Seq, SubjectId};
+use super::id::{Digest, EntityId, PersonId, Seq, SubjectId};
 use super::person::{Assurance, EvidenceKind, PersonStatus, Relation, SubjectKind};
 use super::time::{Day, Timestamp};
 use super::word::words;
@@ -132,4 +132,20 @@ pub enum SubjectDecision {
     /// Refused or removed.
     #[n(1)]
     Refuse,
+}
+
+/// The longest reference of an entity for one of its people: a number of staff or an id of its directory.
+pub const REFERENCE_LEN_MAX: usize = 64;
+
+/// Is this a reference? Printable ASCII without spaces: one spelling, and none that only looks like another.
+pub fn is_reference(text: &str) -> bool {
+    (1..=REFERENCE_LEN_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// What the record keeps of the reference by which an entity nominated a person. No certificate and no answer shows it.
+pub fn reference_digest(entity: EntityId, reference: &str) -> Digest {
+    let mut bytes = b"countersign reference of a subject v1\0".to_vec();
+    bytes.extend(entity.to_bytes());
+    bytes.extend(reference.as_bytes());
+    Digest::of(&bytes)
 }

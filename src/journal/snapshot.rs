@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::Position;
@@ -108,18 +109,19 @@ impl SnapshotStore {
         Ok(store)
     }
 
-    /// Stores a snapshot durably.
-    pub fn store(&self, id: &SnapshotId, bytes: &[u8]) -> Result<(), SnapshotError> {
+    /// Stores a snapshot durably; returns the digest of its bytes.
+    pub fn store(&self, id: &SnapshotId, bytes: &[u8]) -> Result<Digest, SnapshotError> {
         let len = bytes.len() as u64;
         if len > SNAPSHOT_LEN_MAX {
             return Err(SnapshotError::TooLong { len });
         }
+        let hash = Digest::of(bytes);
         let path = self.dir.join(id.file_name());
         let unfinished = path.with_extension("snap.new");
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
         let written = options.open(&unfinished).and_then(|mut file| {
-            file.write_all(&header(id, bytes))?;
+            file.write_all(&header(id, len, &hash))?;
             file.write_all(bytes)?;
             file.sync_all()
         });
@@ -129,7 +131,8 @@ impl SnapshotStore {
             return Err(SnapshotError::Io { what: "write", path, source });
         }
         fs::rename(&unfinished, &path).map_err(failed("name", &path))?;
-        self.sync_dir()
+        self.sync_dir()?;
+        Ok(hash)
     }
 
     /// Removes all but the newest two.
@@ -151,15 +154,20 @@ impl SnapshotStore {
         Ok(ids)
     }
 
-    /// The bytes of a snapshot.
-    pub fn load(&self, id: &SnapshotId) -> Result<Vec<u8>, SnapshotError> {
+    /// The bytes of a snapshot, with their digest.
+    pub fn load(&self, id: &SnapshotId) -> Result<(Bytes, Digest), SnapshotError> {
         let path = self.dir.join(id.file_name());
-        let mut bytes = Vec::new();
         let limit = SNAPSHOT_LEN_MAX + (HEADER_LEN + CRC_LEN) as u64 + 1;
-        let read = File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-        read.map_err(failed("read", &path))?;
-        check(id, &bytes).map_err(|why| SnapshotError::Damaged { path, why })?;
-        Ok(bytes.split_off(HEADER_LEN + CRC_LEN))
+        let read = File::open(&path).and_then(|file| {
+            let len = file.metadata()?.len().min(limit);
+            let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+            file.take(limit).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        });
+        let bytes = read.map_err(failed("read", &path))?;
+        let hash = check(id, &bytes).map_err(|why| SnapshotError::Damaged { path, why })?;
+        // A part of what was read, not a copy: it is as long as the state.
+        Ok((Bytes::from(bytes).split_off(HEADER_LEN + CRC_LEN), hash))
     }
 
     fn names(&self) -> Result<Vec<String>, SnapshotError> {
@@ -178,21 +186,22 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Snapshot
     move |source| SnapshotError::Io { what, path, source }
 }
 
-fn header(id: &SnapshotId, bytes: &[u8]) -> Vec<u8> {
+fn header(id: &SnapshotId, len: u64, hash: &Digest) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_LEN + CRC_LEN);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_be_bytes());
     out.extend_from_slice(&id.epoch.0.to_be_bytes());
     out.extend_from_slice(&id.seq.0.to_be_bytes());
     out.extend_from_slice(&id.root.0);
-    out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-    out.extend_from_slice(&Digest::of(bytes).0);
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(&hash.0);
     let crc = crc32c::crc32c(&out);
     out.extend_from_slice(&crc.to_be_bytes());
     out
 }
 
-fn check(id: &SnapshotId, bytes: &[u8]) -> Result<(), &'static str> {
+/// The digest of what was stored.
+fn check(id: &SnapshotId, bytes: &[u8]) -> Result<Digest, &'static str> {
     let mut fields = Fields(bytes);
     let covered = fields.bytes(HEADER_LEN).ok_or("it is cut off")?;
     let crc = fields.u32().ok_or("it is cut off")?;
@@ -208,8 +217,9 @@ fn check(id: &SnapshotId, bytes: &[u8]) -> Result<(), &'static str> {
     if crc32c::crc32c(covered) != crc {
         return Err("the checksum of its header is wrong");
     }
-    if header(id, body).get(..HEADER_LEN) == Some(covered) {
-        Ok(())
+    let hash = Digest::of(body);
+    if header(id, body.len() as u64, &hash).get(..HEADER_LEN) == Some(covered) {
+        Ok(hash)
     } else {
         Err("its length, digest or name is not that of what was stored")
     }
@@ -239,7 +249,8 @@ mod tests {
         assert_eq!(store.list().unwrap(), [101, 50, 9, 5].map(id));
         store.prune().unwrap();
         assert_eq!(store.list().unwrap(), [id(101), id(50)]);
-        assert_eq!(store.load(&id(101)).unwrap(), 101_u64.to_be_bytes());
+        let bytes = 101_u64.to_be_bytes();
+        assert_eq!(store.load(&id(101)).unwrap(), (Bytes::copy_from_slice(&bytes), Digest::of(&bytes)));
     }
 
     #[test]

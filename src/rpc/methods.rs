@@ -173,6 +173,7 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.ProvisioningService/GetEntity", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/ListEntities", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/NominateSubject", Access::Roles(REGISTRARS)),
+    row("/countersign.v1.ProvisioningService/ImportPeople", Access::Roles(REGISTRARS)),
     row("/countersign.v1.ProvisioningService/AttestRelation", Access::Roles(REGISTRARS)),
     row("/countersign.v1.ProvisioningService/GetSubject", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/ListSubjects", Access::Roles(READERS)),

@@ -15,6 +15,7 @@ mod limits;
 mod mandate;
 pub mod methods;
 mod parse;
+mod people;
 mod places;
 mod provisioning;
 mod readmit;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::parse::{caller, invalid, mode, optional, page_len, principal, required};
 use super::{show, status::status};
@@ -127,6 +127,14 @@ impl pb::provisioning_service_server::ProvisioningService for Provisioning {
             subject_id: id.to_string(),
             position: Some(show::position(position)),
         }))
+    }
+
+    async fn import_people(
+        &self,
+        request: Request<Streaming<pb::ImportPeopleRequest>>,
+    ) -> Result<Response<pb::ImportPeopleResponse>, Status> {
+        let caller = caller(&request, "")?;
+        super::people::import(&self.app, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn attest_relation(

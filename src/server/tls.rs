@@ -181,8 +181,41 @@ pub(super) fn server_config(
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    if cfg!(feature = "fips") && !config.fips() {
-        return Err(TlsError::NotFips);
+    if cfg!(feature = "fips") {
+        check_fips(&config)?;
     }
     Ok(Arc::new(config))
+}
+
+/// Nothing but what is approved is served by the FIPS build.
+fn check_fips(config: &ServerConfig) -> Result<(), TlsError> {
+    if config.fips() { Ok(()) } else { Err(TlsError::NotFips) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+    use rustls::server::ResolvesServerCertUsingSni;
+
+    use super::*;
+    use crate::domain::algorithm::AlgorithmProfile;
+
+    fn config(provider: CryptoProvider) -> ServerConfig {
+        let config = ServerConfig::builder_with_provider(Arc::new(provider));
+        let config = config.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+        config.with_no_client_auth().with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()))
+    }
+
+    #[test]
+    fn what_is_not_approved_is_refused_by_the_check_of_the_fips_build() {
+        for profile in [AlgorithmProfile::Standard, AlgorithmProfile::Cnsa] {
+            let own = check_fips(&config(suite::provider(profile)));
+            // With the FIPS module our own are approved; without it nothing is.
+            assert_eq!(own.is_ok(), cfg!(feature = "fips"), "{profile:?}");
+            let mut other = suite::provider(profile);
+            other.cipher_suites.push(TLS13_CHACHA20_POLY1305_SHA256);
+            let refused = check_fips(&config(other));
+            assert!(matches!(refused, Err(TlsError::NotFips)), "{profile:?}: {refused:?}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ use countersign::env::{Clock, Entropy as _, ManualClock, SystemClock, SystemEntr
 use countersign::journal::file::Options;
 use countersign::journal::{Batch, Draft, Journal as _, Outcome};
 use countersign::pb;
+use countersign::x509::Curve;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use tokio::task::JoinHandle;
@@ -31,7 +32,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 pub(crate) const HOST: &str = "gateway.test.example";
 /// The service's clock begins so far back, so that it can catch up with the machine's when all is set up.
-const BEHIND_MS: i64 = 20_000;
+pub(crate) const BEHIND_MS: i64 = 20_000;
 
 /// Which proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +183,11 @@ impl Scene {
         std::fs::set_permissions(identity.join("key.pem"), private).unwrap();
         write(&identity.join("system-bundle.pem"), &world.system_pem());
         write(&identity.join("log-key.pem"), &log_key_pem(&world.running().app().state().settings.log_key));
-        let key = rcgen::KeyPair::generate().unwrap();
+        let algorithm = match world.curve {
+            Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Curve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        };
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
         let own = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap().self_signed(&key).unwrap();
         let (roots, key) = (own.pem(), key.serialize_pem());
         write(&dir.join("listener-ca.pem"), &roots);

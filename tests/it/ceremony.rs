@@ -305,6 +305,44 @@ fn init_beneath_an_offline_root_goes_on_wherever_it_was_interrupted() {
 }
 
 #[test]
+fn under_cnsa_init_takes_p384_keys_of_officers_and_of_the_root() {
+    let desk = Desk::with_officers();
+    desk.begin_with(&["--profile", "cnsa"]).fails(&["the key of alice", "certifies P-384 keys only"]);
+    assert!(!desk.path("data").exists(), "it is found before anything is written");
+    for officer in ["alice", "bob"] {
+        let new = ["officer", "new", "--name", officer, "--out", officer, "--profile", "cnsa"];
+        desk.run(&new).fails(&["key.pem is P-256, and the profile cnsa takes P-384 only"]);
+        std::fs::remove_dir_all(desk.path(officer)).unwrap();
+        desk.run(&new).done();
+    }
+    desk.begin_with(&["--profile", "fips"]).fails_usage();
+    desk.begin_with(&["--profile", "cnsa", "--offline-root"]).done();
+    let weak = ["root", "new", "--out", "root", "--plain-key", "--yes", "--curve", "P-256"];
+    desk.run(&weak).done();
+    let certify = || {
+        desk.certify("root", "data/access.csr", "ACCESS", "access.pem").done();
+        desk.certify("root", "data/system.csr", "SYSTEM", "system.pem").done();
+        desk.root_crl("root", "root.crl", &[]).done();
+    };
+    certify();
+    let under = [&CERTIFIED[..], &["--profile", "cnsa"]].concat();
+    desk.begin_with(&under).fails(&["root.pem", "its key is not P-384, which the profile cnsa demands"]);
+    std::fs::remove_dir_all(desk.path("root")).unwrap();
+    desk.certify_both("root");
+    assert!(desk.begin_with(&under).done().out.contains("  profile        cnsa"));
+    desk.finish();
+    for file in ["access.pem", "system.pem", "root/root.pem", "data/officers/alice.pem"] {
+        let path = desk.path(file);
+        let (_, text, _) = openssl(&["x509", "-noout", "-text", "-in", path.to_str().unwrap()], b"");
+        let text = String::from_utf8(text).unwrap();
+        for said in ["ASN1 OID: secp384r1", "Signature Algorithm: ecdsa-with-SHA384"] {
+            assert!(text.contains(said), "{file}: {said}: {text}");
+        }
+        desk.run(&["cert", "lint", file, "--profile", "cnsa"]).done();
+    }
+}
+
+#[test]
 fn init_takes_nothing_from_a_ceremony_that_does_not_fit() {
     let desk = Desk::with_officers();
     desk.begin_with(&["--offline-root"]).done();

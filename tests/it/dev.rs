@@ -112,3 +112,15 @@ fn a_second_tour_keeps_the_service_of_the_first() {
     assert_eq!(std::fs::read(desk.path("dev-data/data/genesis.cbor")).unwrap(), genesis);
     assert!(records() > before, "the second tour is recorded after the first");
 }
+
+#[test]
+fn the_tour_walks_the_whole_path_under_cnsa() {
+    let desk = Desk::new();
+    let mut tour = Tour::start(&desk, &["dev", "--once", "--profile", "cnsa"]);
+    let said = tour.said_until("nothing begins so");
+    assert_eq!(ended(&mut tour.child).code(), Some(0), "{said:#?}");
+    let steps = steps(&said);
+    for step in ["found", "issue", "gateway", "permit", "revoke", "deny"] {
+        assert!(steps.contains(&step), "{step}: {steps:?}");
+    }
+}

@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use countersign::domain::algorithm::AlgorithmProfile;
 use countersign::domain::command::Command;
 use countersign::domain::person::EvidenceKind;
 use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope};
 use countersign::env::{Clock, SystemClock};
 use countersign::pb;
+use countersign::x509::Curve;
 
 use crate::envoy::{Credential, Envoy, HttpsClient, Upstream, client_config};
 use crate::world::{Caller, World};
@@ -28,7 +30,16 @@ fn pem(der: &[u8]) -> String {
 
 /// The sample configuration in front of a service, and the certificate of its listener.
 async fn envoy(world: &World, gateway: &Caller, upstream: &Upstream) -> (Envoy, String) {
-    let key = rcgen::KeyPair::generate().unwrap();
+    let (sample, algorithm) = match world.curve {
+        Curve::P256 => (SAMPLE.to_owned(), &rcgen::PKCS_ECDSA_P256_SHA256),
+        // As docs/gateways.md says for a service of the profile cnsa.
+        Curve::P384 => {
+            let named = SAMPLE.replace("[X25519MLKEM768, X25519, P-256]", "[P-384]");
+            assert_eq!(named.matches("ecdh_curves: [P-384]").count(), 2);
+            (named, &rcgen::PKCS_ECDSA_P384_SHA384)
+        }
+    };
+    let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
     let listener = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap().self_signed(&key).unwrap();
     let dir = world.dir.path();
     let values = [
@@ -44,7 +55,7 @@ async fn envoy(world: &World, gateway: &Caller, upstream: &Upstream) -> (Envoy, 
         ("UPSTREAM_PORT", upstream.port().to_string()),
     ];
     let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    (Envoy::start(SAMPLE, &values).await, listener.pem())
+    (Envoy::start(&sample, &values).await, listener.pem())
 }
 
 async fn client(envoy: &Envoy, roots: &str, caller: &Caller) -> HttpsClient {
@@ -89,4 +100,42 @@ async fn the_request_after_a_revocation_is_denied_on_the_same_connection() {
     assert_eq!((stopped.status, stopped.header("x-countersign-code")), (403, Some("EMERGENCY_STOP")));
     let permitted = upstream.seen().len();
     assert_eq!(permitted, 3, "only permitted requests reach the model");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_under_cnsa_asks_and_takes_no_weaker_group() {
+    let world = World::start_under(AlgorithmProfile::Cnsa, SystemClock.now()).await;
+    let subject = world.person(world.partner().await, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let caller = world.enroll(subject).await;
+    let (gateway, upstream) = (world.gateway("gw-envoy").await, Upstream::start().await);
+    let (envoy, roots) = envoy(&world, &gateway, &upstream).await;
+    let mut connection = client(&envoy, &roots, &caller).await;
+    assert_eq!(connection.get("/v1/mythos", &[]).await.unwrap().status, 200, "{}", envoy.log());
+
+    let roots_of = |pem: &str| {
+        let mut store = rustls::RootCertStore::empty();
+        store.add(pem::parse(pem).unwrap().into_contents().into()).unwrap();
+        store
+    };
+    let provider = rustls::crypto::CryptoProvider {
+        kx_groups: vec![
+            rustls::crypto::aws_lc_rs::kx_group::X25519,
+            rustls::crypto::aws_lc_rs::kx_group::SECP256R1,
+        ],
+        ..rustls::crypto::aws_lc_rs::default_provider()
+    };
+    let weak = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots_of(&roots))
+        .with_no_client_auth();
+    let refused = HttpsClient::connect(envoy.port(), HOST, Arc::new(weak)).await.err().expect("refused");
+    assert!(refused.to_string().contains("HandshakeFailure"), "{refused}");
+
+    let command = Command::Revoke {
+        scope: RevocationScope::Subject(subject),
+        reason: RevocationReason::AffiliationEnded,
+    };
+    world.restrict(command, pb::Wait::Committed).await.unwrap();
+    assert_eq!(connection.get("/v1/mythos", &[]).await.unwrap().status, 403);
 }

@@ -111,11 +111,17 @@ mod partition;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
+mod people_cli;
+#[cfg(test)]
 mod pkcs11;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
 mod profiles;
+#[cfg(test)]
+mod profiles_proxy;
 #[cfg(test)]
 mod python;
 #[cfg(test)]

@@ -370,16 +370,7 @@ pub(crate) fn run(desk: &Desk, token: &Token, words: &[&str]) -> Ended {
 
 /// `init` with the authorities' keys on the token.
 fn made(desk: &Desk, token: &Token) {
-    for officer in ["alice", "bob"] {
-        run(desk, token, &["officer", "new", "--name", officer, "--out", officer]).done();
-    }
-    let (policy, module) = (root("deploy/policy"), softhsm().display().to_string());
-    let pin = format!("file:{}", token.0.join("pin").display());
-    let begin = ["init", "--data", "data", "--trust-domain", "example.org", "--policy", &policy];
-    let whom = ["--provider-name", "Example AI", "--officer", "alice=alice/alice.csr"];
-    let more = ["--officer", "bob=bob/bob.csr", "--listen", "127.0.0.1:0", "--pkcs11-module", &module];
-    let last = ["--pkcs11-token", "pkcs11:token=countersign", "--pkcs11-pin", &pin];
-    run(desk, token, &[&begin[..], &whom, &more, &last].concat()).done();
+    begun(desk, token, "standard").done();
     for officer in ["alice", "bob"] {
         let (key, out) = (format!("{officer}/key.pem"), format!("{officer}.sig"));
         let sign = ["officer", "sign-genesis", "--genesis", "data/genesis.cbor", "--yes", "--key", &key];
@@ -387,6 +378,36 @@ fn made(desk: &Desk, token: &Token) {
     }
     let complete = ["init", "--data", "data", "--signature", "alice=alice.sig", "--signature", "bob=bob.sig"];
     run(desk, token, &complete).done();
+}
+
+/// Its first step, under this profile of algorithms.
+fn begun(desk: &Desk, token: &Token, profile: &str) -> Ended {
+    for officer in ["alice", "bob"] {
+        let new = ["officer", "new", "--name", officer, "--out", officer, "--profile", profile];
+        run(desk, token, &new).done();
+    }
+    let (policy, module) = (root("deploy/policy"), softhsm().display().to_string());
+    let pin = format!("file:{}", token.0.join("pin").display());
+    let begin = ["init", "--data", "data", "--trust-domain", "example.org", "--policy", &policy];
+    let whom = ["--provider-name", "Example AI", "--officer", "alice=alice/alice.csr"];
+    let more = ["--officer", "bob=bob/bob.csr", "--listen", "127.0.0.1:0", "--pkcs11-module", &module];
+    let last = ["--pkcs11-token", "pkcs11:token=countersign", "--pkcs11-pin", &pin];
+    let last = [&last[..], &["--profile", profile]].concat();
+    run(desk, token, &[&begin[..], &whom, &more, &last].concat())
+}
+
+#[test]
+fn keys_of_authorities_on_a_token_are_of_the_profile() {
+    let (desk, dir) = (Desk::new(), tempfile::tempdir().unwrap());
+    let token = Token::new(dir.path());
+    let begun_so = begun(&desk, &token, "cnsa").done();
+    assert!(begun_so.out.contains("profile        cnsa"), "{}", begun_so.out);
+    let shown = token.tool(&["--list-objects", "--type", "pubkey"]);
+    assert_eq!(shown.matches("EC_POINT 384 bits").count(), 2, "{shown}");
+    // They are no keys for a service of the other profile, which would be taken for one of this by its clients.
+    let other = Desk::new();
+    begun(&other, &token, "standard").fails(&["the ACCESS key that is there is not P-256", "--profile"]);
+    assert!(!other.path("data/genesis.cbor").exists());
 }
 
 /// Serves until it says so, and stops it; what it says when it does not begin.

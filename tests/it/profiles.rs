@@ -1,6 +1,7 @@
 //! The profile of algorithms of a service: which keys it certifies, what its TLS offers, and that `cnsa` does everything that
 //! `standard` does with P-384 alone.
 
+use countersign::client::{Gate, Identity};
 use countersign::domain::algorithm::AlgorithmProfile;
 use countersign::domain::authority::AuthorityState;
 use countersign::domain::certificate::{AuthorityKind, PrincipalKind};
@@ -158,4 +159,57 @@ async fn the_whole_path_under_cnsa() {
     let decided = gate.decide(&renewed, &question("mythos-5"));
     assert_eq!(decided.decision.denials, [Denial::CredentialRevoked]);
     gate.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_in_front_of_a_model_offers_what_its_service_does() {
+    for (algorithms, refuses) in [(AlgorithmProfile::Standard, false), (AlgorithmProfile::Cnsa, true)] {
+        let world = World::start_under(algorithms, BEGIN.parse().unwrap()).await;
+        let subject = world.person(world.partner().await, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+        let holder = world.enroll(subject).await;
+        let gate = gate::gate(&world, "gw-1", STRONG, &world.clock).await;
+        assert!(gate.decide_or_ask(&holder.certificate, &question("mythos-5")).await.is_permit);
+        let own = |rcgen: &'static rcgen::SignatureAlgorithm| {
+            let key = rcgen::KeyPair::generate_for(rcgen).unwrap();
+            let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            let own = params.self_signed(&key).unwrap();
+            (own.der().to_vec(), Identity::from_pem(&own.pem(), &key.serialize_pem()).unwrap())
+        };
+        // Its own certificate has to fit too, and whoever starts it is told.
+        let (_, p256) = own(&rcgen::PKCS_ECDSA_P256_SHA256);
+        assert_eq!(gate.server_config(&p256).is_err(), refuses);
+        let (root, p384) = own(&rcgen::PKCS_ECDSA_P384_SHA384);
+        let acceptor = gate.acceptor(&p384).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shake = async |provider| {
+            let holder = Some((&holder.key, holder.certificate.as_slice()));
+            let config = world.tls_by(provider, std::slice::from_ref(&root), holder);
+            let accepting = async { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() };
+            tokio::join!(tls_stream(config, address), accepting).1
+        };
+        assert_eq!(shake(suites(&[cipher_suite::TLS13_AES_128_GCM_SHA256])).await, !refuses);
+        assert_eq!(shake(groups(&[kx_group::X25519, kx_group::SECP256R1])).await, !refuses);
+        assert!(shake(default_provider()).await);
+        gate.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_refuses_a_key_and_a_bundle_that_do_not_fit() {
+    let (standard, cnsa) = (World::start().await, World::cnsa().await);
+    let (weak, strong) = (standard.gateway("gw-1").await, cnsa.gateway("gw-1").await);
+    let connect = async |world: &World, caller: &Caller, pem: String| {
+        let mut config = gate::config(world, (caller, world.running().address()), STRONG, &world.clock);
+        config.target.system_bundle_pem = pem;
+        Gate::connect(config).await.map(drop).map_err(|fault| fault.to_string())
+    };
+    assert_eq!(connect(&cnsa, &strong, cnsa.system_pem()).await, Ok(()));
+    let fault = connect(&cnsa, &weak, cnsa.system_pem()).await.unwrap_err();
+    assert!(fault.contains("cannot be used under the profile cnsa"), "{fault}");
+    // Authorities of both kinds are no service's, in whatever order they stand.
+    for pem in [standard.system_pem() + &cnsa.system_pem(), cnsa.system_pem() + &standard.system_pem()] {
+        let fault = connect(&cnsa, &strong, pem).await.unwrap_err();
+        assert!(fault.contains("P-256 and with P-384"), "{fault}");
+    }
 }

@@ -150,7 +150,7 @@ async fn a_forged_snapshot_is_not_used() {
         state.time = state.time.plus_ms(1);
         snapshots.store(id, &to_bytes(&state)).unwrap();
     };
-    let stored = |id: &SnapshotId| from_bytes(&snapshots.load(id).unwrap()).unwrap();
+    let stored = |id: &SnapshotId| from_bytes(&snapshots.load(id).unwrap().0).unwrap();
     forge(&ids[0], stored(&ids[0]));
     assert_eq!(recovered(), total - older.0, "the older one");
     crate::logs::line_with(&[&format!("seq={newer}"), "it is not the one that the record names"]);

@@ -9,7 +9,7 @@ use super::{authority, mandate};
 use crate::domain::approval::{Mandate, SignedMandate};
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::event::{Entry, Event, NewEntity};
-use crate::domain::id::{EntityId, PrincipalId, ProposalId, SubjectId};
+use crate::domain::id::{Digest, EntityId, PrincipalId, ProposalId, SubjectId};
 use crate::domain::principal::Role;
 use crate::domain::proposal::Lapse;
 use crate::domain::state::{Admitted, State};
@@ -76,7 +76,9 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
         Event::ProposalRejected { id, reason } => check_rejection(state, *id, by, reason),
         Event::ProposalLapsed { id, why } => check_lapse(state, *id, why, now),
         Event::EntityApplied(new) => check_applicant(state, new),
-        Event::SubjectNominated { id, entity, body } => check_nomination(state, *id, *entity, body, by),
+        Event::SubjectNominated { id, entity, body, reference } => {
+            check_nomination(state, (*id, *reference), *entity, body, by)
+        }
         Event::RelationAttested { subject, .. } => check_attestation(state, *subject, by),
         Event::TokenCreated { id, subject, expires_at, .. } => {
             let subject = own_subject(state, by, *subject)?;
@@ -190,14 +192,24 @@ fn check_proposal(state: &State, proposal: Option<ProposalId>, signed: &SignedMa
 }
 
 /// A partner acts for its own entity only; a registrar for any. To everybody else, the entity is not there.
-fn check_acts_for(state: &State, by: Option<&PrincipalId>, entity: EntityId) -> Result<(), Reject> {
+///
+/// # Errors
+/// It does not, or nobody is to know whether there is such an entity.
+pub fn check_acts_for(state: &State, by: Option<&PrincipalId>, entity: EntityId) -> Result<(), Reject> {
     let principal = by.and_then(|id| state.principal(id)).ok_or(Reject::NotFound("principal"))?;
     let own = principal.has(Role::PartnerAdmin) && principal.entity == Some(entity);
     if own || principal.has(Role::Registrar) { Ok(()) } else { Err(Reject::NotFound("entity")) }
 }
 
 /// A subject of an entity that the caller acts for. Another's is answered as one that is not there.
-fn own_subject<'a>(state: &'a State, by: Option<&PrincipalId>, id: SubjectId) -> Result<&'a Subject, Reject> {
+///
+/// # Errors
+/// There is none for this caller.
+pub fn own_subject<'a>(
+    state: &'a State,
+    by: Option<&PrincipalId>,
+    id: SubjectId,
+) -> Result<&'a Subject, Reject> {
     let subject = state.subjects.get(&id).ok_or(Reject::NotFound("subject"))?;
     check_acts_for(state, by, subject.entity).map_err(|_| Reject::NotFound("subject"))?;
     Ok(subject)
@@ -213,7 +225,7 @@ fn check_applicant(state: &State, new: &NewEntity) -> Result<(), Reject> {
 
 fn check_nomination(
     state: &State,
-    id: SubjectId,
+    (id, reference): (SubjectId, Option<Digest>),
     entity: EntityId,
     body: &SubjectBody,
     by: Option<&PrincipalId>,
@@ -224,6 +236,9 @@ fn check_nomination(
     }
     if state.subjects.contains_key(&id) {
         return Err(Reject::Exists("subject"));
+    }
+    if reference.is_some_and(|reference| state.references.contains_key(&reference)) {
+        return Err(Reject::Exists("reference"));
     }
     match body {
         SubjectBody::Human(employment) => match &employment.vetting {

@@ -15,7 +15,7 @@ mod screening;
 #[cfg(test)]
 mod tests;
 
-pub use admit::{TOKEN_TTL_MAX_MS, admit};
+pub use admit::{TOKEN_TTL_MAX_MS, admit, check_acts_for, own_subject};
 pub use issuance::{LimitKind, Limits, canary_limits, certifiable, check_key, check_unblocked};
 pub use mandate::{admit as admit_mandate, check as check_command, mandate_for};
 pub use reject::Reject;

@@ -87,14 +87,12 @@ impl State {
             return Err(fault("the first record is not genesis".to_owned()));
         };
         let genesis: Genesis = from_bytes(bytes).map_err(|e| fault(format!("not a genesis: {e}")))?;
-        for officer in &genesis.officers {
-            let signed = approvals
-                .iter()
-                .filter(|approval| approval.officer == officer.id)
-                .any(|approval| verify(&officer.key, GENESIS_PREFIX, bytes, &approval.signature).is_ok());
-            if !signed {
-                return Err(fault(format!("genesis is not signed by {}", officer.id)));
-            }
+        let is_signed = |officer: &&NewPrincipal| {
+            let mut own = approvals.iter().filter(|approval| approval.officer == officer.id);
+            own.any(|approval| verify(&officer.key, GENESIS_PREFIX, bytes, &approval.signature).is_ok())
+        };
+        if let Some(officer) = genesis.officers.iter().find(|officer| !is_signed(officer)) {
+            return Err(fault(format!("genesis is not signed by {}", officer.id)));
         }
         check_genesis(&genesis).map_err(fault)?;
         let bundle = Bundle::new(genesis.bundle.clone()).map_err(|e| fault(e.to_string()))?;
@@ -143,6 +141,7 @@ impl State {
             drills: Drills::default(),
             screening_list: None,
             screenings: OrdMap::new(),
+            references: OrdMap::new(),
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);
@@ -242,7 +241,7 @@ impl State {
                 self.put_entity(new, false, seq);
                 return Ok(Applied::card(new.id));
             }
-            Event::SubjectNominated { id, entity, body } => self.nominate(*id, *entity, body, seq),
+            nominated @ Event::SubjectNominated { .. } => self.nominate(nominated, seq),
             Event::RelationAttested { subject, relation, until } => {
                 return self.attest((seq, time), *subject, (*relation, *until));
             }
@@ -367,7 +366,10 @@ impl State {
         self.touch(ObjectRef::Entity(new.id), seq);
     }
 
-    fn nominate(&mut self, id: SubjectId, entity: EntityId, body: &SubjectBody, seq: Seq) {
+    fn nominate(&mut self, event: &Event, seq: Seq) {
+        let Event::SubjectNominated { id, entity, body, reference } = event else { return };
+        let (id, entity) = (*id, *entity);
+        self.references.extend(reference.map(|reference| (reference, id)));
         let subject = Subject {
             id,
             entity,

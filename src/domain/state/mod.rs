@@ -211,6 +211,10 @@ pub struct State {
     #[n(51)]
     #[cbor(with = "rows")]
     pub screenings: OrdMap<EntityId, Arc<EntityScreening>>,
+    /// Who was nominated by a reference of its entity, by the digest of both.
+    #[n(57)]
+    #[cbor(with = "map")]
+    pub references: OrdMap<Digest, SubjectId>,
 }
 
 /// A clock that officers accepted.

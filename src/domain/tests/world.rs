@@ -203,7 +203,7 @@ impl World {
 
     pub(crate) fn nominate(&mut self, entity: EntityId, body: SubjectBody) -> Result<SubjectId, Reject> {
         let id = SubjectId::from_bytes(self.fresh());
-        self.record(entry(Event::SubjectNominated { id, entity, body })).map(|_| id)
+        self.record(entry(Event::SubjectNominated { id, entity, body, reference: None })).map(|_| id)
     }
 
     /// A person who is vetted and approved.

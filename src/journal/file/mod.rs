@@ -128,7 +128,18 @@ impl FileJournal {
         options: &Options,
         vouched: Option<Position>,
     ) -> Result<(Self, OpenReport), JournalError> {
-        Self::open_on(disk::of(dir), dir, options, vouched)
+        Self::open_showing(dir, options, vouched, &mut |_| {})
+    }
+
+    /// The same, and shows each record that is checked to the visitor, in order: records before the vouched position that
+    /// stand in its segment, too.
+    pub fn open_showing(
+        dir: &Path,
+        options: &Options,
+        vouched: Option<Position>,
+        visit: &mut dyn FnMut(&Record),
+    ) -> Result<(Self, OpenReport), JournalError> {
+        Self::open_on(disk::of(dir), dir, (options, vouched), visit)
     }
 
     /// The tree at the head.
@@ -167,8 +178,8 @@ impl FileJournal {
     fn open_on(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        options: &Options,
-        vouched: Option<Position>,
+        (options, vouched): (&Options, Option<Position>),
+        visit: &mut dyn FnMut(&Record),
     ) -> Result<(Self, OpenReport), JournalError> {
         options.check()?;
         let names = disk.list(dir).map_err(|source| match source.kind() {
@@ -180,7 +191,7 @@ impl FileJournal {
         }
         let lock = lock(disk.as_ref(), dir)?;
         settle(disk.as_ref(), dir, &names)?;
-        let scan = scan::scan(disk.as_ref(), dir, vouched, &mut |_| {})?;
+        let scan = scan::scan(disk.as_ref(), dir, vouched, visit)?;
         let in_reserve = scan.reserve == Reserve::InUse;
         let report = OpenReport {
             head: scan.head,

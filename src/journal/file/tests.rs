@@ -25,7 +25,7 @@ fn create(disk: &FaultDisk) -> FileJournal {
 }
 
 fn open(disk: &FaultDisk) -> Result<(FileJournal, OpenReport), JournalError> {
-    FileJournal::open_on(Arc::new(disk.clone()), dir(), &small(), None)
+    FileJournal::open_on(Arc::new(disk.clone()), dir(), (&small(), None), &mut |_| {})
 }
 
 fn segment_path(first: u64) -> PathBuf {
@@ -183,7 +183,9 @@ fn open_from_a_vouched_position_reads_only_what_follows_and_compares_the_root() 
     }
     let head = journal.head();
     drop(journal);
-    let open_from = |position| FileJournal::open_on(Arc::new(disk.clone()), dir(), &small(), Some(position));
+    let open_from = |position| {
+        FileJournal::open_on(Arc::new(disk.clone()), dir(), (&small(), Some(position)), &mut |_| {})
+    };
     for position in &positions {
         let (journal, report) = open_from(*position).unwrap();
         assert_eq!((report.head, journal.frontier().root()), (head, head.root));

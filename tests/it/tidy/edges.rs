@@ -103,7 +103,8 @@ const CRATES: &[(&[&str], &[&str])] = &[
     (&["serde"], &["policy", "config", "cli", "screening"]),
     (&["toml"], &["policy", "config", "cli"]),
     (&["serde_json"], &["policy", "config", "cli", "envoy", "screening"]),
-    (&["deunicode", "strsim", "unicode_normalization", "unicode_security"], &["screening"]),
+    (&["deunicode", "strsim", "unicode_normalization"], &["screening"]),
+    (&["unicode_security"], &["screening", "cli::import"]),
 ];
 
 /// What makes a function impure, so that its outcome could not be computed again from the record.

@@ -8,7 +8,7 @@ use crate::domain::flow::Reject;
 use crate::domain::id::{Digest, EntityId, PersonId, PrincipalId, SubjectId, TokenId};
 use crate::domain::person::Relation;
 use crate::domain::principal::Role;
-use crate::domain::subject::{Employment, SubjectBody, SubjectStatus, Workload};
+use crate::domain::subject::{Employment, SubjectBody, SubjectStatus, Workload, reference_digest};
 use crate::domain::tests::fixtures::*;
 use crate::domain::tests::world::*;
 
@@ -40,7 +40,7 @@ fn a_partner_acts_for_its_own_entity_and_knows_no_other() {
     let other = world.partner(Organisation::Us);
     let foreign_subject = world.person(other, FOREIGN, EMPLOYEE);
     let id = SubjectId::from_bytes([1; 16]);
-    let nominate = |entity| Event::SubjectNominated { id, entity, body: employment(1) };
+    let nominate = |entity| Event::SubjectNominated { id, entity, body: employment(1), reference: None };
     let unknown = EntityId::from_bytes([0xee; 16]);
     // The same refusal whether the entity exists or not: nothing tells a partner who else is one.
     assert_eq!(world.record(by(&admin, nominate(other))), Err(Reject::NotFound("entity")));
@@ -63,7 +63,7 @@ fn nobody_and_officers_without_the_role_act_for_no_entity() {
     let (mut world, member, _) = with_admin();
     world.go(Command::RegisterPrincipal(carol().principal()));
     let id = SubjectId::from_bytes([1; 16]);
-    let event = Event::SubjectNominated { id, entity: member, body: employment(1) };
+    let event = Event::SubjectNominated { id, entity: member, body: employment(1), reference: None };
     let by_vetter = world.record(by(&carol().id, event.clone()));
     assert_eq!(by_vetter, Err(Reject::NotFound("entity")));
     let nobody = Entry { event: event.clone(), by: None, request: None };
@@ -76,7 +76,7 @@ fn a_removed_administrator_acts_for_nobody() {
     let (mut world, member, admin) = with_admin();
     world.go(Command::RemovePrincipal(admin.clone()));
     let id = SubjectId::from_bytes([1; 16]);
-    let event = Event::SubjectNominated { id, entity: member, body: employment(1) };
+    let event = Event::SubjectNominated { id, entity: member, body: employment(1), reference: None };
     assert_eq!(world.record(by(&admin, event)), Err(Reject::NotFound("principal")));
 }
 
@@ -129,4 +129,26 @@ fn a_workload_has_no_relation_to_attest() {
     let event =
         Event::RelationAttested { subject: SubjectId::from_bytes([1; 16]), relation: EMPLOYEE, until: None };
     assert_eq!(world.record(entry(event)), Err(Reject::NotFound("subject")));
+}
+
+#[test]
+fn a_reference_of_an_entity_nominates_one_person_and_one_only() {
+    let (mut world, member, admin) = with_admin();
+    let other = world.partner(Organisation::Us);
+    let nominate = |entity, id: u8, reference: &str| Event::SubjectNominated {
+        id: SubjectId::from_bytes([id; 16]),
+        entity,
+        body: employment(id),
+        reference: Some(reference_digest(entity, reference)),
+    };
+    world.record(by(&admin, nominate(member, 1, "E-1"))).unwrap();
+    let again = world.record(by(&admin, nominate(member, 2, "E-1")));
+    assert_eq!(again, Err(Reject::Exists("reference")));
+    world.record(by(&admin, nominate(member, 3, "E-2"))).unwrap();
+    // Another entity has references of its own.
+    world.record(by(&alice().id, nominate(other, 4, "E-1"))).unwrap();
+    let known = |entity, reference| world.state.references.get(&reference_digest(entity, reference)).copied();
+    assert_eq!(known(member, "E-1"), Some(SubjectId::from_bytes([1; 16])));
+    assert_eq!(known(other, "E-1"), Some(SubjectId::from_bytes([4; 16])));
+    assert_eq!(known(other, "E-2"), None);
 }

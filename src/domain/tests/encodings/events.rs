@@ -94,7 +94,9 @@ fn subjects() -> Vec<Event> {
         relation_until: Some(AT),
     });
     let workload = SubjectBody::Workload(Workload { owner: SUBJECT, operators: vec![SUBJECT] });
-    [human, workload].map(|body| Event::SubjectNominated { id: SUBJECT, entity: ENTITY, body }).to_vec()
+    let nominated =
+        |body, reference| Event::SubjectNominated { id: SUBJECT, entity: ENTITY, body, reference };
+    vec![nominated(human.clone(), None), nominated(workload, None), nominated(human, Some(Digest([6; 32])))]
 }
 
 fn others() -> Vec<Event> {
@@ -209,6 +211,7 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         5 partner.applied 82058185500101010101010101010101010101010100674578616d706c6501624652
         6 vet.opened 82068350020202020202020202020202020202025001010101010101010101010101010101820081845008080808080808080808080808080808f6011b0000019f06604400
         6 vet.opened 82068350020202020202020202020202020202025001010101010101010101010101010101820181825002020202020202020202020202020202815002020202020202020202020202020202
+        6 vet.opened sha256 ba2d46847de14aeca3fe5b98a7ab5b02f8ad3c6ea99e2fce8a24ea2fff916410
         7 vet.employment_attested 820782500202020202020202020202020202020200
         8 token.created 82088450030303030303030303030303030303035820070707070707070707070707070707070707070707070707070707070707070750020202020202020202020202020202021b0000019f06604400
         9 cert.intended sha256 4987228f4fb30daf1fd08d034360521c679319018dbad964cfc97e1b3f2d1fc1

@@ -149,7 +149,7 @@ fn lost_last_segment_is_noticed_by_who_knows_a_later_head() {
     let last = names.iter().filter(|name| name.ends_with(".seg")).max().unwrap();
     disk.remove(&dir().join(last)).unwrap();
     let vouched = Some(Position { seq: head.seq, root: head.root });
-    let opened = FileJournal::open_on(Arc::new(disk.clone()), dir(), &small(), vouched);
+    let opened = FileJournal::open_on(Arc::new(disk.clone()), dir(), (&small(), vouched), &mut |_| {});
     assert!(matches!(opened, Err(JournalError::Lost { .. })));
 }
 
