@@ -206,6 +206,10 @@ impl State {
             }
             self.feed_seq = seq;
         }
+        // Behind the events: a key is blocked by one.
+        if let Event::Enacted { signed, .. } = &entry.event {
+            self.settle_approvals(seq, signed);
+        }
         self.position.seq = seq;
         self.time = time;
         Ok(applied)
@@ -235,7 +239,8 @@ impl State {
                 if let Some(id) = proposal {
                     self.close_enacted(*id, signed, (entry.by.as_ref(), seq))?;
                 }
-                return self.enact_signed((seq, time), signed, mandate);
+                self.open_review((seq, time), signed, mandate);
+                return self.enact(seq, time, &mandate.command);
             }
             Event::EntityApplied(new) => {
                 self.put_entity(new, false, seq);
@@ -278,18 +283,6 @@ impl State {
             | Event::CallsSealed(_) => {}
         }
         Ok(Applied::default())
-    }
-
-    fn enact_signed(
-        &mut self,
-        (seq, time): (Seq, Timestamp),
-        signed: &SignedMandate,
-        mandate: &Mandate,
-    ) -> Result<Applied, String> {
-        self.open_review((seq, time), signed, mandate);
-        let applied = self.enact(seq, time, &mandate.command)?;
-        self.settle_approvals(seq, signed);
-        Ok(applied)
     }
 
     fn check_enactment(&self, signed: &SignedMandate, mandate: &Mandate) -> Result<(), String> {
