@@ -32,6 +32,12 @@ const LOW_WATER_MIB_MAX: u64 = 1 << 20;
 /// The highest limit of requests per second: above it a limit means nothing.
 const REQUESTS_MAX: u32 = 1_000_000;
 
+/// How long certificates of officers live unless the file says otherwise: seven days, so that one who works every week is never
+/// without, and a copy of a certificate that nobody misses is soon worth nothing.
+pub const OFFICER_TTL_DEFAULT_S: u32 = 7 * 86_400;
+/// And at most and at least: as long as those of machines, and an hour, so that a renewal each working day is no storm.
+const OFFICER_TTL_S: std::ops::RangeInclusive<u32> = 3_600..=30 * 86_400;
+
 /// How long a revocation list may be used: long enough to be fetched twice, and no longer than a certificate lives.
 const CRL_LIFETIME_S: std::ops::RangeInclusive<u32> = 60..=604_800;
 
@@ -76,6 +82,8 @@ pub struct Config {
     pub crl_base_url: String,
     /// `low_water_mib`: below this much free disk only restrictions are recorded. Default 64.
     pub low_water_mib: u64,
+    /// `officer_ttl_s`: how long certificates of officers live. Default 604800, seven days.
+    pub officer_ttl_s: u32,
     /// `[keys]`: where the private keys are.
     pub keys: KeyFiles,
     /// `[log]`: how the service logs.
@@ -236,6 +244,8 @@ struct File {
     crl_base_url: Option<String>,
     #[serde(deserialize_with = "low_water")]
     low_water_mib: u64,
+    #[serde(deserialize_with = "officer_ttl")]
+    officer_ttl_s: u32,
     keys: keys::KeysSection,
     log: Log,
     limits: Limits,
@@ -254,6 +264,7 @@ impl Default for File {
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             crl_base_url: None,
             low_water_mib: 64,
+            officer_ttl_s: OFFICER_TTL_DEFAULT_S,
             keys: keys::KeysSection::default(),
             log: Log::default(),
             limits: Limits::default(),
@@ -294,6 +305,7 @@ impl Config {
             listen: file.listen,
             names: file.names,
             low_water_mib: file.low_water_mib,
+            officer_ttl_s: file.officer_ttl_s,
             keys: file.keys.at(folder, &data),
             data,
             log: file.log,
@@ -382,6 +394,15 @@ fn low_water<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
     Ok(mib)
 }
 
+fn officer_ttl<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+    let ttl_s = u32::deserialize(d)?;
+    if !OFFICER_TTL_S.contains(&ttl_s) {
+        let (least, most) = (OFFICER_TTL_S.start(), OFFICER_TTL_S.end());
+        return Err(D::Error::custom(format!("{least} to {most} seconds are allowed")));
+    }
+    Ok(ttl_s)
+}
+
 fn requests<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
     let count = u32::deserialize(d)?;
     if !(1..=REQUESTS_MAX).contains(&count) {
@@ -439,6 +460,7 @@ mod tests {
         assert_eq!(config.names, ["localhost", "127.0.0.1"]);
         assert_eq!(config.crl_base_url, "http://127.0.0.1:7443/crl");
         assert_eq!((config.low_water_mib, config.low_water()), (64, 64 << 20));
+        assert_eq!(config.officer_ttl_s, 604_800);
         assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Info));
         let limits = config.limits;
         assert_eq!((limits.requests_per_s, limits.address_requests_per_s), (20_000, 20));
@@ -472,6 +494,7 @@ mod tests {
             "names",
             "crl_base_url",
             "low_water_mib",
+            "officer_ttl_s",
             "access",
             "system",
             "log",
@@ -514,6 +537,8 @@ mod tests {
             ("\nnames = [\"Upper.example\"]", "line 2", "Upper.example"),
             ("crl_base_url = \"ftp://x\"", "line 1", "http or https"),
             ("low_water_mib = -1", "line 1", "low_water_mib"),
+            ("officer_ttl_s = 3599", "line 1", "3600 to 2592000"),
+            ("officer_ttl_s = 2592001", "line 1", "3600 to 2592000"),
             ("[log]\nformat = \"xml\"", "line 2", "xml"),
             ("[limits]\nrequests_per_s = 0", "line 2", "requests_per_s"),
             ("[limits]\nlists_per_s = 0", "line 2", "lists_per_s"),

@@ -39,6 +39,8 @@ struct Memory {
     again_ms: u64,
     /// Nobody is reminded before, likewise.
     remind_ms: u64,
+    /// The lapse that the log told of.
+    lapse_told: Option<Seq>,
     /// Made here and not on record yet: the next try is with the same, so that nobody piles up keys.
     made: Option<NewAuthority>,
 }
@@ -54,6 +56,8 @@ pub struct RotationOutlook {
     pub is_overdue: bool,
     /// A step that the server took by itself failed: officers rotate by hand.
     pub has_failed: bool,
+    /// The standing approval lost one of its officers: nothing is done under it.
+    pub has_lapsed: bool,
 }
 
 /// Why a step was not taken.
@@ -94,6 +98,7 @@ impl App {
 
     async fn rotate_kind(self: &Arc<Self>, kind: AuthorityKind, state: &Arc<State>, memory: &mut Memory) {
         let now = self.clock.now();
+        tell_lapse(kind, state, memory);
         let approval = state.standing_approval(kind, now).ok().filter(|_| !is_beneath_a_root(state, kind));
         let Some(approval) = approval else {
             self.remind(kind, state, memory, now);
@@ -217,8 +222,25 @@ impl App {
             ends: state.authority(*kind).map(|active| active.not_after),
             is_overdue: is_overdue(&state, *kind, now),
             has_failed: state.rotations.approvals.get(kind).is_some_and(|held| held.failed.is_some()),
+            has_lapsed: state.rotations.approvals.get(kind).is_some_and(|held| held.lapsed.is_some()),
         };
         AuthorityKind::ALL.iter().map(outlook).collect()
+    }
+}
+
+/// Says at once that nothing is done under an approval any more, and because of whom.
+fn tell_lapse(kind: AuthorityKind, state: &State, memory: &mut Memory) {
+    let lost = state.rotations.approvals.get(&kind).and_then(|held| held.lapsed.as_ref());
+    if memory.lapse_told == lost.map(|lost| lost.at) {
+        return;
+    }
+    memory.lapse_told = lost.map(|lost| lost.at);
+    if let Some(lost) = lost {
+        tracing::error!(
+            authority.kind = %kind, officer = %lost.officer, record = lost.at.0,
+            "the standing approval of rotations lapsed: an officer who signed it was suspended or removed, or their key blocked; \
+             the authorities are rotated by hand until two officers permit it anew: `countersign authority automate`"
+        );
     }
 }
 

@@ -23,6 +23,12 @@ pub enum Error {
     /// The caller did not show who they are.
     #[error("{0}")]
     Unauthenticated(String),
+    /// The caller's certificate has ended.
+    #[error("your certificate is refused: it has ended{}", if *.renewable { "; its holder may renew it and do nothing else" } else { "" })]
+    Expired {
+        /// Its registered key may still renew it.
+        renewable: bool,
+    },
     /// The caller may not do this. Never a decision about a model.
     #[error("{0}")]
     Denied(String),
@@ -82,6 +88,7 @@ impl Error {
         match self {
             Self::Invalid { .. } => "INVALID",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::Expired { .. } => "CREDENTIAL_EXPIRED",
             Self::Denied(_) => "DENIED",
             Self::NotIssuable { .. } => "NOT_ISSUABLE",
             Self::NotFound(_) => "NOT_FOUND",

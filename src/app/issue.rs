@@ -34,8 +34,8 @@ pub(super) const TRIES_MAX: u32 = 5;
 const BLOCK_WAIT_MS: u64 = 15_000;
 /// How often it looks while it waits.
 const BLOCK_LOOK_MS: u64 = 50;
-/// How long certificates of the system authority live: 30 days. Renewal by the registered key is for later.
-pub(super) const SYSTEM_TTL_S: u32 = 30 * 86_400;
+/// How long certificates of the system authority live, but for those of officers: 30 days. Machines renew them by themselves.
+const SYSTEM_TTL_S: u32 = 30 * 86_400;
 
 /// Hands out ordinals of the access authority, each once, and those of the system authority one after the other.
 #[derive(Debug)]
@@ -272,12 +272,13 @@ impl App {
         let last = state.system_certificates.get(principal).copied();
         let now = self.clock.now();
         // The same key again: the same certificate, as long as half of its life is left, or no other would live longer.
-        let fresh_until = now.plus_ms(i64::from(SYSTEM_TTL_S) * 500);
+        let ttl = self.system_ttl(kind);
+        let fresh_until = now.plus_ms(i64::from(ttl.seconds()) * 500);
         let active = self.active(&state, AuthorityKind::System)?;
         // And unless its authority has a successor: then the next one is of that.
         let is_of_active = |issued: &Issued| issued.issuer == active.authority().id();
         let is_last_word = |issued: &Issued| {
-            let next = Self::system_validity(&active, now).map(|next| next.not_after);
+            let next = system_validity(&active, ttl, now).map(|next| next.not_after);
             is_alive(issued, now) && next.is_ok_and(|not_after| not_after <= issued.not_after)
         };
         if let Some(issued) = last.filter(|issued| {
@@ -328,10 +329,14 @@ impl App {
         Err(last)
     }
 
-    /// From when until when a certificate of the system authority is valid that is issued now.
-    fn system_validity(issuer: &Issuer, now: Timestamp) -> Result<Validity, TooShort> {
-        let limits = [(LimitKind::Issuer, issuer.authority().not_after())];
-        validity(now, Ttl::system(SYSTEM_TTL_S), &limits, [0; 8])
+    /// How long a certificate of such a principal lives: an officer's key is carried about and opens the most.
+    fn system_ttl(&self, kind: PrincipalKind) -> Ttl {
+        match kind {
+            PrincipalKind::Officer => Ttl::system(self.officer_ttl_s),
+            PrincipalKind::Gateway | PrincipalKind::Partner | PrincipalKind::Server => {
+                Ttl::system(SYSTEM_TTL_S)
+            }
+        }
     }
 
     async fn try_issue_system(
@@ -344,7 +349,8 @@ impl App {
         let now = self.clock.now();
         let state = self.state();
         let issuer = self.active(&state, AuthorityKind::System)?;
-        let Validity { not_before, not_after } = Self::system_validity(&issuer, now)?;
+        let ttl = self.system_ttl(facts.kind);
+        let Validity { not_before, not_after } = system_validity(&issuer, ttl, now)?;
         let content = Content {
             serial: Serial::from_random(self.entropy.bytes16()),
             ordinal: Ordinal(state.last_system_ordinal.0 + 1),
@@ -388,6 +394,12 @@ impl App {
             _ => Err(Error::Internal("the records of a certificate are not those of an issuance".to_owned())),
         }
     }
+}
+
+/// From when until when a certificate of the system authority is valid that is issued now.
+fn system_validity(issuer: &Issuer, ttl: Ttl, now: Timestamp) -> Result<Validity, TooShort> {
+    let limits = [(LimitKind::Issuer, issuer.authority().not_after())];
+    validity(now, ttl, &limits, [0; 8])
 }
 
 fn intent(issuer: &Issuer, order: &Order, prepared: &Prepared, cause: Cause) -> Intent {

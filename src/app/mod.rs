@@ -125,6 +125,8 @@ pub struct Ingredients {
     pub crl_base: CrlBase,
     /// How long a CRL may be used, in seconds.
     pub crl_lifetime_s: u32,
+    /// How long certificates of officers live, in seconds.
+    pub officer_ttl_s: u32,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -149,6 +151,8 @@ pub struct App {
     crls: Crls,
     trust: TrustSets,
     renewals: Renewals,
+    /// How long certificates of officers live.
+    officer_ttl_s: u32,
     /// Held by the drill that is measured.
     drilling: tokio::sync::Mutex<()>,
     /// Places for simulations.
@@ -195,7 +199,8 @@ impl App {
     /// # Errors
     /// Keys that do not fit the record, or a system without threads.
     pub fn start(ingredients: Ingredients) -> Result<Arc<Self>, Error> {
-        let Ingredients { store, keys, crl_base, crl_lifetime_s, clock, entropy } = ingredients;
+        let Ingredients { store, keys, crl_base, crl_lifetime_s, officer_ttl_s, clock, entropy } =
+            ingredients;
         let state = store.state;
         let trust_domain =
             state.settings.trust_domain.parse().map_err(|e| internal("trust domain of genesis", &e))?;
@@ -239,6 +244,7 @@ impl App {
             renewals: Renewals::default(),
             drilling: tokio::sync::Mutex::new(()),
             simulations: Arc::new(tokio::sync::Semaphore::new(simulate::SIMULATIONS_MAX)),
+            officer_ttl_s,
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,

@@ -65,6 +65,7 @@ impl App {
             ends_s: outlook.ends.map_or(0, |at| at.seconds()),
             is_overdue: outlook.is_overdue,
             has_failed: outlook.has_failed,
+            has_lapsed: outlook.has_lapsed,
         };
         self.rotation_outlook().into_iter().map(reading).collect()
     }

@@ -407,6 +407,11 @@ fn rotations(rotations: &[pb::StandingRotation]) -> String {
     let row = |row: &pb::StandingRotation| {
         let by = match (row.approved_seq, row.failed_seq) {
             (0, _) => "hand".to_owned(),
+            _ if row.lapsed_seq != 0 => format!(
+                "hand: {}, who permitted it, ceased to act at record {}",
+                printable(&row.lost_signer),
+                row.lapsed_seq
+            ),
             (_, 0) => format!("itself until {}, {} left", printable(&row.until), row.rotations_left),
             (_, failed) => format!("hand: a step failed at record {failed}"),
         };
@@ -430,7 +435,8 @@ fn listed(authority: &pb::Authority, rotations: &[pb::StandingRotation]) -> Valu
     if let (Some(row), Some(shown)) = (of_kind, shown.as_object_mut()) {
         let rotation = json!({
             "approved_seq": row.approved_seq, "until": row.until, "rotations_left": row.rotations_left,
-            "failed_seq": row.failed_seq, "prepare_at": row.prepare_at, "activate_at": row.activate_at,
+            "failed_seq": row.failed_seq, "lapsed_seq": row.lapsed_seq, "lost_signer": row.lost_signer,
+            "prepare_at": row.prepare_at, "activate_at": row.activate_at,
         });
         shown.insert("rotation".to_owned(), rotation);
     }

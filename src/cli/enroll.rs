@@ -75,6 +75,12 @@ pub(super) async fn enroll(arguments: &EnrollArguments, context: &Context<'_>) -
 
 pub(super) async fn renew(arguments: &RenewArguments, context: &Context<'_>) -> Result<Outcome, Failure> {
     let identity = context.connection.identity()?;
+    if let Some(name) = identity.credential()?.name {
+        return Err(Failure(format!(
+            "{} is a principal, whose certificate is renewed for the same key: countersign principal renew",
+            name.principal
+        )));
+    }
     if same_folder(&identity.path(""), &arguments.out) {
         return Err(Failure(
             "--out is the folder of --identity; name a new one, so that the old certificate stays usable"

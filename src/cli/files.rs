@@ -60,7 +60,8 @@ pub(super) fn read_der(path: &Path, tag: &str) -> Result<Vec<u8>, Failure> {
 pub(super) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure(format!("cannot write {}: {e}", path.display()));
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    // Of this process: two commands may renew one certificate at once.
+    name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
     let mut file = OpenOptions::new()
         .write(true)

@@ -11,10 +11,11 @@ use super::{Failure, Outcome};
 use crate::ca::{FileSigner, SignatureAlgorithm, Signer as _, read_key_file};
 use crate::client;
 use crate::domain::algorithm::AlgorithmProfile;
+use crate::domain::certificate::PrincipalKind;
 use crate::domain::id::PrincipalId;
 use crate::domain::time::Timestamp;
 use crate::x509::bundle::certificate_pem;
-use crate::x509::explain::{Explanation, explain};
+use crate::x509::explain::explain;
 use crate::x509::{Arc, ClientKey, Curve, Profile, RequestedKey, TrustBundle, chain_pem, sealed};
 
 pub(super) const CERTIFICATE: &str = "certificate.pem";
@@ -56,9 +57,16 @@ impl Identity {
         }
     }
 
-    /// The last second of its certificate.
-    pub(super) fn not_after(&self) -> Result<Timestamp, Failure> {
-        Ok(self.explained()?.not_after)
+    /// What its certificate says.
+    pub(super) fn credential(&self) -> Result<Credential, Failure> {
+        let path = self.path(CERTIFICATE);
+        Credential::of(&files::read(&path)?)
+            .map_err(|Failure(why)| Failure(format!("{}: {why}", path.display())))
+    }
+
+    /// A request for another certificate of its key.
+    pub(super) fn request(&self) -> Result<Vec<u8>, Failure> {
+        Ok(load_key(&self.path(KEY), &self.unlock)?.request()?)
     }
 
     /// The private key, opened if it is encrypted: PKCS#8 PEM.
@@ -66,33 +74,22 @@ impl Identity {
         Ok(Zeroizing::new(load_key(&self.path(KEY), &self.unlock)?.to_pem()))
     }
 
-    /// Refuses a certificate that has ended: the server would only break off the handshake.
+    /// Refuses a certificate that has ended and that its key may not renew: the server would only break off the handshake.
     pub(super) fn check_validity(&self, now: Timestamp) -> Result<(), Failure> {
-        let until = self.explained()?.not_after;
+        let until = self.credential()?.not_after;
         if now <= until {
             return Ok(());
         }
         Err(Failure(format!(
-            "{} ended at {until}\n  enroll again (a person or workload), or have an officer make a new one: countersign \
-             principal certificate, countersign gateway certificate",
+            "{} ended at {until}\n  enroll again (a person or workload); a gateway's: countersign principal renew; \
+             a partner's: an officer makes a new one, countersign principal certificate",
             self.path(CERTIFICATE).display()
         )))
     }
 
-    /// The arc of the attributes does not matter for name and validity.
-    fn explained(&self) -> Result<Explanation, Failure> {
-        let path = self.path(CERTIFICATE);
-        let profile = Profile::new("unknown".parse()?, Arc::default(), None);
-        explain(&files::read(&path)?, &profile)
-            .map_err(|fault| Failure(format!("{}: {fault}", path.display())))
-    }
-
     /// Whom the certificate names, from its SPIFFE ID.
     pub(super) fn name(&self) -> Result<SpiffeName, Failure> {
-        let explained = self.explained()?;
-        let names = explained.lines.iter().filter(|line| line.label.starts_with("name"));
-        let name = names.filter_map(|line| SpiffeName::parse(&line.value)).next();
-        name.ok_or_else(|| {
+        self.credential()?.name.ok_or_else(|| {
             Failure(format!(
                 "{} does not name an officer, gateway or partner; this needs the certificate of one",
                 self.path(CERTIFICATE).display()
@@ -106,18 +103,48 @@ impl Identity {
     }
 }
 
+/// What a certificate says of its holder, by its form only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Credential {
+    /// None: a person or workload.
+    pub(super) name: Option<SpiffeName>,
+    /// SHA-256 of the public key.
+    pub(super) key: String,
+    /// The name of the authority.
+    pub(super) issuer: String,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+}
+
+impl Credential {
+    /// Reads the first certificate, PEM or DER. The arc of the attributes does not matter here.
+    pub(super) fn of(file: &[u8]) -> Result<Self, Failure> {
+        let explained = explain(file, &Profile::new("unknown".parse()?, Arc::default(), None))?;
+        let (not_before, not_after) = (explained.not_before, explained.not_after);
+        let value = |label: &'static str| {
+            explained.lines.iter().filter(move |line| line.label.starts_with(label)).map(|line| &line.value)
+        };
+        let name = value("name").filter_map(|value| SpiffeName::parse(value)).next();
+        let key = value("key sha-256").next().cloned().unwrap_or_default();
+        let issuer = value("issuer").next().cloned().unwrap_or_default();
+        Ok(Self { name, key, issuer, not_before, not_after })
+    }
+}
+
 /// `spiffe://TRUST-DOMAIN/role/KIND/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SpiffeName {
     pub(super) trust_domain: String,
+    pub(super) kind: PrincipalKind,
     pub(super) principal: PrincipalId,
 }
 
 impl SpiffeName {
     fn parse(text: &str) -> Option<Self> {
         let (trust_domain, path) = text.strip_prefix("spiffe://")?.split_once('/')?;
-        let (_kind, name) = path.strip_prefix("role/")?.split_once('/')?;
-        Some(Self { trust_domain: trust_domain.to_owned(), principal: name.parse().ok()? })
+        let (kind, name) = path.strip_prefix("role/")?.split_once('/')?;
+        let (kind, principal) = (kind.parse().ok()?, name.parse().ok()?);
+        Some(Self { trust_domain: trust_domain.to_owned(), kind, principal })
     }
 }
 

@@ -39,6 +39,7 @@ mod principal;
 mod records;
 mod recovery;
 mod remote;
+mod renewal;
 mod restore;
 mod restrict;
 mod root;

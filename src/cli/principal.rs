@@ -9,7 +9,7 @@ use serde_json::json;
 use super::identity::{requested_key, write_chain};
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::remote::answer;
-use super::{Context, Failure, Outcome, gateway};
+use super::{Context, Failure, Outcome, gateway, renewal};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::command::{Command, NewPrincipal};
 use crate::domain::id::{EntityId, PrincipalId};
@@ -81,6 +81,11 @@ pub(super) enum Verb {
         after_help = "Example:\n  countersign principal certificate --name carol --csr carol.csr --out carol/certificate.pem"
     )]
     Certificate(CertificateArguments),
+    /// Renew the caller's own certificate for its registered key. Officers' commands do that by themselves when two thirds of its
+    /// life are over; one that has ended may be renewed for 90 days (a partner's may not).
+    #[command(after_help = "Examples:\n  countersign principal renew --identity alice\n  \
+                            countersign principal renew --identity gw-1")]
+    Renew,
 }
 
 #[derive(Subcommand)]
@@ -152,6 +157,7 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
             carry_out(context, Command::RemovePrincipal(name), commit, Wait::default()).await
         }
         Verb::Certificate(arguments) => certificate(&arguments, context).await,
+        Verb::Renew => renewal::run(context).await,
     }
 }
 

@@ -20,6 +20,7 @@ use tonic_types::StatusExt as _;
 use super::files::Access;
 use super::head::Memory;
 use super::identity::{CERTIFICATE, Identity, KEY, SYSTEM_BUNDLE};
+use super::renewal::{self, Age};
 use super::unlock::Unlock;
 use super::{Failure, files, words};
 use crate::client::{self, ConnectCause, Stamp, Stamped, Target, TransportFault};
@@ -92,13 +93,32 @@ impl Connection {
         self.identity.is_some()
     }
 
-    /// Connects as the caller.
+    /// Connects as the caller, whose certificate is renewed if its time has come.
     pub(super) async fn remote(&self) -> Result<Remote, Failure> {
-        let identity = self.identity()?;
-        identity.check_validity(SystemClock.now())?;
+        let (identity, now) = (self.identity()?, SystemClock.now());
+        let age = renewal::age(&identity.credential()?, now);
+        if age == Age::Ended {
+            // Whether it works or not: while the service does not trust its clock it renews nothing, and takes the old one.
+            renewal::renew_own(&identity, &self.connect_as(&identity).await?).await;
+        } else {
+            identity.check_validity(now)?;
+        }
+        let remote = self.recognised(&identity).await?;
+        if age == Age::Due {
+            renewal::renew_own(&identity, &remote).await;
+        }
+        Ok(remote)
+    }
+
+    async fn connect_as(&self, identity: &Identity) -> Result<Remote, Failure> {
         let own = identity.for_tls()?;
-        let memory = Memory::of(&identity)?;
-        let remote = Remote::connect(&self.server, &identity.path(SYSTEM_BUNDLE), Some(&own)).await?;
+        Remote::connect(&self.server, &identity.path(SYSTEM_BUNDLE), Some(&own)).await
+    }
+
+    /// The server, which is the one that was seen before, if the identity remembers one.
+    async fn recognised(&self, identity: &Identity) -> Result<Remote, Failure> {
+        let memory = Memory::of(identity)?;
+        let remote = self.connect_as(identity).await?;
         if let Some(memory) = memory {
             let request = pb::GetHeadRequest { remembered: memory.last_bytes().into() };
             let head = answer(remote.audit().get_head(request)).await?;
@@ -330,6 +350,9 @@ fn in_words(status: &Status) -> Failure {
             "give the reference to who nominated you: officers see why with countersign person show"
         }
         Some("CLOCK_SKEW") => "set this machine's clock, by NTP for example; the service's own is watched",
+        Some("CREDENTIAL_EXPIRED") => {
+            "renew it: countersign principal renew; after 90 days, or for a partner, an officer makes a new one"
+        }
         Some("REPEATED") => "it was done before; nothing is to be done",
         Some(_) | None => advice(status.code()),
     };

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::authority::NewAuthority;
 use super::certificate::AuthorityKind;
-use super::id::{AuthorityId, Seq};
+use super::id::{AuthorityId, PrincipalId, Seq};
 use super::time::Timestamp;
 
 const DAY_MS: i64 = 86_400_000;
@@ -19,8 +19,19 @@ pub const LIFE_SLACK_MS: i64 = 3_600_000;
 /// Nothing of an authority is valid any more this long after the last of its certificates ended, whatever the clock.
 pub const SPENT_MS: i64 = 3_600_000;
 
+/// When a standing approval lost one of its officers.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SignerLost {
+    /// The record that suspended or removed them, or blocked their key.
+    #[n(0)]
+    pub at: Seq,
+    /// The first of those who signed and may not act any more.
+    #[n(1)]
+    pub officer: PrincipalId,
+}
+
 /// A standing approval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct StandingApproval {
     /// The record with both signatures.
     #[n(0)]
@@ -34,6 +45,12 @@ pub struct StandingApproval {
     /// The record of a step that failed: everything is done by hand from then on.
     #[n(3)]
     pub failed: Option<Seq>,
+    /// The officers who signed it.
+    #[n(4)]
+    pub signers: Vec<PrincipalId>,
+    /// Since one of them may not act it carries nothing, also when they are released: two sign anew.
+    #[n(5)]
+    pub lapsed: Option<SignerLost>,
 }
 
 /// A step that the server takes by itself.

@@ -160,6 +160,8 @@ pub struct RotationReading {
     pub is_overdue: bool,
     /// A step that the server took by itself failed.
     pub has_failed: bool,
+    /// The standing approval lost one of its officers.
+    pub has_lapsed: bool,
 }
 
 type Labelled = Family<[(&'static str, String); 1], Gauge<u64, AtomicU64>>;
@@ -252,13 +254,20 @@ impl Readings {
     }
 
     fn register_rotations(&self, registry: &mut Registry) {
-        let (ends, overdue, failed) = (Timestamps::default(), Labelled::default(), Labelled::default());
+        let (ends, overdue) = (Timestamps::default(), Labelled::default());
+        let (failed, lapsed) = (Labelled::default(), Labelled::default());
         for rotation in &self.rotations {
             let label = [("kind", rotation.kind.to_owned())];
             ends.get_or_create(&label).set(rotation.ends_s);
             overdue.get_or_create(&label).set(u64::from(rotation.is_overdue));
             failed.get_or_create(&label).set(u64::from(rotation.has_failed));
+            lapsed.get_or_create(&label).set(u64::from(rotation.has_lapsed));
         }
+        registry.register(
+            "authority_rotation_lapsed",
+            "1 while a standing approval is without effect because an officer who signed it may not act any more",
+            lapsed,
+        );
         registry.register(
             "authority_expiry_timestamp_seconds",
             "When the authority ends that issues; 0 when none does",

@@ -149,6 +149,7 @@ impl Drop for Watched {
 fn rotations(state: &State) -> Vec<pb::StandingRotation> {
     let row = |kind: &AuthorityKind| {
         let approval = state.rotations.approvals.get(kind);
+        let lost = approval.and_then(|held| held.lapsed.as_ref());
         let schedule = state.schedule(*kind);
         pb::StandingRotation {
             kind: kind.to_string(),
@@ -156,6 +157,8 @@ fn rotations(state: &State) -> Vec<pb::StandingRotation> {
             until: approval.map(|held| held.until.to_string()).unwrap_or_default(),
             rotations_left: approval.map_or(0, |held| held.left),
             failed_seq: approval.and_then(|held| held.failed).map_or(0, |seq| seq.0),
+            lapsed_seq: lost.map_or(0, |lost| lost.at.0),
+            lost_signer: lost.map(|lost| lost.officer.to_string()).unwrap_or_default(),
             prepare_at: schedule.map(|schedule| schedule.prepare_at.to_string()).unwrap_or_default(),
             activate_at: schedule.map(|schedule| schedule.activate_at.to_string()).unwrap_or_default(),
         }

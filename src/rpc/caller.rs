@@ -9,7 +9,7 @@ use crate::domain::certificate::{Certificate, Facts, PrincipalKind, SystemFacts}
 use crate::domain::id::PrincipalId;
 use crate::domain::state::State;
 use crate::domain::time::Now;
-use crate::x509::check_validity;
+use crate::x509::{CertificateFault, check_validity};
 
 /// Who calls, as the services see it.
 #[derive(Debug, Clone)]
@@ -48,10 +48,7 @@ pub(super) fn permit(app: &App, who: &Who, access: Access) -> Result<(), Error> 
         (Access::Anyone, _)
         | (Access::Subject, Who::Subject(_))
         | (Access::Renewal, Who::Principal(_) | Who::Expired(_)) => Ok(()),
-        (_, Who::Expired(_)) => Err(Error::Unauthenticated(
-            "your certificate is refused: it has ended; its holder may renew it and do nothing else"
-                .to_owned(),
-        )),
+        (_, Who::Expired(_)) => Err(Error::Expired { renewable: true }),
         (Access::Roles(roles), Who::Principal(id)) => {
             let state = app.state();
             let principal = state.principal(id).ok_or_else(unregistered)?;
@@ -88,9 +85,10 @@ pub(super) fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
     if let Err(fault) = check_validity(&certificate, app.now())
         && !app.doubted_now().is_some_and(is_good)
     {
-        return match app.may_renew(&certificate) {
-            Some(id) => Ok(Who::Expired(id)),
-            None => Err(refuse(&fault)),
+        return match (app.may_renew(&certificate), fault) {
+            (Some(id), _) => Ok(Who::Expired(id)),
+            (None, CertificateFault::Expired) => Err(Error::Expired { renewable: false }),
+            (None, fault) => Err(refuse(&fault)),
         };
     }
     let state = app.state();

@@ -49,7 +49,7 @@ pub fn status(error: Error) -> Status {
             details.add_bad_request_violation(field, why);
             (Code::InvalidArgument, text)
         }
-        Error::Unauthenticated(_) => (Code::Unauthenticated, text),
+        Error::Unauthenticated(_) | Error::Expired { .. } => (Code::Unauthenticated, text),
         Error::Denied(_) => (Code::PermissionDenied, text),
         Error::NotIssuable { reference } => {
             let reference = HashMap::from([("reference".to_owned(), reference.to_string())]);

@@ -35,7 +35,7 @@ pub use tls::TlsError;
 use self::own_key::OwnKey;
 use self::reload::Source;
 use crate::app::store::{self, StoreError};
-use crate::app::{App, Error, Ingredients, Upkeep};
+use crate::app::{App, Error, Ingredients, Keys, Upkeep};
 use crate::config::{self, KeyFiles};
 use crate::env::{Clock, Entropy};
 use crate::envoy::{Authorization, Listeners, Secrets, TrustedHeaders};
@@ -100,6 +100,8 @@ pub struct Settings {
     pub crl_listen: Option<SocketAddr>,
     /// How long a CRL may be used, in seconds.
     pub crl_lifetime_s: u32,
+    /// How long certificates of officers live, in seconds.
+    pub officer_ttl_s: u32,
     /// Under this many free bytes only restrictions are recorded.
     pub low_water: u64,
     /// Connections open at once: [`CONNECTIONS_MAX`]; a test may take fewer.
@@ -234,6 +236,23 @@ pub fn open(data: &Path, low_water: u64, entropy: &dyn Entropy) -> Result<store:
     Ok(store)
 }
 
+/// What the service is made of.
+fn ingredients(
+    settings: &Settings,
+    (store, keys): (store::Store, Keys),
+    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+) -> Ingredients {
+    Ingredients {
+        store,
+        keys,
+        crl_base: settings.crl_base.clone(),
+        crl_lifetime_s: settings.crl_lifetime_s,
+        officer_ttl_s: settings.officer_ttl_s,
+        clock,
+        entropy,
+    }
+}
+
 /// Starts a server. It answers health at once, and permits nothing before its start is durably on record.
 ///
 /// # Errors
@@ -247,10 +266,7 @@ pub async fn start(
     let store = open(&data, settings.low_water, entropy.as_ref())?;
     let passphrase = passphrase(&settings.keys)?;
     let keys = KeyStore::open(&settings.keys, passphrase.clone())?.load()?;
-    let (crl_base, crl_lifetime_s) = (settings.crl_base.clone(), settings.crl_lifetime_s);
-    let ingredients =
-        Ingredients { store, keys, crl_base, crl_lifetime_s, clock: Arc::clone(&clock), entropy };
-    let app = App::start(ingredients)?;
+    let app = App::start(ingredients(&settings, (store, keys), (Arc::clone(&clock), entropy)))?;
     if settings.accept_clock {
         app.accept_clock();
     }

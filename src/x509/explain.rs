@@ -64,6 +64,8 @@ pub struct Line {
 pub struct Explanation {
     /// What it is.
     pub standing: Standing,
+    /// The first second of its validity.
+    pub not_before: Timestamp,
     /// The last second of its validity.
     pub not_after: Timestamp,
     /// Its parts, in the order in which people read them.
@@ -128,8 +130,13 @@ pub fn explain(file: &[u8], profile: &Profile) -> Result<Explanation, NotCertifi
     if !rest.is_empty() {
         return Err(NotCertificate { why: "bytes follow the certificate" });
     }
-    let not_after = instant(certificate.validity().not_after.timestamp());
-    let mut out = Explanation { standing: standing(&der, profile), not_after, lines: Vec::new() };
+    let validity = certificate.validity();
+    let mut out = Explanation {
+        standing: standing(&der, profile),
+        not_before: instant(validity.not_before.timestamp()),
+        not_after: instant(validity.not_after.timestamp()),
+        lines: Vec::new(),
+    };
     explain_standing(&mut out);
     explain_fields(&mut out, &der, &certificate);
     for extension in certificate.extensions() {

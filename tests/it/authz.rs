@@ -180,8 +180,11 @@ async fn every_caller_reaches_exactly_the_methods_of_its_row() {
             let answer = call(channel, method.path).await;
             assert_eq!(admitted(&answer), may, "{name} calls {}: {answer:?}", method.path);
             if let (false, Err(status)) = (may, &answer) {
-                let unknown = matches!(who, As::Anonymous | As::Nobody | As::Expired);
-                let expected = if unknown { "UNAUTHENTICATED" } else { "DENIED" };
+                let expected = match who {
+                    As::Anonymous | As::Nobody => "UNAUTHENTICATED",
+                    As::Expired => "CREDENTIAL_EXPIRED",
+                    As::Subject | As::Roles(_) => "DENIED",
+                };
                 assert_eq!(reason(status), expected, "{name} calls {}", method.path);
             }
         }

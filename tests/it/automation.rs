@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use countersign::app::store;
+use countersign::domain::approval::MANDATE_PREFIX;
 use countersign::domain::authority::AuthorityState;
-use countersign::domain::certificate::AuthorityKind;
+use countersign::domain::certificate::{AuthorityKind, PrincipalKind};
 use countersign::domain::command::Command;
 use countersign::domain::event::Event;
 use countersign::domain::id::{AuthorityId, Seq};
+use countersign::domain::officer_command::OfficerCommand;
+use countersign::domain::principal::Role;
+use countersign::domain::revocation::RevocationReason;
 use countersign::domain::time::Timestamp;
 use countersign::env::Clock as _;
 use countersign::journal::Record;
@@ -20,7 +24,7 @@ use tonic::Code;
 use crate::calls::{enrolled, refused};
 use crate::gate::{self, STRONG, permits};
 use crate::kill::{Victim, asked};
-use crate::world::World;
+use crate::world::{World, sign};
 
 const HOUR_MS: u32 = 3_600_000;
 const ACCESS: AuthorityKind = AuthorityKind::Access;
@@ -172,8 +176,7 @@ async fn a_failed_step_is_recorded_once_and_officers_go_on_by_hand() {
     world.open().await;
     world.clock.advance_ms(16 * HOUR_MS);
     eventually(|| world.failures() > 0).await;
-    let held = world.running().app().state().rotations.approvals[&ACCESS];
-    assert!(held.failed.is_some());
+    assert!(world.running().app().state().rotations.approvals[&ACCESS].failed.is_some());
     assert!(world.running().app().rotation_outlook().iter().any(|row| row.kind == ACCESS && row.has_failed));
     // Nothing more is tried, also when time passes: the record stands still.
     let activations = || world.steps().iter().filter(|(step, ..)| *step == "ACTIVATE").count();
@@ -202,6 +205,37 @@ async fn without_an_approval_nothing_is_done_and_withdrawing_it_needs_one_office
     world.looks(3).await;
     assert_eq!((world.prepared(), world.issuing(), world.steps().len()), (None, old, 0));
     assert!(world.running().app().rotation_outlook().iter().any(|row| row.kind == ACCESS && row.is_overdue));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_whose_officer_was_suspended_carries_nothing_and_says_who() {
+    let world = World::start().await;
+    let roles = [Role::Approver, Role::SecurityOps];
+    let carol = world.principal("carol", (PrincipalKind::Officer, &roles), None).await;
+    let old = world.short_lived().await;
+    world.permit(3).await;
+    let principal = "bob".parse().unwrap();
+    let suspend = OfficerCommand::Suspend { principal, reason: RevocationReason::KeyCompromise };
+    let done = world.restrict(Command::Officers(suspend), pb::Wait::Committed).await.unwrap();
+    world.clock.advance_ms(25 * HOUR_MS);
+    world.looks(3).await;
+    assert_eq!((world.prepared(), world.issuing(), world.steps().len()), (None, old, 0));
+    let outlook = world.running().app().rotation_outlook();
+    let row = outlook.iter().find(|row| row.kind == ACCESS).unwrap();
+    assert!(row.has_lapsed && row.is_overdue && !row.has_failed, "{row:?}");
+    let mut client = AuthorityServiceClient::new(world.alice());
+    let shown = client.list_authorities(pb::ListAuthoritiesRequest {}).await.unwrap().into_inner();
+    let row = shown.rotations.iter().find(|row| row.kind == "ACCESS").unwrap();
+    assert_eq!((row.lapsed_seq, row.lost_signer.as_str()), (done.position.unwrap().seq, "bob"));
+    // Two who act permit it anew.
+    let until = world.clock.now().plus_ms(86_400_000);
+    let permit = Command::PermitRotation { kind: ACCESS, until, rotations: 1 };
+    let mandate = world.mandate(&permit).await.unwrap();
+    let signature = sign(&carol.key, MANDATE_PREFIX, &mandate).into();
+    let of_carol = pb::Approval { officer: "carol".to_owned(), signature };
+    world.submit(mandate.clone(), vec![world.alice.approve(&mandate), of_carol]).await.unwrap();
+    eventually(|| world.prepared().is_some()).await;
+    assert!(world.running().app().rotation_outlook().iter().all(|row| !row.has_lapsed));
 }
 
 /// The steps in a record on disk.

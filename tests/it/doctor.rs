@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use countersign::env::{Clock as _, SystemClock};
 use serde_json::Value;
 
 use crate::cli::{Desk, Ended};
@@ -222,7 +223,13 @@ fn certificates_that_ended_or_end_soon_are_found() {
         (found["level"].as_str().unwrap().to_owned(), found["what"].as_str().unwrap().to_owned())
     };
     assert_eq!(identity().0, "OK");
-    ends_in_days(&desk, 5, ("other.key", "alice/certificate.pem"));
+    // Nearly all of its life is over, and nobody renewed it.
+    let mut params = rcgen::CertificateParams::new(vec!["gw.example.org".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    let end_s = u64::try_from(SystemClock.now().seconds()).unwrap() + 5 * 86_400;
+    params.not_after = (std::time::UNIX_EPOCH + std::time::Duration::from_secs(end_s)).into();
+    let old = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    std::fs::write(desk.path("alice/certificate.pem"), old).unwrap();
     assert_eq!(identity().0, "WARN");
     std::fs::write(desk.path("alice/certificate.pem"), &certificate).unwrap();
     let (level, what) = identity();

@@ -11,7 +11,7 @@ use countersign::pb::mandate_service_client::MandateServiceClient;
 use countersign::x509::ClientKey;
 use tonic::{Code, Status};
 
-use crate::calls::{key, refused};
+use crate::calls::{key, reason, refused};
 use crate::forge::{Forgery, seconds};
 use crate::world::{Caller, World};
 
@@ -51,7 +51,9 @@ async fn an_ended_certificate_renews_with_its_key_for_ninety_days_and_does_nothi
     let channel = world.connect(Some((&erin.key, &ended(&world, &erin, 60)))).await;
     let list = pb::ListProposalsRequest::default();
     let read = MandateServiceClient::new(channel).list_proposals(list).await;
-    refused(read, Code::Unauthenticated, "may renew it and do nothing else");
+    let read = read.unwrap_err();
+    assert_eq!(reason(&read), "CREDENTIAL_EXPIRED");
+    refused(Err::<(), _>(read), Code::Unauthenticated, "may renew it and do nothing else");
 }
 
 /// A service that has run for 96 days: no certificate is older than its authority.

@@ -31,6 +31,8 @@ mod ceremony;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cli_renewal;
+#[cfg(test)]
 mod cli_served;
 #[cfg(test)]
 mod clock;

@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use countersign::client::Gate;
 use countersign::domain::certificate::PrincipalKind;
 use countersign::domain::command::Command;
+use countersign::domain::decision::Denial;
+use countersign::domain::enforce::LEASE_DEFAULT_MS;
 use countersign::domain::officer_command::{Emergency, OfficerCommand};
 use countersign::domain::principal::Role;
 use countersign::domain::revocation::{RevocationReason, StopScope};
@@ -22,6 +25,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::calls::{reason, refused};
+use crate::gate::{self, STRONG, gate, permits, question, world_with_employee};
 use crate::sds;
 use crate::world::{Caller, World, sign};
 
@@ -185,6 +189,28 @@ async fn suspension_removal_and_a_blocked_key_end_every_open_stream() {
         let next = MandateServiceClient::new(of_carol).list_proposals(list).await;
         refused(next, Code::Unauthenticated, says);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_of_a_suspended_gateway_runs_out_until_two_officers_release_it() {
+    let (world, leaf) = world_with_employee().await;
+    let gate = gate(&world, "gw-1", STRONG, &world.clock).await;
+    assert!(gate.decide_or_ask(&leaf, &question("mythos-5")).await.is_permit);
+    gate::until(&gate, &leaf, permits).await;
+    world.restrict(suspend("gw-1"), pb::Wait::Committed).await.unwrap();
+    // No Pong comes any more. When the lease that it had is over it permits nothing, by its own clock.
+    world.clock.advance_ms(LEASE_DEFAULT_MS + 1_000);
+    let denied = |gate: &Gate, leaf: &[u8]| {
+        gate.decide(leaf, &question("mythos-5")).decision.denials == [Denial::StaleView]
+    };
+    gate::until(&gate, &leaf, denied).await;
+    assert!(
+        !gate.decide_or_ask(&leaf, &question("mythos-5")).await.is_permit,
+        "nor does the server answer it"
+    );
+    world.enact(release("gw-1")).await.unwrap();
+    gate::until(&gate, &leaf, permits).await;
+    gate.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -528,6 +528,8 @@ pub(crate) fn settings(data: &Path) -> Settings {
         crl_base: CRL_BASE.parse().unwrap(),
         crl_listen: Some("127.0.0.1:0".parse().unwrap()),
         crl_lifetime_s: 3_600,
+        // The longest: clocks are moved by days, and only some tests are about that.
+        officer_ttl_s: 30 * 86_400,
         low_water: 1 << 20,
         connections_max: server::CONNECTIONS_MAX,
         streams_max: countersign::rpc::STREAMS_ALL_MAX,

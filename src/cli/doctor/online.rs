@@ -4,6 +4,7 @@ use super::super::Failure;
 use super::super::identity::CERTIFICATE;
 use super::super::output::every_page;
 use super::super::remote::{Connection, Remote, answer};
+use super::super::renewal;
 use super::DAY_MS;
 use super::finding::{Findings, Remedy, remedy};
 use crate::domain::time::Timestamp;
@@ -12,8 +13,6 @@ use crate::pb;
 
 /// Records that a healthy gateway may be behind: what is on its way.
 const LAG_MAX: u64 = 1_000;
-/// An officer's certificate is renewed by then.
-const IDENTITY_LEFT_MS: i64 = 7 * DAY_MS;
 /// An authority is rotated by then.
 const AUTHORITY_LEFT_MS: i64 = 30 * DAY_MS;
 /// The newest screening list is replaced by then: a day before decisions that rest on it are denied.
@@ -25,7 +24,7 @@ const NAMES_MAX: usize = 10;
 
 /// Everything that an officer may ask.
 pub(super) async fn check(connection: &Connection, findings: &mut Findings) {
-    if let Err(failure) = identity(connection, findings) {
+    if let Err(failure) = connection.identity().and_then(|identity| identity.credential()) {
         let how = remedy(
             "an officer without a certificate can do nothing",
             "countersign principal certificate --help",
@@ -35,6 +34,7 @@ pub(super) async fn check(connection: &Connection, findings: &mut Findings) {
     let remote = match connection.remote().await {
         Ok(remote) => remote,
         Err(failure) => {
+            identity(connection, findings);
             let how = remedy(
                 "nobody can be answered, or by somebody else",
                 "what the line above says; then journalctl -u countersign",
@@ -42,6 +42,7 @@ pub(super) async fn check(connection: &Connection, findings: &mut Findings) {
             return findings.fail("server", failure.0, how);
         }
     };
+    identity(connection, findings);
     head(connection, findings);
     let checks = [
         ("health", health(&remote, findings).await),
@@ -63,22 +64,29 @@ pub(super) async fn check(connection: &Connection, findings: &mut Findings) {
     }
 }
 
-fn identity(connection: &Connection, findings: &mut Findings) -> Result<(), Failure> {
-    let identity = connection.identity()?;
-    let until = identity.not_after()?;
+/// By now a certificate whose time had come was renewed.
+fn identity(connection: &Connection, findings: &mut Findings) {
+    let read = connection
+        .identity()
+        .and_then(|identity| Ok((identity.credential()?, identity.path(CERTIFICATE).display().to_string())));
+    let (credential, path) = match read {
+        Ok(read) => read,
+        Err(failure) => {
+            return findings.fail("identity", failure.0, remedy("it was there a moment ago", "doctor again"));
+        }
+    };
     let now = SystemClock.now();
-    let what = format!("{} ends at {until}", identity.path(CERTIFICATE).display());
-    identity.check_validity(now)?;
-    if until.millis() - now.millis() < IDENTITY_LEFT_MS {
-        let how = remedy(
-            "without it you can neither stop nor approve",
-            "have it renewed: countersign principal certificate --help",
-        );
-        findings.warn("identity", what, how);
+    let how = remedy(
+        "without it you can neither stop nor approve, and it was not renewed by itself",
+        "countersign principal renew says why",
+    );
+    if now > credential.not_after {
+        findings.fail("identity", format!("{path} ended at {}", credential.not_after), how);
+    } else if now >= renewal::due(&credential) {
+        findings.warn("identity", format!("{path} ends at {}", credential.not_after), how);
     } else {
-        findings.ok("identity", what);
+        findings.ok("identity", format!("{path} ends at {}", credential.not_after));
     }
-    Ok(())
 }
 
 /// That it follows the remembered one was seen when the server was reached.

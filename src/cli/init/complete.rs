@@ -176,6 +176,7 @@ async fn issue(
         keys,
         crl_base: config.crl_base_url.parse()?,
         crl_lifetime_s: config.crl.lifetime_s,
+        officer_ttl_s: config.officer_ttl_s,
         clock: Shared::new(SystemClock),
         entropy: Shared::new(SystemEntropy),
     })?;

@@ -194,10 +194,11 @@ pub(super) fn check_step(
 ) -> Result<(), Reject> {
     let at = now.max(state.time);
     state.check_rotation((kind, approval), step, at).map_err(|fault| match fault {
-        RotationFault::NotApproved | RotationFault::ByHand | RotationFault::Expired(_) => {
-            Reject::NeedsApproval(fault.to_string())
-        }
-        RotationFault::UsedUp => Reject::NeedsApproval(fault.to_string()),
+        RotationFault::NotApproved
+        | RotationFault::ByHand
+        | RotationFault::Lapsed(_)
+        | RotationFault::Expired(_)
+        | RotationFault::UsedUp => Reject::NeedsApproval(fault.to_string()),
         RotationFault::NotDue(_) => Reject::Conflict(fault.to_string()),
         RotationFault::State(need) => {
             Reject::WrongState { what: "list of authorities", have: "another".to_owned(), need }

@@ -207,6 +207,10 @@ impl State {
             }
             self.feed_seq = seq;
         }
+        // Behind the events: a key is blocked by one.
+        if let Event::Enacted { signed, .. } = &entry.event {
+            self.settle_approvals(seq, signed);
+        }
         self.position.seq = seq;
         self.time = time;
         Ok(applied)

@@ -9,13 +9,16 @@ use thiserror::Error;
 
 use super::State;
 use super::apply::Applied;
+use crate::domain::approval::SignedMandate;
 use crate::domain::authority::{AUTHORITIES_MAX, Authority, AuthorityState, NewAuthority};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::codec::map;
 use crate::domain::command::{Command, ObjectRef};
 use crate::domain::event::Event;
 use crate::domain::id::{AuthorityId, Seq};
-use crate::domain::rotation::{LIFE_SLACK_MS, RotationStep, SPENT_MS, Schedule, StandingApproval};
+use crate::domain::rotation::{
+    LIFE_SLACK_MS, RotationStep, SPENT_MS, Schedule, SignerLost, StandingApproval,
+};
 use crate::domain::time::Timestamp;
 
 /// Standing approvals, and what they are measured by.
@@ -46,6 +49,9 @@ pub enum RotationFault {
     /// A step failed: officers rotate by hand until they permit it anew.
     #[error("a step failed before, and the authorities are rotated by hand")]
     ByHand,
+    /// One of its officers may not act any more.
+    #[error("the standing approval lapsed at record {}, when {} ceased to act; two officers permit it anew", .0.at, .0.officer)]
+    Lapsed(SignerLost),
     /// It ran out.
     #[error("the standing approval ended at {0}")]
     Expired(Timestamp),
@@ -82,7 +88,9 @@ impl State {
         at: Timestamp,
     ) -> Result<&StandingApproval, RotationFault> {
         let approval = self.rotations.approvals.get(&kind).ok_or(RotationFault::NotApproved)?;
-        if approval.failed.is_some() {
+        if let Some(lost) = &approval.lapsed {
+            Err(RotationFault::Lapsed(lost.clone()))
+        } else if approval.failed.is_some() {
             Err(RotationFault::ByHand)
         } else if at >= approval.until {
             Err(RotationFault::Expired(approval.until))
@@ -210,7 +218,10 @@ impl State {
             Command::RetireAuthority(id) => self.drop_authority(*id),
             Command::RevokeAuthority { authority, .. } => self.revoke_authority(*authority),
             Command::PermitRotation { kind, until, rotations } => {
-                let approval = StandingApproval { given: seq, until: *until, left: *rotations, failed: None };
+                // Who signed is known where the signatures are: `settle_approvals`, of the same record.
+                let (left, signers) = (*rotations, Vec::new());
+                let approval =
+                    StandingApproval { given: seq, until: *until, left, failed: None, signers, lapsed: None };
                 self.rotations.approvals.insert(*kind, approval);
                 Ok(Applied::default())
             }
@@ -224,6 +235,29 @@ impl State {
             | Command::DropRoot(_) => self.enact_of_roots((seq, time), command),
             // Every other command is carried out by its own: one that is not is refused here.
             other => Err(format!("{} is no step of a rotation", other.name())),
+        }
+    }
+
+    /// After each command of officers: an approval of this record learns who gave it, and one that lost an officer lapses for
+    /// good. What two permitted must not go on with one.
+    pub(super) fn settle_approvals(&mut self, seq: Seq, signed: &SignedMandate) {
+        for kind in AuthorityKind::ALL {
+            let Some(approval) = self.rotations.approvals.get_mut(kind) else { continue };
+            if approval.given == seq {
+                approval.signers = signed.approvals.iter().map(|approval| approval.officer.clone()).collect();
+            }
+        }
+        let lost = |approval: &StandingApproval| {
+            let gone = approval.signers.iter().find(|id| self.officer(id).is_none());
+            gone.filter(|_| approval.lapsed.is_none()).cloned()
+        };
+        let lost: Vec<_> = self.rotations.approvals.iter().map(|(kind, held)| (*kind, lost(held))).collect();
+        for (kind, officer) in lost {
+            let (Some(officer), Some(held)) = (officer, self.rotations.approvals.get_mut(&kind)) else {
+                continue;
+            };
+            held.lapsed = Some(SignerLost { at: seq, officer });
+            self.touch(ObjectRef::Rotation(kind), seq);
         }
     }
 

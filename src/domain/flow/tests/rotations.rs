@@ -3,11 +3,12 @@
 use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::codec::{from_bytes, to_bytes};
-use crate::domain::command::Command;
+use crate::domain::command::{Command, ObjectRef};
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::event::{Entry, Event};
 use crate::domain::flow::Reject;
 use crate::domain::id::{AuthorityId, Seq};
+use crate::domain::officer_command::OfficerCommand;
 use crate::domain::rotation::{APPROVAL_MAX_MS, RotationStep, Schedule};
 use crate::domain::state::State;
 use crate::domain::tests::fixtures::*;
@@ -227,6 +228,48 @@ fn a_failure_ends_it_until_officers_permit_it_anew_and_so_does_a_rollback() {
     world.go(Command::RollbackAuthority(NEXT));
     assert!(world.state.rotations.approvals.is_empty());
     assert!(matches!(refused(&world, &activate), Reject::NeedsApproval(_)));
+}
+
+#[test]
+fn it_lapses_for_good_when_one_of_its_two_officers_may_not_act_any_more() {
+    let reason = crate::domain::revocation::RevocationReason::KeyCompromise;
+    let suspend = |who: &Officer| OfficerCommand::Suspend { principal: who.id.clone(), reason };
+    let key_of = |who: &Officer| crate::domain::id::Digest::of(&who.principal().key);
+    for stop in [
+        Command::Officers(suspend(bob())),
+        Command::RemovePrincipal(bob().id.clone()),
+        Command::BlockKey { key: key_of(bob()), reason },
+    ] {
+        let mut world = permitted(3);
+        world.go(Command::RegisterPrincipal(dave().principal()));
+        world.go(Command::RegisterPrincipal(carol().principal()));
+        world.now = schedule(&world).prepare_at;
+        let prepare = step(&world, next(&world, NEXT));
+        // One who did not sign it may go.
+        world.enact(Command::Officers(suspend(carol())), &[alice()]).unwrap();
+        world.clone().record(prepare.clone()).unwrap();
+        let signers: &[&Officer] = if stop.signers().count == 1 { &[alice()] } else { &[alice(), dave()] };
+        world.enact(stop.clone(), signers).unwrap();
+        let lapsed_at = world.state.position.seq;
+        let says = |reject: &Reject| matches!(reject, Reject::NeedsApproval(why) if why.contains("bob ceased to act"));
+        assert!(says(&refused(&world, &prepare)), "{stop:?}");
+        let held = &world.state.rotations.approvals[&KIND];
+        assert_eq!(held.lapsed.as_ref().map(|lost| (lost.at, &lost.officer)), Some((lapsed_at, &bob().id)));
+        assert_eq!(world.state.revision(&ObjectRef::Rotation(KIND)), lapsed_at);
+        let read: State = from_bytes(&to_bytes(&world.state)).unwrap();
+        assert!(read == world.state, "a snapshot is the state");
+        // A release gives nothing back; two officers do.
+        if let Command::Officers(_) = stop {
+            world
+                .enact(Command::Officers(OfficerCommand::Release(bob().id.clone())), &[alice(), dave()])
+                .unwrap();
+            assert!(says(&refused(&world, &prepare)));
+        }
+        let again = permit(&world, 1);
+        world.enact(again, &[alice(), dave()]).unwrap();
+        let prepare = step(&world, next(&world, NEXT));
+        world.record(prepare).unwrap();
+    }
 }
 
 fn refused_once(world: &World, entry: &Entry) -> Reject {
