@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::calls::Recorded;
 use super::error::Error;
+use super::failure::AppendFailure;
 use super::group::Group;
 use super::shared::{Guard, Shared};
 use crate::domain::command::Command;
@@ -515,34 +516,6 @@ impl Writer {
     fn words(&self, entry: &Entry) -> String {
         command_of(&self.parts.shared.state.load(), entry)
             .map_or_else(|| format!("{:?}", entry.event), |command| format!("{command:?}"))
-    }
-}
-
-impl From<&AppendFailure> for Error {
-    fn from(failure: &AppendFailure) -> Self {
-        match failure {
-            AppendFailure::NoSpace(free) => Self::ReadOnly(format!(
-                "the disk is almost full ({free} bytes free); only restrictions are recorded"
-            )),
-            AppendFailure::Closed(why) => Self::Unavailable(format!("the record cannot be written: {why}")),
-            AppendFailure::TooLarge(why) => Self::Internal(format!("not a batch: {why}")),
-        }
-    }
-}
-
-enum AppendFailure {
-    NoSpace(u64),
-    Closed(String),
-    TooLarge(&'static str),
-}
-
-impl AppendFailure {
-    const fn reason(&self) -> &'static str {
-        match self {
-            Self::NoSpace(_) => "NO_SPACE",
-            Self::Closed(_) => "CLOSED",
-            Self::TooLarge(_) => "TOO_LARGE",
-        }
     }
 }
 

@@ -15,6 +15,7 @@ mod enroll;
 mod error;
 mod evaluate;
 mod expired;
+mod failure;
 mod group;
 mod hierarchy;
 pub mod inspect;
