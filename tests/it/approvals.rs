@@ -160,7 +160,11 @@ async fn a_rejection_is_on_record_with_its_reason_and_nobody_approves_any_more()
         ("the order still stands", first.position.unwrap().seq)
     );
     refused(reject(world.bob(), "prp_01ARZ3NDEKTSV4RRFFQ69G5FAV", "no").await, Code::NotFound, "proposal");
-    // Who proposed it may take it back.
+    // Rejected is rejected, whoever has signatures; prepared anew it waits again, and who proposed it may take it back.
+    let both = vec![world.alice.approve(&mandate), world.bob.approve(&mandate)];
+    refused(world.submit(mandate.clone(), both).await, Code::Aborted, "rejected exactly this");
+    world.clock.advance_ms(1);
+    let mandate = release(&world).await;
     let id = propose(&world, &mandate).await;
     reject(world.alice(), &id, "a mistake").await.unwrap();
 }
@@ -217,6 +221,8 @@ async fn a_watch_shows_what_waits_and_then_every_change() {
     assert!(one.mandate.is_none());
     reject(world.bob(), &first, "not yet").await.unwrap();
     assert_eq!(until(&mut news, &first, "REJECTED").await.why, "not yet");
+    world.clock.advance_ms(1);
+    let mandate = release(&world).await;
     let second = propose(&world, &mandate).await;
     approve(world.bob(), &second, world.bob.approve(&mandate)).await.unwrap();
     assert_eq!(until(&mut news, &second, "ENACTED").await.closed_by, "bob");
