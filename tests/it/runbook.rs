@@ -82,7 +82,10 @@ impl Book {
             line = line.replace("aut_NEW", &authority(&self.served, "PREPARED"));
         }
         line = line.replace("aut_OLD", &self.old).replace("aut_BAD", &self.old);
-        line = line.replace("/backup/countersign", "backup").replace("/var/lib/countersign", "data");
+        line = line
+            .replace("/backup/countersign", "backup")
+            .replace("/var/lib/countersign", "data")
+            .replace("/etc/countersign/countersign.toml", "data/countersign.toml");
         let binary = std::path::Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
         let path = format!("{}:/usr/bin:/bin", binary.display());
         let mut shell = Command::new("sh");
@@ -237,7 +240,10 @@ fn a_backup_is_restored_as_it_is_written() {
     let lines = commands("Restore");
     let (begin, online) = lines.split_first().unwrap();
     assert!(begin.contains("restore begin"), "{lines:#?}");
-    let begin = begin.replace("/backup/countersign", "backup").replace("/var/lib/countersign", "data");
+    let begin = begin
+        .replace("/backup/countersign", "backup")
+        .replace("/var/lib/countersign", "data")
+        .replace("/etc/countersign/countersign.toml", "data/countersign.toml");
     book.served.restart_after(|desk| {
         for folder in ["journal", "snapshots", "views", "decisions", "calls"] {
             std::fs::remove_dir_all(desk.path(&format!("data/{folder}"))).ok();

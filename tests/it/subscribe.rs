@@ -87,7 +87,7 @@ async fn a_subscription_ends_with_its_certificate() {
     let left_ms = not_after.millis() - world.clock.now().millis();
     world.clock.advance_ms(u32::try_from(left_ms).unwrap() + 1);
     let end = of_first.end().await;
-    assert_eq!((end.code(), reason(&end).as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"));
+    assert_eq!((end.code(), reason(&end).as_str()), (Code::Unauthenticated, "CREDENTIAL_EXPIRED"));
     assert!(end.message().contains("your certificate is refused"), "{end:?}");
     of_second.is_carried().await;
 }

@@ -3,6 +3,7 @@
 //! Whoever asks waits no longer than the deadline, whatever the token does. A thread that hangs in the vendor's library is
 //! lost until it returns; the others go on. A refused PIN ends it: nothing is tried again before a restart.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -50,7 +51,23 @@ struct Shared {
 /// A token, open until it is dropped.
 pub(super) struct Token {
     shared: Arc<Shared>,
-    jobs: SyncSender<Job>,
+    /// None: it is being dropped.
+    jobs: Option<SyncSender<Job>>,
+    /// Without a sender when all threads have ended.
+    ended: Mutex<Receiver<Infallible>>,
+}
+
+impl Drop for Token {
+    /// Waits for its threads, no longer than the deadline: one that closes its session while the process ends would meet the
+    /// vendor's library half taken down.
+    fn drop(&mut self) {
+        self.jobs = None;
+        let deadline = Duration::from_millis(u64::from(self.shared.settings.timeout_ms));
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a thread hangs in the token's library");
+        }
+    }
 }
 
 impl Token {
@@ -68,14 +85,19 @@ impl Token {
         });
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
+        let (alive, ended) = sync_channel(1);
         for _ in 0..threads {
-            let (shared, waiting) = (Arc::clone(&shared), Arc::clone(&waiting));
+            let (shared, waiting, alive) = (Arc::clone(&shared), Arc::clone(&waiting), alive.clone());
+            let run = move || {
+                serve(&shared, &waiting);
+                drop((shared, waiting, alive));
+            };
             std::thread::Builder::new()
                 .name("pkcs11".to_owned())
-                .spawn(move || serve(&shared, &waiting))
+                .spawn(run)
                 .map_err(|e| TokenFault::Gone(format!("no thread for the token: {e}")))?;
         }
-        Ok(Self { shared, jobs })
+        Ok(Self { shared, jobs: Some(jobs), ended: Mutex::new(ended) })
     }
 
     /// Why nothing can be asked of it now, if so.
@@ -93,7 +115,8 @@ impl Token {
         let (answer, answered) = sync_channel(1);
         let is_given_up = Arc::new(AtomicBool::new(false));
         let job = Job { work, answer, is_given_up: Arc::clone(&is_given_up) };
-        self.jobs.try_send(job).map_err(|refused| match refused {
+        let Some(jobs) = &self.jobs else { return Err(TokenFault::Gone("it is being closed".to_owned())) };
+        jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => TokenFault::Gone(format!("{WAITING_MAX} calls wait for it already")),
             TrySendError::Disconnected(_) => TokenFault::Gone("its threads have ended".to_owned()),
         })?;
