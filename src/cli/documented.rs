@@ -189,7 +189,7 @@ fn fault(found: &Found) -> Option<String> {
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    (!is_help && !(is_short && is_missing))
+    (!(is_help || is_short && is_missing))
         .then(|| format!("{}: countersign {}\n{error}", found.place, found.line))
 }
 

@@ -92,6 +92,7 @@ mod health;
 mod instants;
 #[cfg(test)]
 mod key_block;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod kill;

@@ -39,6 +39,7 @@ fn a_token_that_hangs_holds_nobody_longer_than_its_deadline() {
     with_token("token_faults::the_service_whose_token_hangs");
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test measures how long an answer took")]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_whose_token_hangs() {
     let Some(token) = given() else { return };
