@@ -12,6 +12,7 @@ mod own_key;
 mod reload;
 mod run;
 mod tls;
+mod trust_files;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -275,13 +276,14 @@ pub async fn start(
     let page = listen_if(settings.metrics).await?;
     let (stop, stopped) = watch::channel(false);
     let (cut, is_cut) = watch::channel(false);
+    let trust_files = trust_files::keep(Arc::clone(&app), data.clone(), stopped.clone());
     let source = Source {
         data,
         key: OwnKey::new(settings.keys.server.clone(), passphrase),
         names: settings.names.clone(),
     };
     let (config, following) = reload::start(&app, source, begun.is_ok(), stopped.clone()).await?;
-    let mut tasks = vec![following];
+    let mut tasks = vec![following, tokio::spawn(trust_files)];
     let lists = listen_if(settings.crl_listen).await?;
     let crl_address = lists.map(|(listener, address)| {
         tasks.push(tokio::spawn(crl_http::serve(listener, Arc::clone(&app), stopped.clone())));

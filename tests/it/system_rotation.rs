@@ -149,3 +149,23 @@ async fn the_server_rotates_the_system_authority_and_gateways_and_officers_follo
     gate::until(&gate, &[], |gate, _| gate.status().fault.is_none()).await;
     gate.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_that_health_trusts_follows_the_record() {
+    let mut world = World::start().await;
+    let file = world.dir.path().join("trust/system.pem");
+    let is_written = |world: &World| {
+        let pem = world.running().app().trusted(SYSTEM).unwrap().to_pem();
+        std::fs::read_to_string(&file).is_ok_and(|held| held == pem)
+    };
+    eventually("the first is written", || is_written(&world)).await;
+    let first = std::fs::read_to_string(&file).unwrap();
+    world.rotate(SYSTEM).await;
+    eventually("the next is written", || is_written(&world)).await;
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), first);
+    // What was altered meanwhile is put right by a start.
+    world.close().await;
+    std::fs::write(&file, &first).unwrap();
+    world.open().await;
+    eventually("it is put right", || is_written(&world)).await;
+}
