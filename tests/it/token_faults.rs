@@ -62,7 +62,9 @@ async fn the_service_whose_token_hangs() {
     assert_eq!(load.issued(), issued, "nothing is released unsigned");
     // What needs no token goes on: registrations under the key in a file, and a stop.
     world.gateway("gw-1").await;
-    let stop = Command::Stop { scope: StopScope::All, reason: RevocationReason::Drill };
+    // Of a model that nobody here uses: a stop of everything refuses who enrolls with other words.
+    let scope = StopScope::Model("fable-5".parse().unwrap());
+    let stop = Command::Stop { scope, reason: RevocationReason::Drill };
     assert!(world.restrict(stop.clone(), pb::Wait::Committed).await.unwrap().durable);
     let Command::Stop { scope, .. } = stop else { unreachable!() };
     world.enact(Command::ReleaseStop(scope)).await.unwrap();
