@@ -109,6 +109,8 @@ mod metrics;
 #[cfg(test)]
 mod officers;
 #[cfg(test)]
+mod officers_cli;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod path;
@@ -128,6 +130,8 @@ mod profiles_proxy;
 mod python;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod recovery_cli;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
