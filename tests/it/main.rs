@@ -153,6 +153,10 @@ mod rotation_load;
 #[cfg(test)]
 mod runbook;
 #[cfg(test)]
+mod runbook_authorities;
+#[cfg(test)]
+mod runbook_officers;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod screening;
