@@ -37,6 +37,8 @@ mod cli_served;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod credential;
 #[cfg(test)]
 mod crl;
