@@ -37,6 +37,8 @@ mod cli_served;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod credential;
 #[cfg(test)]
 mod crl;
@@ -91,6 +93,8 @@ mod health;
 #[cfg(test)]
 mod instants;
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod key_block;
 #[cfg(test)]
 mod keys;
@@ -138,6 +142,8 @@ mod reload;
 mod renew;
 #[cfg(test)]
 mod reports;
+#[cfg(test)]
+mod requirements;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
