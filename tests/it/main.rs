@@ -27,6 +27,8 @@ mod calls;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod cells;
+#[cfg(test)]
 mod ceremony;
 #[cfg(test)]
 mod cli;
