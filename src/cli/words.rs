@@ -21,12 +21,23 @@ use crate::domain::time::{Interval, Timestamp};
 
 /// A mandate in words: the command, what it rests on, and the hash of the bytes that are signed.
 pub(super) fn mandate(mandate: &Mandate, bytes: &[u8]) -> Result<String, Failure> {
+    let signers = mandate.command.signers();
+    let roles: Vec<_> = signers.roles.iter().map(|role| role.as_str()).collect();
+    described(mandate, bytes, &format!("{} signature(s) of {}", signers.count, roles.join(" or ")))
+}
+
+/// The same for what recovery keys sign: no officer does.
+pub(super) fn recovery(mandate: &Mandate, bytes: &[u8]) -> Result<String, Failure> {
+    let needs = "as many recovery keys as genesis says; then it is announced, and effective 24 hours later unless an officer \
+                 rejects it";
+    described(mandate, bytes, needs)
+}
+
+fn described(mandate: &Mandate, bytes: &[u8], needs: &str) -> Result<String, Failure> {
     let mut text = String::new();
     for line in command(&mandate.command) {
         writeln!(text, "{line}")?;
     }
-    let signers = mandate.command.signers();
-    let roles: Vec<_> = signers.roles.iter().map(|role| role.as_str()).collect();
     writeln!(text, "  in          {}, made {}", mandate.trust_domain, mandate.made_at)?;
     for basis in &mandate.basis {
         match basis.revision.0 {
@@ -34,7 +45,7 @@ pub(super) fn mandate(mandate: &Mandate, bytes: &[u8]) -> Result<String, Failure
             seq => writeln!(text, "  rests on    {} as of record {seq}", basis.object)?,
         }
     }
-    writeln!(text, "  needs       {} signature(s) of {}", signers.count, roles.join(" or "))?;
+    writeln!(text, "  needs       {needs}")?;
     writeln!(text, "  sha-256     {}", Digest::of(bytes))?;
     Ok(text)
 }
