@@ -115,6 +115,8 @@ mod metrics;
 #[cfg(test)]
 mod officers;
 #[cfg(test)]
+mod officers_cli;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod path;
@@ -134,6 +136,8 @@ mod profiles_proxy;
 mod python;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod recovery_cli;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
@@ -156,6 +160,10 @@ mod rotation;
 mod rotation_load;
 #[cfg(test)]
 mod runbook;
+#[cfg(test)]
+mod runbook_authorities;
+#[cfg(test)]
+mod runbook_officers;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
