@@ -27,6 +27,8 @@ mod calls;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod cells;
+#[cfg(test)]
 mod ceremony;
 #[cfg(test)]
 mod cli;
@@ -113,6 +115,8 @@ mod metrics;
 #[cfg(test)]
 mod officers;
 #[cfg(test)]
+mod officers_cli;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod path;
@@ -132,6 +136,8 @@ mod profiles_proxy;
 mod python;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod recovery_cli;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
@@ -156,6 +162,10 @@ mod rotation;
 mod rotation_load;
 #[cfg(test)]
 mod runbook;
+#[cfg(test)]
+mod runbook_authorities;
+#[cfg(test)]
+mod runbook_officers;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
