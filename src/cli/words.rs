@@ -9,6 +9,7 @@ use crate::domain::authority::NewAuthority;
 use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::Serial;
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
+use crate::domain::determination::Determination;
 use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
@@ -16,7 +17,7 @@ use crate::domain::officer_command::OfficerCommand;
 use crate::domain::root::CrossSubject;
 use crate::domain::screening::ScreeningList;
 use crate::domain::subject::Vetting;
-use crate::domain::time::Interval;
+use crate::domain::time::{Interval, Timestamp};
 
 /// A mandate in words: the command, what it rests on, and the hash of the bytes that are signed.
 pub(super) fn mandate(mandate: &Mandate, bytes: &[u8]) -> Result<String, Failure> {
@@ -73,6 +74,7 @@ fn command(command: &Command) -> Vec<String> {
         Command::EndGrant { entity, grant } => vec![format!("End the grant {grant} of {entity} now")],
         Command::RegisterLicense(license) => licence(license),
         Command::AdoptPolicy(parts) => policy(parts),
+        Command::Impose(new) => imposition(new),
         Command::Revoke { scope, reason } => {
             vec![format!("Revoke {scope} ({reason}); this cannot be undone")]
         }
@@ -250,6 +252,18 @@ fn policy(parts: &BundleParts) -> Vec<String> {
     lines.extend(parts.determinations.iter().map(|determination| {
         format!("  law         {} {} ({})", determination.id, determination.kind, determination.state)
     }));
+    lines
+}
+
+fn imposition(new: &Determination) -> Vec<String> {
+    let at = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    let mut lines = vec![
+        format!("Impose {} ({}), until two officers end it", new.id, new.kind),
+        format!("  models      {}", list(new.models.iter())),
+        format!("  from        {}", at(new.effective_at())),
+    ];
+    lines.extend(new.legal_basis.iter().map(|basis| format!("  law         {}", printable(basis))));
+    lines.extend(new.document_sha384.map(|hash| format!("  document    SHA-384 {hash}")));
     lines
 }
 
