@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::reload::Offered;
 use crate::app::App;
 use crate::domain::certificate::Facts;
 use crate::rpc::Peer;
@@ -30,6 +31,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of both (RFC 9113 sections 3.4 and 4.1).
 const BEGIN_LEN: usize = 24 + 9;
+/// How long a handshake waits for another certificate when the authority of the one that is shown was revoked: issuing one
+/// takes milliseconds.
+const SWITCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the server may wait to write, without a byte taken, to a peer that reads nothing: three leases. HTTP/2's own probe
 /// does not end such a connection, because its farewell cannot be written either.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -145,7 +149,7 @@ pub(super) struct Bounds {
 #[derive(Clone)]
 struct Desk {
     /// As it is now: it follows the record.
-    config: watch::Receiver<Arc<ServerConfig>>,
+    offered: watch::Receiver<Offered>,
     app: Arc<App>,
     cut: watch::Receiver<bool>,
     /// When a stranger's connection is cut.
@@ -160,7 +164,7 @@ struct Desk {
 /// Accepts until the service stops, and no more than so many at once: further ones wait in the kernel's queue.
 pub(super) fn incoming(
     (listener, bounds): (TcpListener, Bounds),
-    config: watch::Receiver<Arc<ServerConfig>>,
+    offered: watch::Receiver<Offered>,
     app: Arc<App>,
     mut stopped: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
@@ -171,7 +175,7 @@ pub(super) fn incoming(
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let open = Arc::new(Semaphore::new(connections_max));
     let others = Arc::new(Semaphore::new(connections_max / 4 * 3));
-    let desk = Desk { config, app, cut, stranger_age, pace, others, known, strangers };
+    let desk = Desk { offered, app, cut, stranger_age, pace, others, known, strangers };
     tokio::spawn(async move {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -206,10 +210,18 @@ pub(super) fn incoming(
 }
 
 impl Desk {
+    /// What is shown: from the record on that revokes its authority another one, if any can be had.
+    async fn config(&self) -> Arc<ServerConfig> {
+        let mut offered = self.offered.clone();
+        let switched = offered.wait_for(|offered| offered.holds(&self.app));
+        // Whoever heard of the record refuses the old one; for who did not it is better than nothing.
+        drop(tokio::time::timeout(SWITCH_TIMEOUT, switched).await);
+        Arc::clone(&self.offered.borrow().config)
+    }
+
     async fn shake(&self, socket: TcpStream, address: IpAddr) -> io::Result<(TlsStream<TcpStream>, Peer)> {
         socket.set_nodelay(true)?;
-        let config = Arc::clone(&self.config.borrow());
-        let stream = TlsAcceptor::from(config).accept(socket).await?;
+        let stream = TlsAcceptor::from(self.config().await).accept(socket).await?;
         let chain = stream.get_ref().1.peer_certificates();
         let certificate = chain.and_then(|chain| chain.first()).map(|der| Arc::from(der.as_ref()));
         Ok((stream, Peer { address, certificate }))
