@@ -49,7 +49,7 @@ impl World {
         (id, cut_at)
     }
 
-    fn access_issuer(&self) -> RevocationScope {
+    pub(crate) fn access_issuer(&self) -> RevocationScope {
         RevocationScope::Issuer(self.running().app().state().authority(AuthorityKind::Access).unwrap().id)
     }
 

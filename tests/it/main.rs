@@ -91,6 +91,8 @@ mod health;
 #[cfg(test)]
 mod instants;
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod key_block;
 #[cfg(test)]
 mod keys;
@@ -134,6 +136,8 @@ mod reload;
 mod renew;
 #[cfg(test)]
 mod reports;
+#[cfg(test)]
+mod requirements;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
