@@ -37,6 +37,8 @@ mod cli_served;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod credential;
 #[cfg(test)]
 mod crl;
@@ -111,6 +113,8 @@ mod metrics;
 #[cfg(test)]
 mod officers;
 #[cfg(test)]
+mod officers_cli;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod path;
@@ -130,6 +134,8 @@ mod profiles_proxy;
 mod python;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod recovery_cli;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
@@ -152,6 +158,10 @@ mod rotation;
 mod rotation_load;
 #[cfg(test)]
 mod runbook;
+#[cfg(test)]
+mod runbook_authorities;
+#[cfg(test)]
+mod runbook_officers;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
