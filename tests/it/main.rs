@@ -27,6 +27,8 @@ mod calls;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod cells;
+#[cfg(test)]
 mod ceremony;
 #[cfg(test)]
 mod cli;
@@ -136,6 +138,8 @@ mod python;
 mod recovery;
 #[cfg(test)]
 mod recovery_cli;
+#[cfg(test)]
+mod refusals;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
