@@ -152,6 +152,8 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         let b = self.app.issue_canary(canary(CanarySide::B), &message.csr_b).await;
         let b = b.map_err(|e| self.refuse(e))?;
         Ok(Response::new(pb::IssueCanariesResponse {
+            chain_a: self.above(&a.certificate),
+            chain_b: self.above(&b.certificate),
             certificate_a: a.certificate.into(),
             certificate_b: b.certificate.into(),
             position: Some(show::position(a.position.max(b.position))),

@@ -159,8 +159,10 @@ impl pb::mandate_service_server::MandateService for Mandates {
                 effective_at: effective_at.to_string(),
                 ..Default::default()
             },
-            Recovered::Effective(issued) => pb::SubmitRecoveryResponse {
-                certificate: issued.map(|issued| issued.certificate.into()).unwrap_or_default(),
+            Recovered::Effective(None) => pb::SubmitRecoveryResponse::default(),
+            Recovered::Effective(Some(issued)) => pb::SubmitRecoveryResponse {
+                chain: self.app.above(&issued.certificate).into_iter().map(Into::into).collect(),
+                certificate: issued.certificate.into(),
                 ..Default::default()
             },
         }))

@@ -199,6 +199,8 @@ mod tools;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]
+mod under_root;
+#[cfg(test)]
 mod world;
 
 /// Nothing is skipped silently: what needs failing disks and kill points cannot be tested without them.
