@@ -8,7 +8,7 @@ use super::error::Error;
 use crate::domain::certificate::{Certificate, Facts, SystemFacts};
 use crate::domain::decision::{CredentialFault, Decision, Denial, StateFault};
 use crate::domain::enforce::{Chain, Position, Request, decide};
-use crate::domain::id::Digest;
+use crate::domain::id::{Digest, EntityId};
 use crate::domain::model::AccessForm;
 use crate::domain::policy::Place;
 use crate::domain::state::State;
@@ -49,6 +49,8 @@ pub struct Verification {
     pub fault: Option<(&'static str, String)>,
     /// The state that was judged.
     pub as_of: Position,
+    /// The entity that it states, when it is a person's or workload's that can be read.
+    pub of: Option<EntityId>,
 }
 
 /// Verified certificates by the hash of their exact bytes. Only facts that cannot change are kept; time, stops and
@@ -136,14 +138,19 @@ impl App {
         is_fresh(&state, at_least)?;
         let as_of = state.position;
         let now = self.clock.now();
-        let fault = match self.read_certificate(certificate) {
+        let read = self.read_certificate(certificate);
+        let of = read.as_ref().ok().and_then(|certificate| match &certificate.facts {
+            Facts::Access(facts) => Some(facts.entity.entity),
+            Facts::Canary(_) | Facts::System(_) => None,
+        });
+        let fault = match read {
             Err(fault) => Some((fault.code(), fault.to_string())),
             Ok(certificate) => self.unknowable().or_else(|| match &certificate.facts {
                 Facts::Access(_) | Facts::Canary(_) => access_fault(&state, &certificate, now),
                 Facts::System(facts) => system_fault(&state, &certificate, facts, now),
             }),
         };
-        Ok(Verification { fault, as_of })
+        Ok(Verification { fault, as_of, of })
     }
 
     /// Who cannot believe the clock or write the record does not know whether anything is good now: gate G1.

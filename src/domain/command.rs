@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use super::authority::NewAuthority;
 use super::bundle::BundleParts;
 use super::certificate::AuthorityKind;
+use super::determination::Determination;
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
@@ -309,6 +310,9 @@ pub enum Command {
     /// About officers and other principals, and emergencies.
     #[n(40)]
     Officers(#[n(0)] OfficerCommand),
+    /// Put one more imposition in force. It reaches what nothing lifts, so it only takes away.
+    #[n(51)]
+    Impose(#[n(0)] Box<Determination>),
     /// Make a version of the screening list the newest one. Every entity is compared with it. Its file is at the server.
     #[n(60)]
     ImportScreeningList {
@@ -398,6 +402,7 @@ impl Command {
             | Self::AnnounceRevocation { .. }
             | Self::HastenRevocation { .. }
             | Self::WithdrawRotation(_)
+            | Self::Impose(_)
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
             Self::ImportScreeningList { list, shrinks } if *shrinks || list.score_min > SCORE_MIN => VET_BY_TWO,
@@ -447,7 +452,7 @@ impl Command {
             Self::RegisterLicense(license) => {
                 vec![ObjectRef::License(license.id.clone()), ObjectRef::Entity(license.holder)]
             }
-            Self::AdoptPolicy(_) => vec![ObjectRef::Policy],
+            Self::AdoptPolicy(_) | Self::Impose(_) => vec![ObjectRef::Policy],
             Self::Revoke { scope, .. } => match scope {
                 RevocationScope::Subject(id) => vec![ObjectRef::Subject(*id)],
                 RevocationScope::Entity(id) => vec![ObjectRef::Entity(*id)],
@@ -512,6 +517,7 @@ impl Command {
             | Self::EndGrant { .. }
             | Self::RegisterLicense(_)
             | Self::AdoptPolicy(_)
+            | Self::Impose(_)
             | Self::ReleaseStop(_)
             | Self::Unsuspend(_)
             | Self::ReleaseHold(_)
@@ -553,6 +559,7 @@ impl Command {
             Self::EndGrant { .. } => "END_GRANT",
             Self::RegisterLicense(_) => "REGISTER_LICENSE",
             Self::AdoptPolicy(_) => "ADOPT_POLICY",
+            Self::Impose(_) => "IMPOSE",
             Self::Revoke { .. } => "REVOKE",
             Self::Stop { .. } => "STOP",
             Self::ReleaseStop(_) => "RELEASE_STOP",

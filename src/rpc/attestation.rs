@@ -7,9 +7,11 @@ use tonic::{Request, Response, Status};
 
 use super::parse::{invalid, optional, or_default, page_len, position, principal, required, subject};
 use super::places::{Held, make_page};
+use super::provisioning::confined;
 use super::{show, status::status};
 use crate::app::{App, Error};
 use crate::domain::certificate::{AuthorityKind, CanaryFacts, CanarySide, Facts, Serial};
+use crate::domain::decision::Denial;
 use crate::domain::enforce::{self, Chain, Position};
 use crate::domain::id::{EntityId, Ordinal, SubjectId};
 use crate::domain::model::AccessForm;
@@ -175,9 +177,20 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         &self,
         request: Request<pb::VerifyRequest>,
     ) -> Result<Response<pb::VerifyResponse>, Status> {
+        let own = confined(&self.app.state(), &request)?;
         let message = request.into_inner();
         let verified =
             self.app.verify(&message.certificate, position(message.min_position)).map_err(status)?;
+        // A partner learns nothing of another's: neither that it is one, nor whether it is still good.
+        if own.is_some() && own != verified.of {
+            return Ok(Response::new(pb::VerifyResponse {
+                valid: false,
+                code: Denial::CredentialInvalid.to_string(),
+                explanation: "it is no certificate of your entity".to_owned(),
+                lines: Vec::new(),
+                as_of: Some(show::position(verified.as_of)),
+            }));
+        }
         let lines = explain(&message.certificate, self.app.profile()).map(|explanation| {
             let lines = explanation.lines.into_iter();
             lines.map(|line| pb::CertificateLine {

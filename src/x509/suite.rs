@@ -1,8 +1,9 @@
 //! What TLS offers under a profile of algorithms: the one place that says so, for every listener and every client.
 //!
-//! Under `cnsa` there is one cipher suite, one group and one signature scheme (RFC 9151 sections 4 and 5), so a peer that
-//! cannot do them gets no connection: nothing is negotiated downwards. The hybrid groups (X25519MLKEM768 and its like) are not
-//! in the suite, and ML-KEM-1024 alone is not a registered choice of the peers that there are; so there is none.
+//! Under `cnsa` there is one cipher suite, one group and one signature scheme (RFC 9151; its section 4 is about key establishment
+//! and authentication, 5.1 about the curve), so a peer that cannot do them gets no connection: nothing is negotiated downwards.
+//! The hybrid groups (X25519MLKEM768 and its like) are not in the suite, and ML-KEM-1024 alone is not a registered choice of the
+//! peers that there are; so there is none.
 
 use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;

@@ -38,14 +38,14 @@ impl World {
         (id, cut_at, Command::AnnounceRevocation { id, scope, cut_at, reason: REASON })
     }
 
-    async fn announce(&self, scope: RevocationScope, in_ms: u32) -> (AnnouncementId, Timestamp) {
+    pub(crate) async fn announce(&self, scope: RevocationScope, in_ms: u32) -> (AnnouncementId, Timestamp) {
         let (id, cut_at, command) = self.announcement(scope, in_ms);
         let done = self.restrict(command, pb::Wait::Enforced).await.unwrap();
         assert!(done.pending.is_empty() && done.durable);
         (id, cut_at)
     }
 
-    fn access_issuer(&self) -> RevocationScope {
+    pub(crate) fn access_issuer(&self) -> RevocationScope {
         RevocationScope::Issuer(self.running().app().state().authority(AuthorityKind::Access).unwrap().id)
     }
 

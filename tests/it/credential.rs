@@ -12,6 +12,7 @@ use countersign::domain::revocation::{RevocationReason, RevocationScope};
 use countersign::domain::subject::SubjectBody;
 use countersign::pb;
 use tonic::Code;
+use tonic::codegen::http::uri::PathAndQuery;
 
 use crate::calls::{denied, enrolled, key, openssl, question, refused};
 use crate::forge::{Forgery, seconds, with_extensions};
@@ -280,6 +281,49 @@ async fn scenario_20_an_undetermined_employee_is_exempt_by_law_and_denied_by_pol
     let decision = world.mythos(&caller.certificate).await;
     denied(&decision, "P-STATUS_UNVERIFIED");
     assert_eq!((decision.legal.as_str(), decision.reason.as_str()), ("EXEMPT", "EXEMPT_EITHER_STATUS"));
+}
+
+/// The question of an Evaluate, with what no question has: what time it is, and what sort of transaction.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Claiming {
+    #[prost(bytes = "vec", tag = "1")]
+    certificate: Vec<u8>,
+    #[prost(string, tag = "2")]
+    model: String,
+    #[prost(string, tag = "4")]
+    place: String,
+    #[prost(string, tag = "5")]
+    serving_region: String,
+    #[prost(string, tag = "10")]
+    now: String,
+    #[prost(string, repeated, tag = "11")]
+    transaction_kinds: Vec<String>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_30_a_time_or_a_kind_that_the_caller_supplies_changes_nothing() {
+    let world = World::start().await;
+    let (_, _, caller) = enrolled(&world).await;
+    let asked = question(&caller.certificate, "fable-5");
+    let honest = world.ask_alice(asked.clone()).await;
+    assert_eq!((honest.permit, honest.legal.as_str()), (false, "LICENSE_REQUIRED"), "{honest:?}");
+    let claiming = Claiming {
+        certificate: caller.certificate.clone(),
+        model: asked.model,
+        place: asked.place,
+        serving_region: asked.serving_region,
+        // Nothing was controlled then.
+        now: "2026-06-01T00:00:00Z".to_owned(),
+        transaction_kinds: vec!["DOMESTIC_NON_EXPORT".to_owned()],
+    };
+    let mut client = tonic::client::Grpc::new(world.alice());
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<Claiming, pb::EvaluateResponse>::default();
+    let path = PathAndQuery::from_static("/countersign.v1.AttestationService/Evaluate");
+    let answer = client.unary(tonic::Request::new(claiming), path, codec).await.unwrap();
+    // The record may have gone on meanwhile; everything else is the same.
+    let told = pb::Decision { as_of: honest.as_of, ..answer.into_inner().decision.unwrap() };
+    assert_eq!(told, honest);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -167,15 +167,23 @@ pub(crate) struct Credential {
 
 /// How a client connects: TLS 1.3 that trusts the roots and shows the credential, if it has one.
 pub(crate) fn client_config(roots_pem: &str, credential: Option<&Credential>) -> ClientConfig {
+    client_config_by(rustls::crypto::aws_lc_rs::default_provider(), roots_pem, credential)
+}
+
+/// The same of a client that offers these algorithms.
+pub(crate) fn client_config_by(
+    provider: rustls::crypto::CryptoProvider,
+    roots_pem: &str,
+    credential: Option<&Credential>,
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
         roots.add(root.unwrap()).unwrap();
     }
-    let builder =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots);
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
     match credential {
         None => builder.with_no_client_auth(),
         Some(credential) => {

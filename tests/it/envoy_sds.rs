@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use countersign::domain::algorithm::AlgorithmProfile;
 use countersign::domain::command::Command;
 use countersign::domain::id::{EntityId, SubjectId};
 use countersign::domain::person::EvidenceKind;
@@ -13,6 +14,7 @@ use countersign::domain::revocation::{RevocationReason, RevocationScope, StopSco
 use countersign::env::{Clock, SystemClock};
 use countersign::pb;
 use countersign::pb::enforcement_service_client::EnforcementServiceClient;
+use countersign::x509::Curve;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -88,7 +90,12 @@ pub(crate) fn credential(caller: &Caller) -> Credential {
 
 impl Scene {
     async fn start(sample: &str) -> Self {
-        let (world, entity) = Self::world().await;
+        Self::start_under(AlgorithmProfile::Standard, sample).await
+    }
+
+    /// The same of a service under this profile of algorithms.
+    pub(crate) async fn start_under(algorithms: AlgorithmProfile, sample: &str) -> Self {
+        let (world, entity) = Self::world_under(algorithms).await;
         let gateway = world.gateway("gw-envoy").await;
         let control = Control::of(&world);
         Self::with((world, entity), &gateway, &control, sample).await
@@ -96,8 +103,12 @@ impl Scene {
 
     /// A service with a partner, whose clock is the machine's.
     pub(crate) async fn world() -> (World, EntityId) {
+        Self::world_under(AlgorithmProfile::Standard).await
+    }
+
+    async fn world_under(algorithms: AlgorithmProfile) -> (World, EntityId) {
         // Making a partner moves the clock by two seconds.
-        let world = World::start_at(SystemClock.now().plus_ms(-2_000)).await;
+        let world = World::start_under(algorithms, SystemClock.now().plus_ms(-2_000)).await;
         let entity = world.partner().await;
         (world, entity)
     }
@@ -111,7 +122,11 @@ impl Scene {
     ) -> Self {
         let ticking = Ticking::of(&world);
         let upstream = Upstream::start().await;
-        let key = rcgen::KeyPair::generate().unwrap();
+        let algorithm = match world.curve {
+            Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Curve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        };
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
         let listener = rcgen::CertificateParams::new(vec![HOST.to_owned()]).unwrap();
         let listener = listener.self_signed(&key).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -197,9 +212,8 @@ pub(crate) fn assert_enforced(report: &pb::Enforcement) {
     assert!(report.acked.contains(&"gw-envoy".to_owned()), "{report:?}");
 }
 
-/// What the sample does, with either variant of the protocol.
-async fn a_revoked_client_is_refused(sample: &str) {
-    let scene = Scene::start(sample).await;
+/// What the sample does, with either variant of the protocol and under either profile.
+pub(crate) async fn a_revoked_client_is_refused(scene: &Scene) {
     let (subject, caller) = scene.employee().await;
     let (_, other) = scene.employee().await;
     let mut open = scene.knock(&caller).await.unwrap();
@@ -259,12 +273,12 @@ async fn a_revoked_client_is_refused(sample: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_acknowledgement_no_connection_of_a_revoked_client_is_let_in() {
-    a_revoked_client_is_refused(SAMPLE).await;
+    a_revoked_client_is_refused(&Scene::start(SAMPLE).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_older_variant_of_the_protocol_does_the_same() {
-    a_revoked_client_is_refused(&SAMPLE.replace("DELTA_GRPC", "GRPC")).await;
+    a_revoked_client_is_refused(&Scene::start(&SAMPLE.replace("DELTA_GRPC", "GRPC")).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

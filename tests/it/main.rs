@@ -27,6 +27,8 @@ mod calls;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod cells;
+#[cfg(test)]
 mod ceremony;
 #[cfg(test)]
 mod cli;
@@ -36,6 +38,8 @@ mod cli_renewal;
 mod cli_served;
 #[cfg(test)]
 mod clock;
+#[cfg(test)]
+mod connections;
 #[cfg(test)]
 mod credential;
 #[cfg(test)]
@@ -91,6 +95,8 @@ mod health;
 #[cfg(test)]
 mod instants;
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod key_block;
 #[cfg(test)]
 mod keys;
@@ -108,6 +114,8 @@ mod mandates;
 mod metrics;
 #[cfg(test)]
 mod officers;
+#[cfg(test)]
+mod officers_cli;
 #[cfg(test)]
 mod partition;
 #[cfg(test)]
@@ -129,11 +137,15 @@ mod python;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod recovery_cli;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod renew;
 #[cfg(test)]
 mod reports;
+#[cfg(test)]
+mod requirements;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
@@ -148,6 +160,10 @@ mod rotation;
 mod rotation_load;
 #[cfg(test)]
 mod runbook;
+#[cfg(test)]
+mod runbook_authorities;
+#[cfg(test)]
+mod runbook_officers;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

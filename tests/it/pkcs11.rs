@@ -141,7 +141,8 @@ pub(crate) fn with_token(test: &str) {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && said.contains("1 passed"),
-        "{said}{}",
+        "{}: {said}{}",
+        output.status,
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(said.contains("the token was used"), "{said}");

@@ -328,7 +328,7 @@ fn what_the_image_holds_runs_as_its_user_under_a_root_that_cannot_be_written() {
 }
 
 /// The names of all tests of this tree.
-fn tests_of_the_tree() -> std::collections::BTreeSet<String> {
+pub(crate) fn tests_of_the_tree() -> std::collections::BTreeSet<String> {
     let mut found = std::collections::BTreeSet::new();
     let mut folders = vec![PathBuf::from(root("src")), PathBuf::from(root("tests"))];
     while let Some(folder) = folders.pop() {

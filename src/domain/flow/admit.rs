@@ -10,7 +10,7 @@ use crate::domain::approval::{Mandate, SignedMandate};
 use crate::domain::enforce::EnforcementEvent;
 use crate::domain::event::{Entry, Event, NewEntity};
 use crate::domain::id::{Digest, EntityId, PrincipalId, ProposalId, SubjectId};
-use crate::domain::principal::Role;
+use crate::domain::principal::{Principal, Role};
 use crate::domain::proposal::Lapse;
 use crate::domain::state::{Admitted, State};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
@@ -225,8 +225,11 @@ fn check_proposal(state: &State, proposal: Option<ProposalId>, signed: &SignedMa
 /// It does not, or nobody is to know whether there is such an entity.
 pub fn check_acts_for(state: &State, by: Option<&PrincipalId>, entity: EntityId) -> Result<(), Reject> {
     let principal = by.and_then(|id| state.principal(id)).ok_or(Reject::NotFound("principal"))?;
-    let own = principal.has(Role::PartnerAdmin) && principal.entity == Some(entity);
-    if own || principal.has(Role::Registrar) { Ok(()) } else { Err(Reject::NotFound("entity")) }
+    if acts_for(principal, entity) { Ok(()) } else { Err(Reject::NotFound("entity")) }
+}
+
+fn acts_for(principal: &Principal, entity: EntityId) -> bool {
+    principal.has(Role::Registrar) || principal.has(Role::PartnerAdmin) && principal.entity == Some(entity)
 }
 
 /// A subject of an entity that the caller acts for. Another's is answered as one that is not there.
@@ -238,9 +241,11 @@ pub fn own_subject<'a>(
     by: Option<&PrincipalId>,
     id: SubjectId,
 ) -> Result<&'a Subject, Reject> {
-    let subject = state.subjects.get(&id).ok_or(Reject::NotFound("subject"))?;
-    check_acts_for(state, by, subject.entity).map_err(|_| Reject::NotFound("subject"))?;
-    Ok(subject)
+    // Whether there is none or it is another's: the same is looked up, and the same is compared.
+    let principal = by.and_then(|id| state.principal(id));
+    let found =
+        state.subjects.get(&id).filter(|subject| principal.is_some_and(|p| acts_for(p, subject.entity)));
+    found.map(AsRef::as_ref).ok_or(Reject::NotFound("subject"))
 }
 
 fn check_applicant(state: &State, new: &NewEntity) -> Result<(), Reject> {
