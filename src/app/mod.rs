@@ -296,10 +296,7 @@ impl App {
 
     /// Commits what is waiting and ends the writer. The app answers nothing that changes state afterwards.
     pub async fn stop(self: &Arc<Self>) {
-        let app = Arc::clone(self);
-        if tokio::task::spawn_blocking(move || app.write_calls(true)).await.is_err() {
-            tracing::error!("writing the audit of calls ended in a panic");
-        }
+        self.audit_calls(true).await;
         self.engine.stop().await;
     }
 

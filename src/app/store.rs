@@ -153,7 +153,7 @@ pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
     }
     let certificates = std::sync::Arc::new(index);
     let decisions = DecisionLog::open(&data.join("decisions"));
-    let lists = ListFiles::at(&data.join("screening"));
+    let lists = ListFiles::open(&data.join("screening"));
     let calls = CallLog::open(&calls_dir(data));
     Ok(Store { journal, state, certificates, snapshots, decisions, lists, calls, report, replayed })
 }

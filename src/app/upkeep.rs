@@ -125,10 +125,7 @@ async fn calls(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             _ = stopped.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(TICK) => {}
         }
-        let writing = Arc::clone(&app);
-        if tokio::task::spawn_blocking(move || writing.write_calls(false)).await.is_err() {
-            tracing::error!("writing the audit of calls ended in a panic");
-        }
+        app.audit_calls(false).await;
     }
 }
 

@@ -1,4 +1,5 @@
-//! The segments: files of frames, open or complete, each with a number that no other had.
+//! The segments: files of frames, each with a number that no other had. The end of a file's name says how far it is: it grows, it is
+//! complete, or the record has its digests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -21,9 +22,10 @@ const SEGMENT_LEN: u64 = 1 << 20;
 const SEGMENT_AGE_MS: u64 = 3_600_000;
 /// Segments that one page looks through.
 const SEGMENTS_PER_PAGE: usize = 16;
-/// The end of a file's name while it grows, and when it is complete.
-const OPEN: &str = "open";
-const COMPLETE: &str = "calls";
+/// All segments of an origin are longer than they may be by this part while the oldest cannot be removed; then no more is written.
+const OVER_PART: u64 = 8;
+/// Segments that are given to the record at once: with their digests some 40 KB.
+const SEALS_AT_ONCE: usize = 64;
 
 /// Lines are not stored, or cannot be read.
 #[derive(Debug, Error)]
@@ -34,6 +36,19 @@ pub enum CallLogFault {
     /// Nobody knows what is on disk until the next start.
     #[error("the audit of calls is closed: {0}")]
     Closed(String),
+    /// The lines are stored, and what they push out is still there.
+    #[error(
+        "the oldest segment of the audit of calls, {path}, cannot be removed: {why}; make it removable, or move it away yourself"
+    )]
+    Room {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+    /// Nothing was removed for so long that there is no room left.
+    #[error("the audit of calls has no room: its oldest segments cannot be removed")]
+    Full,
 }
 
 /// Where a page begins.
@@ -45,10 +60,36 @@ pub struct Cursor {
     pub line: u64,
 }
 
+/// How far a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// It grows.
+    Open,
+    /// It is complete, and nobody knows that the record has its digests.
+    Complete,
+    /// The record has its digests.
+    Sealed,
+}
+
+impl Stage {
+    const ALL: [Self; 3] = [Self::Open, Self::Complete, Self::Sealed];
+
+    /// The end of a file's name.
+    const fn end(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Complete => "complete",
+            Self::Sealed => "calls",
+        }
+    }
+}
+
+/// A segment that grows no more.
 #[derive(Debug, Clone, Copy)]
 struct Complete {
     number: u64,
     len: u64,
+    stage: Stage,
 }
 
 /// The segment that grows.
@@ -69,9 +110,8 @@ struct Own {
     complete: VecDeque<Complete>,
     len: u64,
     growing: Option<Growing>,
-    /// Complete ones whose digests may not be on record: those of this run that were just completed, and the last of the run
-    /// before, which may have ended between the two.
-    unsealed: Vec<Complete>,
+    /// Complete ones that are to be recorded, and what of them once they were read: as many as there are, some 600 bytes each.
+    unsealed: BTreeMap<u64, Option<SealedCalls>>,
 }
 
 /// All segments.
@@ -81,20 +121,18 @@ pub(super) struct Files {
     len_max: [u64; 2],
     next: u64,
     own: BTreeMap<Origin, Own>,
+    /// The name of a complete segment may not be on disk: a crash could have it grow again, so it is not recorded yet.
+    is_unsynced: bool,
     closed: Option<String>,
 }
 
-/// A segment's number, whose it is, and whether it is complete.
-pub(super) fn parts(name: &str) -> Option<(u64, Origin, bool)> {
+/// A segment's number, whose it is, and how far it is.
+pub(super) fn parts(name: &str) -> Option<(u64, Origin, Stage)> {
     let (number, rest) = name.split_once('.')?;
     let (origin, end) = rest.split_once('.')?;
     let origin = Origin::ALL.iter().find(|known| word(**known) == origin)?;
-    let is_complete = match end {
-        OPEN => false,
-        COMPLETE => true,
-        _ => return None,
-    };
-    Some((number.parse().ok()?, *origin, is_complete))
+    let stage = Stage::ALL.into_iter().find(|stage| stage.end() == end)?;
+    Some((number.parse().ok()?, *origin, stage))
 }
 
 /// How long all segments of an origin are together.
@@ -112,12 +150,12 @@ const fn word(origin: Origin) -> &'static str {
     }
 }
 
-fn path(dir: &Path, number: u64, origin: Origin, end: &str) -> PathBuf {
-    dir.join(format!("{number:020}.{}.{end}", word(origin)))
+fn path(dir: &Path, number: u64, origin: Origin, stage: Stage) -> PathBuf {
+    dir.join(format!("{number:020}.{}.{}", word(origin), stage.end()))
 }
 
 /// The segments in a folder, in the order of their numbers.
-pub(super) fn listed(dir: &Path) -> io::Result<Vec<(u64, Origin, bool, PathBuf)>> {
+pub(super) fn listed(dir: &Path) -> io::Result<Vec<(u64, Origin, Stage, PathBuf)>> {
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -125,8 +163,8 @@ pub(super) fn listed(dir: &Path) -> io::Result<Vec<(u64, Origin, bool, PathBuf)>
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if let Some((number, origin, is_complete)) = entry.file_name().to_str().and_then(parts) {
-            found.push((number, origin, is_complete, entry.path()));
+        if let Some((number, origin, stage)) = entry.file_name().to_str().and_then(parts) {
+            found.push((number, origin, stage, entry.path()));
         }
     }
     found.sort();
@@ -141,7 +179,9 @@ pub(super) fn digests(bytes: &[u8]) -> Vec<Digest> {
 impl Files {
     pub(super) fn open(dir: &Path) -> Self {
         let len_max = [KNOWN_LEN_MAX, STRANGERS_LEN_MAX];
-        let mut files = Self { dir: dir.to_owned(), len_max, next: 1, own: BTreeMap::new(), closed: None };
+        let own = BTreeMap::new();
+        // The run before may have ended before it synced a name.
+        let mut files = Self { dir: dir.to_owned(), len_max, next: 1, own, is_unsynced: true, closed: None };
         if let Err(error) = files.find() {
             tracing::error!(path = %dir.display(), %error, "the audit of calls cannot be opened; calls are not kept");
             files.closed = Some(error.to_string());
@@ -150,24 +190,24 @@ impl Files {
     }
 
     fn find(&mut self) -> io::Result<()> {
-        for (number, origin, is_complete, path) in listed(&self.dir)? {
+        for (number, origin, stage, path) in listed(&self.dir)? {
             self.next = self.next.max(number.saturating_add(1));
             let own = self.own.entry(origin).or_default();
-            let found = match is_complete {
-                true => Complete { number, len: std::fs::metadata(&path)?.len() },
-                false => {
+            match stage {
+                Stage::Open => {
                     let growing = reopen(number, &path)?;
-                    let found = Complete { number, len: growing.len };
+                    own.len += growing.len;
                     own.growing = Some(growing);
-                    own.len += found.len;
-                    continue;
                 }
-            };
-            own.len += found.len;
-            own.complete.push_back(found);
-        }
-        for own in self.own.values_mut() {
-            own.unsealed.extend(own.complete.back().copied());
+                Stage::Complete | Stage::Sealed => {
+                    let len = std::fs::metadata(&path)?.len();
+                    own.len += len;
+                    own.complete.push_back(Complete { number, len, stage });
+                }
+            }
+            if stage == Stage::Complete {
+                own.unsealed.insert(number, None);
+            }
         }
         Ok(())
     }
@@ -189,7 +229,13 @@ impl Files {
     }
 
     fn try_append(&mut self, origin: Origin, batch: &mut CallBatch) -> Result<(), CallLogFault> {
-        if self.own.entry(origin).or_default().growing.is_none() {
+        let own = self.own.entry(origin).or_default();
+        // Room is made after each write: so much is there only when nothing could be removed.
+        let len_max = limit(self.len_max, origin);
+        if own.len > len_max.saturating_add(len_max / OVER_PART) {
+            return Err(CallLogFault::Full);
+        }
+        if own.growing.is_none() {
             let growing = self.begin(origin)?;
             self.own.entry(origin).or_default().growing = Some(growing);
         }
@@ -208,7 +254,7 @@ impl Files {
         growing.batches += 1;
         growing.len += frame.len() as u64;
         own.len += frame.len() as u64;
-        self.make_room(origin)
+        Ok(())
     }
 
     fn begin(&mut self, origin: Origin) -> io::Result<Growing> {
@@ -218,65 +264,111 @@ impl Files {
         let number = self.next;
         // Whatever fails from here on, the next try takes another name.
         self.next = self.next.saturating_add(1);
-        let file = segments::create(&path(&self.dir, number, origin, OPEN))?;
+        let file = segments::create(&path(&self.dir, number, origin, Stage::Open))?;
         Ok(Growing { number, len: 0, batches: 0, file, begun_ms: None })
     }
 
-    /// The oldest of an origin go when its segments are too long together.
-    fn make_room(&mut self, origin: Origin) -> Result<(), CallLogFault> {
-        let [known, strangers] = self.len_max;
-        let len_max = match origin {
-            Origin::Known => known,
-            Origin::Strangers => strangers,
-        };
-        let own = self.own.entry(origin).or_default();
-        while own.len > len_max {
-            let Some(oldest) = own.complete.pop_front() else { break };
-            match std::fs::remove_file(path(&self.dir, oldest.number, origin, COMPLETE)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    own.complete.push_front(oldest);
-                    return Err(error.into());
+    /// The oldest of an origin go when its segments are too long together. What cannot be removed is tried again with the next
+    /// write; no line is lost for it.
+    pub(super) fn make_room(&mut self) -> Result<(), CallLogFault> {
+        for (origin, own) in &mut self.own {
+            while own.len > limit(self.len_max, *origin) {
+                let Some(oldest) = own.complete.front().copied() else { break };
+                let path = path(&self.dir, oldest.number, *origin, oldest.stage);
+                match std::fs::remove_file(&path) {
+                    Err(why) if why.kind() != ErrorKind::NotFound => {
+                        return Err(CallLogFault::Room { path, why });
+                    }
+                    Ok(()) | Err(_) => {}
                 }
-                Ok(()) | Err(_) => {}
+                own.complete.pop_front();
+                own.unsealed.remove(&oldest.number);
+                own.len -= oldest.len;
+                tracing::info!(
+                    segment = oldest.number,
+                    origin = origin.as_str(),
+                    "the oldest calls made room"
+                );
             }
-            own.len -= oldest.len;
-            tracing::info!(segment = oldest.number, origin = origin.as_str(), "the oldest calls made room");
         }
         Ok(())
     }
 
-    /// Completes what is long or old enough, and says what is to be recorded of it.
-    pub(super) fn seal(&mut self, now_ms: u64) -> Result<Vec<SealedCalls>, CallLogFault> {
+    /// Completes what is long or old enough.
+    pub(super) fn complete(&mut self, now_ms: u64) -> Result<(), CallLogFault> {
         if let Some(why) = &self.closed {
             return Err(CallLogFault::Closed(why.clone()));
         }
-        let mut sealed = Vec::new();
         for (origin, own) in &mut self.own {
-            if let Some(growing) = own.growing.take_if(|growing| is_due(growing, now_ms)) {
-                let complete = Complete { number: growing.number, len: growing.len };
-                let open = path(&self.dir, growing.number, *origin, OPEN);
-                if let Err(error) = std::fs::rename(&open, path(&self.dir, growing.number, *origin, COMPLETE))
-                {
-                    own.growing = Some(growing);
-                    return Err(error.into());
-                }
-                own.complete.push_back(complete);
-                own.unsealed.push(complete);
-                segments::sync_dir(&self.dir)?;
+            let Some(growing) = own.growing.take_if(|growing| is_due(growing, now_ms)) else { continue };
+            let (number, len, stage) = (growing.number, growing.len, Stage::Complete);
+            let name = |stage| path(&self.dir, number, *origin, stage);
+            if let Err(error) = std::fs::rename(name(Stage::Open), name(stage)) {
+                own.growing = Some(growing);
+                return Err(error.into());
             }
-            for complete in std::mem::take(&mut own.unsealed) {
-                match read(&self.dir, complete.number, *origin) {
-                    Ok(seal) => sealed.push(seal),
-                    // It may have made room meanwhile.
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => {
-                        own.unsealed.push(complete);
-                        return Err(error.into());
+            self.is_unsynced = true;
+            own.complete.push_back(Complete { number, len, stage });
+            own.unsealed.insert(number, None);
+        }
+        Ok(())
+    }
+
+    /// What is to be recorded of complete segments, until it is said that it was ([`Self::sealed`]). One that cannot be read
+    /// holds up no other.
+    pub(super) fn unsealed(&mut self) -> (Vec<SealedCalls>, Option<CallLogFault>) {
+        let (mut seals, mut fault) = (Vec::new(), None);
+        if self.own.values().all(|own| own.unsealed.is_empty()) {
+            return (seals, fault);
+        }
+        if self.is_unsynced {
+            match segments::sync_dir(&self.dir) {
+                Ok(()) => self.is_unsynced = false,
+                Err(error) => return (seals, Some(error.into())),
+            }
+        }
+        for (origin, own) in &mut self.own {
+            own.unsealed.retain(|number, seal| {
+                if seals.len() >= SEALS_AT_ONCE {
+                    return true;
+                }
+                match seal.take().map_or_else(|| read(&self.dir, *number, *origin), Ok) {
+                    Ok(read) => seals.push(seal.insert(read).clone()),
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        tracing::error!(
+                            segment = *number,
+                            "somebody removed calls that were not on record yet"
+                        );
+                        return false;
                     }
+                    Err(error) => fault = Some(error.into()),
+                }
+                true
+            });
+        }
+        (seals, fault)
+    }
+
+    /// These are on record. A name that cannot be changed has the next start record the same again, which harms nothing.
+    pub(super) fn sealed(&mut self, numbers: &[u64]) -> Result<(), CallLogFault> {
+        let mut outcome = Ok(());
+        for (origin, own) in &mut self.own {
+            for number in numbers {
+                if own.unsealed.remove(number).is_none() {
+                    continue;
+                }
+                let Some(complete) = own.complete.iter_mut().find(|complete| complete.number == *number)
+                else {
+                    continue;
+                };
+                let name = |stage| path(&self.dir, *number, *origin, stage);
+                match std::fs::rename(name(complete.stage), name(Stage::Sealed)) {
+                    Ok(()) => complete.stage = Stage::Sealed,
+                    Err(error) => outcome = Err(error.into()),
                 }
             }
         }
-        Ok(sealed)
+        outcome
     }
 
     #[cfg(test)]
@@ -291,6 +383,13 @@ impl Files {
     }
 }
 
+const fn limit([known, strangers]: [u64; 2], origin: Origin) -> u64 {
+    match origin {
+        Origin::Known => known,
+        Origin::Strangers => strangers,
+    }
+}
+
 fn is_due(growing: &mut Growing, now_ms: u64) -> bool {
     let begun_ms = *growing.begun_ms.get_or_insert(now_ms);
     growing.batches > 0 && (growing.len >= SEGMENT_LEN || now_ms.saturating_sub(begun_ms) >= SEGMENT_AGE_MS)
@@ -298,7 +397,7 @@ fn is_due(growing: &mut Growing, now_ms: u64) -> bool {
 
 /// What is to be recorded of a complete segment.
 fn read(dir: &Path, number: u64, origin: Origin) -> io::Result<SealedCalls> {
-    let bytes = std::fs::read(path(dir, number, origin, COMPLETE))?;
+    let bytes = std::fs::read(path(dir, number, origin, Stage::Complete))?;
     let batches = Frames::<CallBatch>::of(&bytes).count() as u64;
     Ok(SealedCalls { number, origin, len: bytes.len() as u64, batches, parts: digests(&bytes) })
 }
@@ -350,10 +449,15 @@ pub(super) fn page(
     Ok((lines, None))
 }
 
-/// A segment that was completed between the listing and now has another name.
+/// A segment that was completed or sealed between the listing and now has another name.
 fn read_segment(path: &Path) -> io::Result<Vec<u8>> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => std::fs::read(path.with_extension(COMPLETE)),
-        bytes => bytes,
+    let later = [Stage::Complete, Stage::Sealed].map(|stage| path.with_extension(stage.end()));
+    let mut read = std::fs::read(path);
+    for path in later {
+        match read {
+            Err(error) if error.kind() == ErrorKind::NotFound => read = std::fs::read(path),
+            read => return read,
+        }
     }
+    read
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::files::{digests, len_max, listed};
+use super::files::{Stage, digests, len_max, listed};
 use crate::domain::call::{CallBatch, Origin, SEALED_PART_LEN, SealedCalls};
 use crate::segments::Frames;
 
@@ -53,13 +53,13 @@ pub(super) fn verify_within(
     let mut found = CallsVerified::default();
     let mut sealed: BTreeMap<u64, &SealedCalls> = BTreeMap::new();
     for seal in seals {
-        // A start seals the last one anew: the first word counts.
+        // One whose file does not say that it is on record is recorded again: the first word counts.
         if *sealed.entry(seal.number).or_insert(seal) != seal {
             found.faults.push(whole(seal.number, "the record names it with two contents"));
         }
     }
     let mut left: BTreeMap<Origin, Left> = BTreeMap::new();
-    for (number, origin, is_complete, path) in listed(dir)? {
+    for (number, origin, stage, path) in listed(dir)? {
         let bytes = std::fs::read(&path)?;
         left.entry(origin).or_insert(Left { oldest: number, len: 0 }).len += bytes.len() as u64;
         let (lines, broken) = walk(&bytes);
@@ -70,7 +70,7 @@ pub(super) fn verify_within(
                 None => found.good += 1,
             },
             // The next start cuts off what a crash tore of one that grows.
-            (None, Some((offset, line))) if is_complete => {
+            (None, Some((offset, line))) if stage != Stage::Open => {
                 let why = "a batch cannot be read".to_owned();
                 found.faults.push(CallsFault {
                     segment: number,
