@@ -22,6 +22,7 @@ mod fleet;
 #[path = "../../tests/it/found.rs"]
 mod found;
 mod gate;
+mod import;
 mod issue;
 mod measure;
 mod noisy;
@@ -70,6 +71,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("stalled_reader", || vec![stalled::stalled_reader()]),
     ("snapshot_1m", snapshot::snapshot_1m),
     ("simulate_100k", || vec![simulate::simulate_100k()]),
+    ("import_100k", import::import_100k),
     ("start_1m", start::start_1m),
     ("ext_authz", ext_authz::ext_authz),
     ("noisy_neighbour", noisy::noisy_neighbour),

@@ -128,13 +128,13 @@ async fn enroll(world: &Arc<World>, subjects: &Arc<Vec<SubjectId>>) {
 }
 
 /// A process that serves, and what it said when it did.
-struct Served {
+pub(crate) struct Served {
     child: Child,
     said: Value,
 }
 
 impl Served {
-    fn start(folder: &Path, port: u16) -> Self {
+    pub(crate) fn start(folder: &Path, port: u16) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--serve".as_ref(), folder.as_os_str(), port.to_string().as_ref()])
             .stdin(Stdio::piped())
@@ -146,8 +146,15 @@ impl Served {
         Self { child, said: serde_json::from_str(&line).unwrap() }
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         u16::try_from(self.said["port"].as_u64().unwrap()).unwrap()
+    }
+
+    /// What `/proc` says of its memory, under this name.
+    pub(crate) fn memory_kib(&self, name: &str) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }
 

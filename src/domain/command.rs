@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use super::authority::NewAuthority;
 use super::bundle::BundleParts;
 use super::certificate::AuthorityKind;
+use super::determination::Determination;
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
@@ -313,6 +314,9 @@ pub enum Command {
     /// About what partners owe.
     #[n(70)]
     Partners(#[n(0)] PartnerCommand),
+    /// Put one more imposition in force. It reaches what nothing lifts, so it only takes away.
+    #[n(51)]
+    Impose(#[n(0)] Box<Determination>),
     /// Make a version of the screening list the newest one. Every entity is compared with it. Its file is at the server.
     #[n(60)]
     ImportScreeningList {
@@ -402,6 +406,7 @@ impl Command {
             | Self::AnnounceRevocation { .. }
             | Self::HastenRevocation { .. }
             | Self::WithdrawRotation(_)
+            | Self::Impose(_)
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
             Self::ImportScreeningList { list, shrinks } if *shrinks || list.score_min > SCORE_MIN => VET_BY_TWO,
@@ -452,7 +457,7 @@ impl Command {
             Self::RegisterLicense(license) => {
                 vec![ObjectRef::License(license.id.clone()), ObjectRef::Entity(license.holder)]
             }
-            Self::AdoptPolicy(_) => vec![ObjectRef::Policy],
+            Self::AdoptPolicy(_) | Self::Impose(_) => vec![ObjectRef::Policy],
             Self::Revoke { scope, .. } => match scope {
                 RevocationScope::Subject(id) => vec![ObjectRef::Subject(*id)],
                 RevocationScope::Entity(id) => vec![ObjectRef::Entity(*id)],
@@ -506,6 +511,7 @@ impl Command {
             Self::EndGrant { .. } => "END_GRANT",
             Self::RegisterLicense(_) => "REGISTER_LICENSE",
             Self::AdoptPolicy(_) => "ADOPT_POLICY",
+            Self::Impose(_) => "IMPOSE",
             Self::Revoke { .. } => "REVOKE",
             Self::Stop { .. } => "STOP",
             Self::ReleaseStop(_) => "RELEASE_STOP",

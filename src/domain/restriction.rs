@@ -29,6 +29,7 @@ impl Command {
             | Self::EndGrant { .. }
             | Self::RegisterLicense(_)
             | Self::AdoptPolicy(_)
+            | Self::Impose(_)
             | Self::ReleaseStop(_)
             | Self::Unsuspend(_)
             | Self::ReleaseHold(_)

@@ -11,8 +11,10 @@ mod due;
 mod enforcement;
 mod fleet;
 mod frames;
+mod guest;
 mod layer;
 mod limits;
+mod lines;
 mod mandate;
 pub mod methods;
 mod parse;
@@ -20,6 +22,7 @@ mod people;
 mod places;
 mod provisioning;
 mod readmit;
+mod refusals;
 mod renewals;
 mod revocation;
 mod screening;
@@ -34,8 +37,11 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
+pub use buckets::network;
+pub use guest::{Guest, Holder};
 pub use layer::{Gatekeeper, GatekeeperLayer};
 pub use limits::{CLIENT_SKEW_MAX_MS, Rate, Rates, STREAMS_ALL_MAX};
+pub use lines::Lines;
 pub use parse::Peer;
 
 use crate::app::App;

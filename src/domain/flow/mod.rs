@@ -8,6 +8,7 @@ mod issuance;
 mod mandate;
 mod officers;
 mod partners;
+mod policy;
 mod quorum;
 mod recovery;
 mod reject;

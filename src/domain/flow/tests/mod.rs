@@ -6,6 +6,7 @@ mod keys;
 mod nomination;
 mod officers;
 mod partners;
+mod policy;
 mod proposals;
 mod recoveries;
 mod roots;
