@@ -9,7 +9,7 @@ use super::mandate::progress;
 use super::output::table;
 use super::remote::answer;
 use super::signed::Signed;
-use super::{Context, Failure, Outcome, Output, calls, words};
+use super::{Context, Failure, Outcome, Output, calls, partners, words};
 use crate::app::CallsVerified;
 use crate::app::store::{StoreError, Verified, verify_offline};
 use crate::domain::codec::from_bytes;
@@ -42,6 +42,11 @@ pub(super) enum Verb {
                       countersign audit calls --request req_01J...\n  \
                       countersign audit calls --limit 1000000 --ocsf > calls.jsonl")]
     Calls(Box<calls::Query>),
+    /// Say that a record is wrong, and which later one says it right. Nothing is edited.
+    #[command(
+        after_help = "Example:\n  countersign audit correct --record 120 --by 131 --reason 'relation of another person' --commit"
+    )]
+    Correct(partners::Correct),
 }
 
 #[derive(Subcommand)]
@@ -62,6 +67,7 @@ pub(super) async fn run(verb: &Verb, context: &Context<'_>) -> Result<Outcome, F
         Verb::Head => head(context).await,
         Verb::List { from, limit } => list(*from, *limit, context).await,
         Verb::Calls(query) => calls::run(query, context).await,
+        Verb::Correct(correct) => partners::correct(correct, context).await,
     }
 }
 
@@ -108,7 +114,9 @@ async fn list(from: u64, limit: u32, context: &Context<'_>) -> Result<Outcome, F
         .map(|(record, signed)| {
             let actor =
                 if record.actor.is_empty() { "-".to_owned() } else { words::printable(&record.actor) };
-            [record.seq.to_string(), record.time.clone(), signed.named(&record.event), actor]
+            let by: Vec<_> = record.corrected_by.iter().map(|by| format!(" (corrected by {by})")).collect();
+            let event = format!("{}{}", signed.named(&record.event), by.concat());
+            [record.seq.to_string(), record.time.clone(), event, actor]
         })
         .collect();
     let value: Vec<_> = records
@@ -118,7 +126,7 @@ async fn list(from: u64, limit: u32, context: &Context<'_>) -> Result<Outcome, F
             json!({
                 "seq": record.seq, "epoch": record.epoch, "time": record.time, "event": record.event,
                 "command": signed.command, "signed_by": signed.by, "actor": record.actor, "body_sha256": hex::encode(&record.body_sha256),
-                "body": hex::encode(&record.body),
+                "body": hex::encode(&record.body), "corrected_by": record.corrected_by,
             })
         })
         .collect();

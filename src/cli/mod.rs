@@ -17,6 +17,7 @@ mod doctor;
 #[cfg(test)]
 mod documented;
 mod drill;
+mod due;
 mod enroll;
 mod entity;
 mod evaluate;
@@ -34,6 +35,7 @@ mod lint;
 mod mandate;
 mod officer;
 mod output;
+mod partners;
 mod policy;
 mod principal;
 mod records;
@@ -115,9 +117,12 @@ enum Verb {
     /// Screening: lists, matches, and what officers make of them.
     #[command(subcommand)]
     Screening(screening::Verb),
-    /// Attested safeguards.
+    /// Safeguards: what is asked of entities, and what they attest.
     #[command(subcommand)]
-    Safeguards(records::SafeguardsVerb),
+    Safeguards(partners::SafeguardsVerb),
+    /// What must be verified, attested or reported anew.
+    #[command(subcommand)]
+    Due(due::Verb),
     /// One-time enrollment tokens.
     #[command(subcommand)]
     Token(subject::TokenVerb),
@@ -166,7 +171,7 @@ enum Verb {
     Backup(backup::Arguments),
     Doctor(doctor::Arguments),
     Health(health::Arguments),
-    /// Go on from a backup.
+    /// Go on from a backup, and restore access after a lift.
     #[command(subcommand)]
     Restore(restore::Verb),
     /// The record, on disk.
@@ -263,7 +268,8 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Person(verb) => subject::person(verb, context).await,
         Verb::Workload(verb) => subject::workload(verb, context).await,
         Verb::Screening(verb) => screening::run(verb, context).await,
-        Verb::Safeguards(verb) => records::safeguards(verb, context).await,
+        Verb::Safeguards(verb) => partners::safeguards(verb, context).await,
+        Verb::Due(verb) => due::run(verb, context).await,
         Verb::Token(verb) => subject::token(verb, context).await,
         Verb::Enroll(arguments) => enroll::enroll(&arguments, context).await,
         Verb::Renew(arguments) => enroll::renew(&arguments, context).await,

@@ -1,4 +1,4 @@
-//! `countersign restore`: a record goes on from a backup.
+//! `countersign restore`: a record goes on from a backup; and how far access is restored after a lift.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::backup::HEAD;
 use super::mandate::{Commit, Wait, carry_out, progress};
 use super::output::table;
 use super::remote::{Remote, answer};
-use super::{Context, Failure, Outcome, Output, files, head, words};
+use super::{Context, Failure, Outcome, Output, due, files, head, words};
 use crate::app::backup::{Restored, restore};
 use crate::domain::codec::from_bytes;
 use crate::domain::command::Command;
@@ -43,6 +43,22 @@ pub(super) enum Verb {
     Acknowledge {
         #[command(flatten)]
         commit: Commit,
+    },
+    /// After a lift: who may use a model by the record, cohort by cohort, who still has to enroll, and why others are denied.
+    #[command(after_help = "Example:\n  countersign restore plan --model mythos-5")]
+    Plan {
+        #[command(flatten)]
+        query: due::Query,
+    },
+    /// After a lift: how many of them have a certificate, and how long it took.
+    #[command(after_help = "Examples:\n  countersign restore status --model mythos-5 --watch\n  \
+                            countersign restore status --model mythos-5 --entity ent_01J... --json")]
+    Status {
+        #[command(flatten)]
+        query: due::Query,
+        /// Go on showing it until everybody eligible has a certificate.
+        #[arg(long)]
+        watch: bool,
     },
 }
 
@@ -116,6 +132,8 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
     match verb {
         Verb::Begin(_) => Err(Failure("this verb needs no server".to_owned())),
         Verb::Show => show(context).await,
+        Verb::Plan { query } => due::plan(&query, context).await,
+        Verb::Status { query, watch } => due::status(&query, watch, context).await,
         Verb::Acknowledge { commit } => {
             let remote = context.connection.remote().await?;
             let restore = last(&remote).await?.filter(|restore| restore.acknowledged_seq == 0);

@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::Failure;
+use super::{Failure, partners};
 use crate::domain::approval::Mandate;
 use crate::domain::authority::NewAuthority;
 use crate::domain::bundle::{Bundle, BundleParts};
@@ -73,6 +73,7 @@ fn command(command: &Command) -> Vec<String> {
         Command::GrantModel { entity, grant: granted } => grant(entity, granted),
         Command::EndGrant { entity, grant } => vec![format!("End the grant {grant} of {entity} now")],
         Command::RegisterLicense(license) => licence(license),
+        Command::Partners(command) => partners::words(command),
         Command::AdoptPolicy(parts) => policy(parts),
         Command::Impose(new) => imposition(new),
         Command::Revoke { scope, reason } => {
@@ -335,7 +336,7 @@ fn grant(entity: &crate::domain::id::EntityId, grant: &Grant) -> Vec<String> {
 }
 
 fn licence(license: &License) -> Vec<String> {
-    vec![
+    let mut lines = vec![
         format!("Register the licence {} of {}", license.id, license.holder),
         format!("  models      {}", list(license.models.iter())),
         format!("  when        {}", interval(license.interval)),
@@ -343,7 +344,10 @@ fn licence(license: &License) -> Vec<String> {
         format!("  places      US{}", license.countries.iter().map(|c| format!(", {c}")).collect::<String>()),
         format!("  purposes    {}", or_any(&license.purposes)),
         format!("  provisos    {}", if license.provisos_met { "met" } else { "NOT met: it covers nothing" }),
-    ]
+    ];
+    let reports = license.reports.iter().flatten();
+    lines.extend(reports.map(|duty| format!("  report      {} by {}", printable(&duty.name), duty.due)));
+    lines
 }
 
 fn vetting_line(vetting: &Vetting) -> String {

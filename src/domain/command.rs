@@ -18,6 +18,7 @@ use super::id::{
 use super::license::License;
 pub use super::object::ObjectRef;
 use super::officer_command::OfficerCommand;
+use super::partner_command::PartnerCommand;
 pub use super::principal::NewPrincipal;
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
@@ -310,6 +311,9 @@ pub enum Command {
     /// About officers and other principals, and emergencies.
     #[n(40)]
     Officers(#[n(0)] OfficerCommand),
+    /// About what partners owe.
+    #[n(70)]
+    Partners(#[n(0)] PartnerCommand),
     /// Put one more imposition in force. It reaches what nothing lifts, so it only takes away.
     #[n(51)]
     Impose(#[n(0)] Box<Determination>),
@@ -355,7 +359,7 @@ pub struct Signers {
 
 pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
 pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
-const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
+pub(super) const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
 /// What a vetter decides and what would let somebody in whom a list nearly names.
 const VET_BY_TWO: Signers = Signers { count: 2, roles: &[Role::Vetter, Role::Approver] };
 
@@ -418,6 +422,7 @@ impl Command {
             | Self::ImportScreeningList { .. }
             | Self::ResolveScreeningMatch { .. } => VET,
             Self::Officers(command) => command.signers(),
+            Self::Partners(command) => command.signers(),
         }
     }
 
@@ -472,6 +477,7 @@ impl Command {
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
             Self::Drill(_) => vec![ObjectRef::Drills],
             Self::Officers(command) => command.objects(),
+            Self::Partners(command) => command.objects(),
             Self::ImportScreeningList { .. } => vec![ObjectRef::ScreeningList],
             Self::ResolveScreeningMatch { entity, .. } => vec![ObjectRef::Screening(*entity)],
             Self::PrepareAuthority(_)
@@ -489,60 +495,6 @@ impl Command {
             Self::AnnounceRevocation { id, .. }
             | Self::HastenRevocation { announcement: id, .. }
             | Self::PostponeRevocation { announcement: id, .. } => vec![ObjectRef::Announcement(*id)],
-        }
-    }
-
-    /// What a restriction that its officers gave a reason for reaches, as one word, and that reason.
-    pub fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
-        match self {
-            Self::RemoveEntity { reason, .. } => Some(("ENTITY", *reason)),
-            Self::Revoke { scope, reason } | Self::AnnounceRevocation { scope, reason, .. } => {
-                Some((scope.word(), *reason))
-            }
-            Self::Stop { scope, reason } => Some((scope.word(), *reason)),
-            Self::Suspend { target: SuspensionTarget::Entity(_), reason } => Some(("ENTITY", *reason)),
-            Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
-            Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
-            Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
-            Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
-            // Whatever it revokes, the root says that it is not to be trusted.
-            Self::RenewRootList { .. } => Some(("ISSUER", RevocationReason::CaCompromise)),
-            Self::Officers(command) => command.restriction(),
-            Self::RegisterPrincipal(_)
-            | Self::RemovePrincipal(_)
-            | Self::ActivateEntity(_)
-            | Self::RejectEntity(_)
-            | Self::AmendAnnex { .. }
-            | Self::GrantModel { .. }
-            | Self::EndGrant { .. }
-            | Self::RegisterLicense(_)
-            | Self::AdoptPolicy(_)
-            | Self::Impose(_)
-            | Self::ReleaseStop(_)
-            | Self::Unsuspend(_)
-            | Self::ReleaseHold(_)
-            | Self::DecideSubject { .. }
-            | Self::RecordScreening { .. }
-            | Self::RecordSafeguards { .. }
-            | Self::AcceptClock(_)
-            | Self::AcknowledgeRestore { .. }
-            | Self::UnblockKey(_)
-            | Self::PrepareAuthority(_)
-            | Self::ActivateAuthority(_)
-            // They deny nobody anything.
-            | Self::Drill(_)
-            | Self::ImportScreeningList { .. }
-            | Self::ResolveScreeningMatch { .. }
-            | Self::TaintAuthority { .. }
-            | Self::RollbackAuthority(_)
-            | Self::RetireAuthority(_)
-            | Self::TrustRoot(_)
-            | Self::AddCrossCertificate(_)
-            | Self::DropRoot(_) => None,
-            | Self::PermitRotation { .. }
-            | Self::HastenRevocation { .. }
-            | Self::PostponeRevocation { .. }
-            | Self::WithdrawRotation(_) => None,
         }
     }
 
@@ -591,6 +543,7 @@ impl Command {
             Self::WithdrawRotation(_) => "WITHDRAW_ROTATION",
             Self::Drill(_) => "DRILL",
             Self::Officers(command) => command.name(),
+            Self::Partners(command) => command.name(),
             Self::ImportScreeningList { .. } => "IMPORT_SCREENING_LIST",
             Self::ResolveScreeningMatch { .. } => "RESOLVE_SCREENING_MATCH",
         }

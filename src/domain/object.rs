@@ -74,6 +74,12 @@ pub enum ObjectRef {
     /// The newest screening list.
     #[n(30)]
     ScreeningList,
+    /// The checklist of safeguards.
+    #[n(34)]
+    Checklist,
+    /// The corrections of a record.
+    #[n(35)]
+    Correction(#[n(0)] Seq),
     /// The matches of an entity with the screening list.
     #[n(31)]
     Screening(#[n(0)] EntityId),
@@ -102,6 +108,8 @@ impl fmt::Display for ObjectRef {
             Self::Drills => f.write_str("drills"),
             Self::ScreeningList => f.write_str("screening list"),
             Self::Screening(id) => write!(f, "screening of {id}"),
+            Self::Checklist => f.write_str("checklist of safeguards"),
+            Self::Correction(seq) => write!(f, "corrections of record {seq}"),
             Self::Review(seq) => write!(f, "review of record {seq}"),
         }
     }

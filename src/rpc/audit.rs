@@ -13,6 +13,7 @@ use crate::app::{App, Error};
 use crate::domain::call::CallLine;
 use crate::domain::enforce::Position;
 use crate::domain::id::Seq;
+use crate::domain::state::State;
 use crate::journal::Record;
 use crate::pb;
 
@@ -31,7 +32,7 @@ impl Audit {
     }
 }
 
-fn record(record: Record) -> pb::Record {
+fn record(state: &State, record: Record) -> pb::Record {
     let entry = entry_of(&record).ok();
     let header = record.header;
     pb::Record {
@@ -43,6 +44,11 @@ fn record(record: Record) -> pb::Record {
         body_sha256: header.body.0.to_vec().into(),
         body: record.body.unwrap_or_default().into(),
         header: header.encode().into(),
+        corrected_by: state
+            .corrections
+            .get(&header.seq)
+            .map(|list| list.iter().map(|correction| correction.by.0).collect())
+            .unwrap_or_default(),
     }
 }
 
@@ -93,7 +99,8 @@ impl pb::audit_service_server::AuditService for Audit {
         };
         records.truncate(records.iter().take_while(fits).count());
         let next_seq = records.last().map_or(0, |last| last.header.seq.0 + 1);
-        let records = records.into_iter().map(record).collect();
+        let state = self.app.state();
+        let records = records.into_iter().map(|row| record(&state, row)).collect();
         Ok(Response::new(pb::ListRecordsResponse { records, next_seq }))
     }
     async fn list_calls(

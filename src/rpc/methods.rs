@@ -49,6 +49,8 @@ impl Class {
         let begins = |words: &[&str]| words.iter().any(|word| verb.starts_with(word));
         match (service, verb) {
             ("grpc.health.v1.Health", "Check") => Self::Probe,
+            // It decides for everybody on record.
+            (_, "GetRestoration") => Self::List,
             ("countersign.v1.RevocationService", "Revoke" | "Suspend" | "Stop") => Self::Restriction,
             (_, "Evaluate" | "Verify" | "Check" | "ReportDecisions") => Self::Decision,
             (_, "Subscribe" | "StreamSecrets" | "DeltaSecrets" | "ServerReflectionInfo") => Self::Stream,
@@ -177,6 +179,8 @@ pub static METHODS: &[Method] = &[
     row("/countersign.v1.ProvisioningService/AttestRelation", Access::Roles(REGISTRARS)),
     row("/countersign.v1.ProvisioningService/GetSubject", Access::Roles(READERS)),
     row("/countersign.v1.ProvisioningService/ListSubjects", Access::Roles(READERS)),
+    row("/countersign.v1.ProvisioningService/ListDue", Access::Roles(READERS)),
+    row("/countersign.v1.ProvisioningService/GetRestoration", Access::Roles(OFFICERS)),
     row("/countersign.v1.ProvisioningService/CreateToken", Access::Roles(REGISTRARS)),
     row("/countersign.v1.ScreeningService/UploadList", Access::Roles(&[Role::Vetter])),
     row("/countersign.v1.ScreeningService/GetScreening", Access::Roles(OFFICERS)),

@@ -7,6 +7,7 @@ mod buckets;
 mod caller;
 mod calls;
 mod determination;
+mod due;
 mod enforcement;
 mod fleet;
 mod frames;

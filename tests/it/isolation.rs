@@ -10,6 +10,7 @@ use countersign::domain::person::EvidenceKind;
 use countersign::domain::principal::Role;
 use countersign::domain::revocation::{RevocationReason, SuspensionTarget};
 use countersign::domain::subject::Subject;
+use countersign::env::Clock as _;
 use countersign::pb;
 use countersign::rpc::methods::{Access, METHODS};
 use prost::Message;
@@ -54,6 +55,10 @@ fn asked(path: &str) -> Option<Asked> {
         }
         "ProvisioningService/ListSubjects" => Asked::About(|of| {
             pb::ListSubjectsRequest { entity_id: of.entity.clone(), ..Default::default() }.encode_to_vec()
+        }),
+        "ProvisioningService/ListDue" => Asked::About(|of| {
+            let (entity_id, within_days) = (of.entity.clone(), 3_660);
+            pb::ListDueRequest { entity_id, within_days, ..Default::default() }.encode_to_vec()
         }),
         "ProvisioningService/NominateSubject" => Asked::About(nominate),
         "ProvisioningService/ImportPeople" => Asked::About(import),
@@ -213,6 +218,8 @@ impl Two {
 
     async fn object(world: &World) -> (Object, SubjectId) {
         let entity = world.partner().await;
+        let until = world.clock.now().plus_ms(365 * 86_400_000);
+        world.enact(Command::RecordSafeguards { entity, until, reverify_due: Some(until) }).await.unwrap();
         let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
         let certificate = world.enroll(subject).await.certificate;
         (Object { entity: entity.to_string(), subject: subject.to_string(), certificate }, subject)

@@ -54,6 +54,8 @@ mod doctor;
 #[cfg(test)]
 mod drill;
 #[cfg(test)]
+mod due;
+#[cfg(test)]
 mod enroll;
 #[cfg(test)]
 mod envoy;

@@ -4,6 +4,7 @@ use super::announced;
 use super::authority;
 use super::issuance::check_unblocked;
 use super::officers;
+use super::partners;
 use super::policy;
 use super::quorum::{self, Gone};
 use super::reject::Reject;
@@ -85,7 +86,11 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
-        Command::ActivateEntity(id) => screening::check_activation(state, entity(state, *id)?),
+        Command::ActivateEntity(id) => {
+            let entity = entity(state, *id)?;
+            screening::check_activation(state, entity)?;
+            partners::check_safeguards(state, entity, None, now)
+        }
         Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
         Command::RemoveEntity { entity: id, .. } => check_entity_removal(state, *id),
         Command::AmendAnnex { determination, revision, add, remove } => {
@@ -97,7 +102,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             if entity.card.grants.iter().any(|held| held.id == grant.id) {
                 return Err(Reject::Exists("grant"));
             }
-            Ok(())
+            partners::check_safeguards(state, entity, Some(&grant.model), now)
         }
         Command::EndGrant { entity: id, grant } => {
             let held = entity(state, *id)?.card.grants.iter().any(|held| held.id == *grant);
@@ -105,7 +110,8 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
         }
         Command::RegisterLicense(license) => {
             entity(state, license.holder)?;
-            license.models.iter().try_for_each(|model| check_model(state, model))
+            license.models.iter().try_for_each(|model| check_model(state, model))?;
+            partners::check_duties(license)
         }
         Command::AdoptPolicy(parts) => policy::check(state, parts),
         Command::Impose(new) => policy::check_imposition(state, new),
@@ -130,6 +136,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             Ok(())
         }
         Command::RecordSafeguards { entity: id, reverify_due, .. } => {
+            partners::check_unlisted(state)?;
             check_due(entity(state, *id)?.card.reverify_due, *reverify_due)
         }
         Command::ImportScreeningList { .. } | Command::ResolveScreeningMatch { .. } => {
@@ -146,6 +153,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             announced::check(state, command, now)
         }
         Command::Officers(command) => officers::check(state, command, now),
+        Command::Partners(command) => partners::check(state, command, now),
         of_authority => authority::check(state, of_authority, now),
     }
 }
@@ -180,12 +188,12 @@ fn check_clock(seen: Timestamp, now: Timestamp) -> Result<(), Reject> {
     Err(Reject::Conflict(format!("the server's clock shows {now}, which is not the {seen} that was signed")))
 }
 
-fn entity(state: &State, id: EntityId) -> Result<&Entity, Reject> {
+pub(super) fn entity(state: &State, id: EntityId) -> Result<&Entity, Reject> {
     state.entities.get(&id).map(AsRef::as_ref).ok_or(Reject::NotFound("entity"))
 }
 
 /// Grants, licences and stops name a model by its own name: under another name they would reach nothing.
-fn check_model(state: &State, name: &ModelId) -> Result<(), Reject> {
+pub(super) fn check_model(state: &State, name: &ModelId) -> Result<(), Reject> {
     match state.bundle().registry().resolve(name.as_str()) {
         Some([id, ..]) if id == name => Ok(()),
         Some([id, ..]) => {
@@ -396,7 +404,7 @@ fn check_stop(state: &State, scope: &StopScope) -> Result<(), Reject> {
 
 /// A date on which something must be verified again is replaced by another, never taken away: without it nothing would
 /// ever be overdue.
-fn check_due(last: Option<Timestamp>, next: Option<Timestamp>) -> Result<(), Reject> {
+pub(super) fn check_due(last: Option<Timestamp>, next: Option<Timestamp>) -> Result<(), Reject> {
     match (last, next) {
         (Some(last), None) => Err(Reject::Invalid {
             field: "reverify_due",

@@ -143,6 +143,10 @@ impl State {
             screenings: OrdMap::new(),
             remembered: Remembered::default(),
             references: OrdMap::new(),
+            filed: OrdMap::new(),
+            checklist: Vec::new(),
+            safeguards: OrdMap::new(),
+            corrections: OrdMap::new(),
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);

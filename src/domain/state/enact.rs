@@ -81,6 +81,7 @@ impl State {
             | Command::HastenRevocation { .. }
             | Command::PostponeRevocation { .. } => return self.announce(seq, time, command),
             Command::Officers(command) => return self.enact_of_officers(seq, time, command),
+            Command::Partners(command) => return self.enact_of_partners(seq, time, command),
             of_authority => return self.enact_rotation(seq, time, of_authority),
         }
         Ok(Applied::default())
@@ -121,7 +122,7 @@ impl State {
         applied
     }
 
-    fn change_entity(
+    pub(super) fn change_entity(
         &mut self,
         id: EntityId,
         seq: Seq,

@@ -6,6 +6,7 @@ mod authorities;
 mod causes;
 mod enact;
 mod officers;
+mod partners;
 mod proposals;
 mod recovery;
 mod remembered;
@@ -39,6 +40,7 @@ use super::id::{
 };
 use super::license::License;
 use super::officer_command::Review;
+use super::partner_command::{SafeguardEvidence, SafeguardItem};
 use super::policy::Place;
 use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
@@ -52,6 +54,7 @@ use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 pub use announced::AnnouncementFault;
 pub use apply::{Admitted, Applied, ApplyFault};
 pub use causes::{Causes, RevocationCause, Withdrawal};
+pub use partners::{Correction, FiledReport};
 pub use remembered::{DroppedRoot, REMEMBERED_MAX, ROOTS_EVER_MAX, Remembered};
 pub use rotations::{RotationFault, Rotations};
 pub use tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
@@ -220,6 +223,21 @@ pub struct State {
     #[n(57)]
     #[cbor(with = "map")]
     pub references: OrdMap<Digest, SubjectId>,
+    /// Reports that holders of licences filed, by licence and name.
+    #[n(58)]
+    #[cbor(with = "map")]
+    pub filed: OrdMap<(LicenseId, String), FiledReport>,
+    /// The safeguards that are asked of entities.
+    #[n(59)]
+    pub checklist: Vec<SafeguardItem>,
+    /// The evidence of each entity's safeguards, as last attested.
+    #[n(60)]
+    #[cbor(with = "rows")]
+    pub safeguards: OrdMap<EntityId, Arc<Vec<SafeguardEvidence>>>,
+    /// What was said to be wrong, by the record that is.
+    #[n(61)]
+    #[cbor(with = "rows")]
+    pub corrections: OrdMap<Seq, Arc<Vec<Correction>>>,
 }
 
 /// A clock that officers accepted.
@@ -363,7 +381,9 @@ impl View for State {
         now: Now,
     ) -> Option<&LicenseId> {
         self.licenses_of(entity)
-            .find(|license| license.covers(subject, family, place, purpose, now))
+            .find(|license| {
+                license.covers(subject, family, place, purpose, now) && !self.owes_report(license, now)
+            })
             .map(|license| &license.id)
     }
 }

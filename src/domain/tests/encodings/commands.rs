@@ -8,9 +8,10 @@ use crate::domain::id::{
     AnnouncementId, AuthorityId, Digest, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId,
     RootId, Seq, SubjectId,
 };
-use crate::domain::license::License;
+use crate::domain::license::{License, ReportDuty};
 use crate::domain::model::AccessForm;
 use crate::domain::officer_command::{Emergency, OfficerCommand};
+use crate::domain::partner_command::{PartnerCommand, SafeguardEvidence, SafeguardItem};
 use crate::domain::person::{Assurance, EvidenceKind, PersonStatus};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::root::{Beneath, CrossCertificate, CrossSubject};
@@ -40,6 +41,7 @@ fn license() -> License {
         purposes: vec!["cyber-defense".parse().unwrap()],
         interval: Interval { from: AT, until: Some(AT) },
         provisos_met: true,
+        reports: None,
     }
 }
 
@@ -288,13 +290,46 @@ fn every_command_of_screening_keeps_its_encoding_and_its_signers() {
         ");
 }
 
+fn of_partners() -> Vec<Command> {
+    let of = Command::Partners;
+    let report = "annual".to_owned();
+    let item =
+        SafeguardItem { name: "mfa".to_owned(), asks: "x".to_owned(), models: vec![model("mythos-5")] };
+    let evidence = vec![SafeguardEvidence { item: "mfa".to_owned(), document: KEY }];
+    let owing = License { reports: Some(vec![ReportDuty { name: report.clone(), due: AT }]), ..license() };
+    vec![
+        Command::RegisterLicense(owing),
+        of(PartnerCommand::FileReport { license: license().id, report, document: KEY }),
+        of(PartnerCommand::SetChecklist(vec![item])),
+        of(PartnerCommand::AttestSafeguards { entity: ENTITY, evidence, until: AT, reverify_due: None }),
+        of(PartnerCommand::Correct { wrong: Seq(7), right: Seq(12), reason: "x".to_owned() }),
+    ]
+}
+
+#[test]
+fn every_command_of_partners_keeps_its_encoding_and_its_signers() {
+    let line =
+        |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
+    let lines: Vec<_> = of_partners().iter().map(line).collect();
+    assert_lines(
+        &lines,
+        "
+        REGISTER_LICENSE 2 sha256 089fa2de9881e8248ace7a80eda679a18c1c6be96f9a26ce5514c83b73d89b4a
+        FILE_REPORT 2 82184681820083676431323334353666616e6e75616c58200808080808080808080808080808080808080808080808080808080808080808
+        SET_CHECKLIST 2 821846818201818183636d6661617881686d7974686f732d35
+        ATTEST_SAFEGUARDS 1 8218468182028350010101010101010101010101010101018182636d6661582008080808080808080808080808080808080808080808080808080808080808081b0000019f06604400
+        CORRECT 1 82184681820383070c6178
+        ",
+    );
+}
+
 #[test]
 fn every_command_is_in_a_test_of_its_encoding() {
-    let commands = [others(), screening()].concat();
+    let commands = [others(), screening(), of_partners()].concat();
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 43, "one of each");
+    assert_eq!(names.len(), 47, "one of each");
 }
 
 #[test]
@@ -335,6 +370,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Review(Seq(12)),
         ObjectRef::ScreeningList,
         ObjectRef::Screening(ENTITY),
+        ObjectRef::Checklist,
+        ObjectRef::Correction(Seq(12)),
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -360,6 +397,8 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         8211810c review of record 12
         82181e80 screening list
         82181f815001010101010101010101010101010101 screening of ent_01040G2081040G2081040G2081
+        82182280 checklist of safeguards
+        821823810c corrections of record 12
         ",
     );
 }
