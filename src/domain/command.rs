@@ -22,7 +22,7 @@ use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
-pub use super::subject::SubjectDecision;
+pub use super::subject::{Ruling, SubjectDecision};
 use super::time::Timestamp;
 
 /// A command of officers.
@@ -338,6 +338,9 @@ pub enum Command {
         #[n(4)]
         reason: String,
     },
+    /// Decide on many nominated people or workloads, each by itself.
+    #[n(88)]
+    DecideSubjects(#[n(0)] Vec<Ruling>),
 }
 
 /// Who must sign a command.
@@ -408,6 +411,7 @@ impl Command {
                 VET_BY_TWO
             }
             Self::DecideSubject { .. }
+            | Self::DecideSubjects(_)
             | Self::RecordScreening { .. }
             | Self::RecordSafeguards { .. }
             | Self::ImportScreeningList { .. }
@@ -462,6 +466,7 @@ impl Command {
             Self::Suspend { target, .. } | Self::Unsuspend(target) => vec![ObjectRef::Suspension(*target)],
             Self::Hold { ordinal, .. } | Self::ReleaseHold(ordinal) => vec![ObjectRef::Hold(*ordinal)],
             Self::DecideSubject { subject, .. } => vec![ObjectRef::Subject(*subject)],
+            Self::DecideSubjects(rulings) => rulings.iter().map(|r| ObjectRef::Subject(r.subject)).collect(),
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
@@ -516,6 +521,7 @@ impl Command {
             | Self::Unsuspend(_)
             | Self::ReleaseHold(_)
             | Self::DecideSubject { .. }
+            | Self::DecideSubjects(_)
             | Self::RecordScreening { .. }
             | Self::RecordSafeguards { .. }
             | Self::AcceptClock(_)
@@ -561,6 +567,7 @@ impl Command {
             Self::Hold { .. } => "HOLD",
             Self::ReleaseHold(_) => "RELEASE_HOLD",
             Self::DecideSubject { .. } => "DECIDE_SUBJECT",
+            Self::DecideSubjects(_) => "DECIDE_SUBJECTS",
             Self::RecordScreening { .. } => "RECORD_SCREENING",
             Self::RecordSafeguards { .. } => "RECORD_SAFEGUARDS",
             Self::AcceptClock(_) => "ACCEPT_CLOCK",

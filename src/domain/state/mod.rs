@@ -220,6 +220,10 @@ pub struct State {
     #[n(57)]
     #[cbor(with = "map")]
     pub references: OrdMap<Digest, SubjectId>,
+    /// Which officer nominated whom, and so does not decide on them among many. Partners decide on nobody and are not kept.
+    #[n(66)]
+    #[cbor(with = "map")]
+    pub nominators: OrdMap<SubjectId, PrincipalId>,
 }
 
 /// A clock that officers accepted.
