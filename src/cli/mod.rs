@@ -42,6 +42,7 @@ mod remote;
 mod renewal;
 mod restore;
 mod restrict;
+mod retry;
 mod root;
 mod screening;
 mod serve;

@@ -43,7 +43,7 @@ use crate::x509::TrustBundle;
 /// How long an answer may take: issuance waits up to 15 s for ordinals.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// What the network may add to a deadline that the server was given.
-const NETWORK_MARGIN: Duration = Duration::from_secs(5);
+pub(super) const NETWORK_MARGIN: Duration = Duration::from_secs(5);
 
 /// Where the server is and who asks.
 #[derive(Debug, Clone, Args)]
@@ -324,7 +324,7 @@ pub(super) async fn incoming<T>(
 }
 
 /// Reason, message and what to do.
-fn in_words(status: &Status) -> Failure {
+pub(super) fn in_words(status: &Status) -> Failure {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.as_str());
     let mut text = match reason {

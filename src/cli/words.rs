@@ -83,6 +83,9 @@ fn command(command: &Command) -> Vec<String> {
         }
         Command::ReleaseHold(ordinal) => vec![format!("Release the hold on certificate {ordinal}")],
         Command::DecideSubject { subject, decision } => decided(subject, decision),
+        Command::DecideSubjects(rulings) => {
+            rulings.iter().flat_map(|ruling| decided(&ruling.subject, &ruling.decision)).collect()
+        }
         Command::ImportScreeningList { list, shrinks } => imported(list, *shrinks),
         Command::ResolveScreeningMatch { .. } | Command::RecordScreening { .. } => screened(command),
         Command::RecordSafeguards { entity, until, reverify_due } => {
