@@ -109,9 +109,13 @@ mod mandates;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod ninety_minutes;
+#[cfg(test)]
 mod officers;
 #[cfg(test)]
 mod partition;
+#[cfg(test)]
+mod partner;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
@@ -130,6 +134,8 @@ mod profiles_proxy;
 mod python;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod relay;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
@@ -184,6 +190,10 @@ mod token_faults;
 mod tools;
 #[cfg(test)]
 mod trust;
+#[cfg(test)]
+mod vet_cli;
+#[cfg(test)]
+mod vetting;
 #[cfg(test)]
 mod world;
 
