@@ -9,11 +9,15 @@
 //! cargo fuzz run -s none --target-dir target/fuzz leaf target/fuzz/corpus/leaf target/fuzz/seeds/leaf
 //! ```
 
+pub mod agent;
 pub mod der;
+pub mod people;
 pub mod sds;
 pub mod service;
+#[path = "../../src/domain/word.rs"]
+mod word;
 
-/// What the files of the service that are taken in name as their own (`service`, `sds`).
+/// What the files of the service that are taken in name as their own (`agent`, `people`, `sds`, `service`).
 mod app {
     pub use countersign::x509::CrlNumber;
 
@@ -24,8 +28,48 @@ mod app {
     }
 }
 mod domain {
+    pub(crate) use crate::word;
     pub use countersign::domain::*;
 }
+mod cli {
+    #[derive(Debug, PartialEq, Eq)]
+    pub struct Failure(pub String);
+
+    impl<E: std::error::Error> From<E> for Failure {
+        fn from(error: E) -> Self {
+            Self(error.to_string())
+        }
+    }
+}
+mod client {
+    pub use countersign::client::Answer;
+}
+mod config {
+    pub mod agent {
+        use std::net::SocketAddr;
+        use std::path::PathBuf;
+
+        pub struct AuthzConfig {
+            pub certificate_header: String,
+            pub model: Option<String>,
+            pub model_header: Option<String>,
+            pub place_header: Option<String>,
+            pub access_form: Option<String>,
+            pub serving_region: Option<String>,
+            pub purpose: Option<String>,
+        }
+
+        pub enum LocalAddress {
+            #[expect(dead_code, reason = "the fuzzer asks over a Unix socket")]
+            Tcp(SocketAddr),
+            Unix(PathBuf),
+        }
+    }
+}
+mod envoy {
+    pub use crate::service::asked;
+}
+use countersign::pb;
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -103,6 +103,13 @@ impl Input<'_> {
     }
 }
 
+/// Reads the name of a secret: a name has one spelling, and nothing but it is that name.
+pub fn read_name(text: &str) {
+    let Ok(name) = text.parse::<Name>() else { return };
+    assert_eq!(name.to_string(), text);
+    assert_eq!(name.term().is_none(), name == Name::Listener);
+}
+
 /// Plays a stream: the first byte says whether there are canaries, and each that follows what happens next.
 pub fn play(data: &[u8]) {
     let mut input = Input(data);

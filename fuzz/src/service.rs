@@ -3,3 +3,7 @@
 
 #[path = "../../src/envoy/asked.rs"]
 pub mod asked;
+#[path = "../../src/policy/mod.rs"]
+pub mod policy;
+#[path = "../../src/screening/mod.rs"]
+pub mod screening;

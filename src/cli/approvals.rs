@@ -214,11 +214,13 @@ async fn list(remote: &Remote, context: &Context<'_>) -> Result<Outcome, Failure
 
 fn recovery_line(recovery: &pb::Recovery) -> String {
     format!(
-        "RECOVERY {}  registers {} ({}) at {}; if nobody here knows of it: countersign approvals reject",
-        words::printable(&recovery.recovery_id),
+        "RECOVERY {id}  registers {} ({}) at {}, key sha-256 {}\n  if nobody of you asked for it: countersign approvals reject \
+         {id} --reason TEXT --commit",
         words::printable(&recovery.principal),
         or_nobody(&recovery.roles),
-        words::printable(&recovery.effective_at)
+        words::printable(&recovery.effective_at),
+        words::printable(&recovery.key_sha256),
+        id = words::printable(&recovery.recovery_id),
     )
 }
 
@@ -232,10 +234,10 @@ fn recovery_value(recovery: &pb::Recovery) -> Value {
 
 fn review_line(review: &pb::Review) -> String {
     format!(
-        "REVIEW {}  {} of {} by {} at {}, without the role: {}",
+        "REVIEW {}  {} ({}) by {} at {}, without the role: {}",
         review.review,
         words::printable(&review.command),
-        words::printable(&review.scope),
+        or_nobody(&review.objects),
         or_nobody(&review.officers),
         words::printable(&review.time),
         words::printable(&review.reason)
@@ -245,7 +247,7 @@ fn review_line(review: &pb::Review) -> String {
 fn review_value(review: &pb::Review) -> Value {
     json!({
         "review": review.review, "officers": review.officers, "command": review.command, "scope": review.scope,
-        "reason": review.reason, "time": review.time,
+        "objects": review.objects, "reason": review.reason, "time": review.time,
     })
 }
 
@@ -295,7 +297,10 @@ fn line(proposal: &pb::Proposal) -> String {
 
 fn gone(Failure(why): Failure) -> Failure {
     match why.starts_with("NOT_FOUND") {
-        true => Failure(format!("{why}\n  what was closed some time ago is in countersign audit list")),
+        true => Failure(format!(
+            "{why}\n  what was closed some time ago is in countersign audit list; a RECOVERY of approvals list is approved by \
+             nobody: any one officer rejects it"
+        )),
         false => Failure(why),
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::output::table;
+use super::output::{say, table};
 use super::remote::answer;
 use super::{Context, Failure, Outcome, words};
 use crate::domain::time::Timestamp;
@@ -70,7 +70,7 @@ pub(super) async fn run(query: &Query, context: &Context<'_>) -> Result<Outcome,
     calls.truncate(limit);
     if query.ocsf {
         for call in &calls {
-            println!("{}", ocsf(call));
+            say(&ocsf(call).to_string());
         }
         return Ok(Outcome::Done);
     }

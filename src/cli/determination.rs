@@ -1,16 +1,18 @@
-//! `countersign determination`: how one ends, and the document that proves it. Each is the bundle in force with that one
-//! determination changed, proposed like every other bundle: with its vectors, and two signatures.
+//! `countersign determination`: one is imposed, how one ends, and the document that proves it. One officer imposes at once. All
+//! else is the bundle in force with one determination changed, proposed like every other bundle: with its vectors, and two
+//! signatures.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::mandate::Commit;
+use super::mandate::{Check, Commit, Wait, carry_out};
 use super::policy::{InForce, in_force, propose};
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, simulate};
 use crate::domain::bundle::Bundle;
-use crate::domain::determination::{Determination, DeterminationState};
-use crate::domain::id::{DeterminationId, Sha384};
+use crate::domain::command::Command;
+use crate::domain::determination::{Determination, DeterminationKind, DeterminationState, Instants};
+use crate::domain::id::{DeterminationId, ModelId, Sha384};
 use crate::domain::time::Timestamp;
 use crate::env::{Clock as _, SystemClock};
 
@@ -19,6 +21,24 @@ const DOCUMENT_LEN_MAX: u64 = 64 << 20;
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
+    /// Impose a requirement on models. One officer signs, and it is in force at once: it only takes away.
+    #[command(
+        after_help = "Examples:\n  countersign determination impose 2026-06-12-imposition --model mythos-5 --model fable-5 \\\n      \
+                            --basis '15 CFR 744.23' --received-at 2026-06-12T21:21:00Z --simulate\n  \
+                            countersign determination impose 2026-06-12-imposition --model mythos-5 --model fable-5 \\\n      \
+                            --basis '15 CFR 744.23' --document letter.pdf --wait"
+    )]
+    Impose {
+        #[command(flatten)]
+        imposition: Imposition,
+        /// Say who would lose access. Nothing is signed and nothing changes.
+        #[arg(long, conflicts_with_all = ["dry_run", "wait"])]
+        simulate: bool,
+        #[command(flatten)]
+        check: Check,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Say that a determination was taken back. Provider policy that waits for its rescission ends too.
     #[command(
         after_help = "Example:\n  countersign determination rescind 2026-06-12-imposition --vectors decisions.csv --commit"
@@ -61,6 +81,51 @@ pub(super) enum Verb {
     },
 }
 
+/// What is imposed.
+#[derive(Args)]
+pub(super) struct Imposition {
+    /// Its name: new in the bundle in force.
+    determination: DeterminationId,
+    /// A model that it reaches, with everything that descends from it; may be given several times.
+    #[arg(long = "model", value_name = "MODEL", required = true)]
+    models: Vec<ModelId>,
+    /// A citation of its legal basis; may be given several times.
+    #[arg(long = "basis", value_name = "CITATION", required = true)]
+    legal_basis: Vec<String>,
+    /// IMPOSE, or IS_INFORMED_NOTICE for an individual notice under 15 CFR 744.
+    #[arg(long, default_value = "IMPOSE")]
+    kind: DeterminationKind,
+    /// From when, as its document says, RFC 3339. It takes effect then or when it was received, whichever is earlier.
+    #[arg(long)]
+    stated_at: Option<Timestamp>,
+    /// When it was received, orally or in writing, RFC 3339 [default: now]
+    #[arg(long)]
+    received_at: Option<Timestamp>,
+    /// The document, of which the SHA-384 goes on record. It can be attached later.
+    #[arg(long)]
+    document: Option<PathBuf>,
+}
+
+impl Imposition {
+    fn read(self) -> Result<Determination, Failure> {
+        let received_at = Some(self.received_at.unwrap_or_else(|| SystemClock.now()));
+        Ok(Determination {
+            id: self.determination,
+            kind: self.kind,
+            state: DeterminationState::Countersigned,
+            instants: Instants { stated_at: self.stated_at, received_at, approved_at: None },
+            models: self.models,
+            beneficiaries: Vec::new(),
+            amends: Vec::new(),
+            legal_basis: self.legal_basis,
+            document: None,
+            ended_at: None,
+            superseded_by: None,
+            document_sha384: self.document.as_deref().map(digest_of).transpose()?,
+        })
+    }
+}
+
 /// How a determination ends.
 #[derive(Args)]
 pub(super) struct End {
@@ -79,6 +144,13 @@ pub(super) struct End {
 
 pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
     match verb {
+        Verb::Impose { imposition, simulate, check, wait } => {
+            let command = Command::Impose(Box::new(imposition.read()?));
+            match simulate {
+                true => simulate::run(context, &command).await,
+                false => carry_out(context, command, check, wait).await,
+            }
+        }
         Verb::Rescind { end } => finish(context, end, DeterminationState::Rescinded, None).await,
         Verb::Enjoin { end } => finish(context, end, DeterminationState::Enjoined, None).await,
         Verb::Supersede { end, by } => finish(context, end, DeterminationState::Superseded, Some(by)).await,

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::follow::beside;
 use super::identity::Identity;
-use super::remote::{Remote, answer, answer_within, request_id};
+use super::remote::{NOT_THE_ROLE, Remote, answer, answer_within, request_id};
 use super::{Context, Failure, Outcome, Output, words};
 use crate::domain::approval::{MANDATE_PREFIX, Mandate};
 use crate::domain::codec::{from_bytes, to_bytes};
@@ -24,6 +24,10 @@ use crate::pb;
 
 /// The longest that a barrier takes: every lease has run out, with room for drift and a slow disk.
 pub(super) const BARRIER_MAX: Duration = Duration::from_millis(2 * LEASE_MAX_MS as u64);
+/// What the server says to who has the role and asks for an emergency.
+const BREAK_NO_GLASS: &str = "break no glass";
+/// What the server says to who lacks the role.
+const NOT_A_SIGNER: &str = "a restriction is submitted by who may sign one";
 /// How often the clock of a wait moves.
 const PROGRESS_TICK: Duration = Duration::from_millis(100);
 
@@ -106,9 +110,23 @@ pub(super) async fn carry_out_on(
         }
     }
     let sending = Sending { remote, signed, doing, wait };
-    match command.is_restricting() {
+    let done = match command.is_restricting() {
         true => sending.restrict(&command, context.output).await,
         false => sending.submit(context.output).await,
+    };
+    done.map_err(|why| refused(why, &command))
+}
+
+/// A refusal for want of the role, with what an emergency allows.
+fn refused(Failure(why): Failure, command: &Command) -> Failure {
+    match command {
+        Command::Officers(OfficerCommand::BreakGlass { .. }) if why.contains(BREAK_NO_GLASS) => Failure(
+            why.replace(NOT_THE_ROLE, "leave out --break-glass: it is done at once, and nobody reviews it"),
+        ),
+        other if why.contains(NOT_A_SIGNER) && Emergency::of(other).is_some() => Failure(format!(
+            "{why}\n  an emergency, and nobody with the role answers? add --break-glass REASON; another officer reviews it"
+        )),
+        _ => Failure(why),
     }
 }
 
@@ -243,7 +261,8 @@ impl Sending {
         }
         let enforcement =
             enforcement.ok_or_else(|| Failure("the server did not say how enforcement stands".to_owned()))?;
-        print_enforcement(output, &enforcement, self.wait.wait)
+        let is_glass = matches!(command, Command::Officers(OfficerCommand::BreakGlass { .. }));
+        print_enforcement(output, &enforcement, (self.wait.wait, is_glass))
     }
 }
 
@@ -285,7 +304,11 @@ pub(super) fn print_done(
     Ok(Outcome::Done)
 }
 
-fn print_enforcement(output: &Output, at: &pb::Enforcement, waited: bool) -> Result<Outcome, Failure> {
+fn print_enforcement(
+    output: &Output,
+    at: &pb::Enforcement,
+    (waited, is_glass): (bool, bool),
+) -> Result<Outcome, Failure> {
     let seq = at.position.as_ref().map_or(0, |position| position.seq);
     let status = at.status().as_str_name().trim_start_matches("ENFORCEMENT_STATUS_");
     let by = at.enforced_by().as_str_name().trim_start_matches("ENFORCED_BY_");
@@ -310,10 +333,17 @@ fn print_enforcement(output: &Output, at: &pb::Enforcement, waited: bool) -> Res
             writeln!(text, "  {label:<14} {names}")?;
         }
     }
+    // The record of an emergency names its review.
+    let review = (is_glass && at.durable).then_some(seq);
     let value = json!({
         "record": seq, "status": status, "enforced_by": by, "durable": at.durable, "took_ms": at.took_ms,
         "acked": at.acked, "weak": at.weak, "lease_expired": at.lease_expired, "pending": at.pending,
+        "review": review,
     });
+    if let Some(seq) = review {
+        writeln!(text, "review {seq} is open; another officer closes it:")?;
+        writeln!(text, "  countersign approvals close-review {seq} --finding TEXT --commit")?;
+    }
     output.print(&value, &text);
     let is_enforced = at.status() == pb::EnforcementStatus::Enforced;
     Ok(if at.durable && (is_enforced || !waited) { Outcome::Done } else { Outcome::Failed })

@@ -1,7 +1,7 @@
 //! How a command tells its outcome: text or JSON on standard output, errors on standard error, one exit code.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
@@ -80,9 +80,9 @@ impl Output {
         if let Some(kept) = &self.kept {
             kept.lock().unwrap_or_else(PoisonError::into_inner).clone_from(value);
         } else if self.json {
-            println!("{value:#}");
+            say(&format!("{value:#}"));
         } else {
-            println!("{}", text.trim_end_matches('\n'));
+            say(text.trim_end_matches('\n'));
         }
     }
 
@@ -95,12 +95,21 @@ impl Output {
             Ok(Outcome::Warned) => ExitCode::from(3),
             Err(Failure(text)) => {
                 if self.json {
-                    println!("{:#}", serde_json::json!({ "error": text }));
+                    say(&format!("{:#}", serde_json::json!({ "error": text })));
                 }
                 eprintln!("countersign: {text}");
                 ExitCode::from(1)
             }
         }
+    }
+}
+
+/// Prints a line. Whoever read may have seen enough and gone (`| head`): that is no fault of the command.
+pub(super) fn say(line: &str) {
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{line}")
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        eprintln!("countersign: what was done cannot be printed: {error}");
     }
 }
 

@@ -10,13 +10,13 @@ use super::files::{self, Access};
 use super::identity::{KEY, key_in, load_key, requested_key, sign, write_certificate};
 use super::mandate::Commit;
 use super::output::confirm;
-use super::remote::{Connection, answer};
+use super::remote::{Connection, SEE_WHO_SIGNS, answer};
 use super::unlock::Unlock;
 use super::{Failure, Outcome, Output, words};
 use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::approval::{Basis, Mandate};
 use crate::domain::certificate::PrincipalKind;
-use crate::domain::codec::to_bytes;
+use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::{Command, NewPrincipal, ObjectRef};
 use crate::domain::id::{Digest, PrincipalId, Seq};
 use crate::domain::principal::Role;
@@ -111,6 +111,7 @@ pub(super) fn local(verb: &Verb, unlock: &Unlock, output: &Output) -> Result<Out
     match verb {
         Verb::New { out, profile } => new(out, *profile, unlock, output),
         Verb::Prepare { trust_domain, name, roles, csr, out } => {
+            check_roles(roles)?;
             let (requested, _) = requested_key(csr)?;
             let new = NewPrincipal {
                 id: name.clone(),
@@ -145,6 +146,18 @@ fn new(out: &Path, profile: AlgorithmProfile, unlock: &Unlock, output: &Output) 
     Ok(Outcome::Done)
 }
 
+/// What the service would refuse is refused before anybody fetches a key from a safe.
+fn check_roles(roles: &[Role]) -> Result<(), Failure> {
+    let of_officers = PrincipalKind::Officer.roles();
+    let Some(wrong) = roles.iter().find(|role| !of_officers.contains(role)) else { return Ok(()) };
+    let words: Vec<_> = of_officers.iter().map(|role| role.as_str()).collect();
+    Err(Failure(format!(
+        "recovery keys register officers and nothing else, and {} is no role of an officer; those are {}",
+        wrong.as_str(),
+        words.join(", ")
+    )))
+}
+
 fn prepare(trust_domain: &str, new: NewPrincipal, out: &Path, output: &Output) -> Result<Outcome, Failure> {
     // A name that was never registered: the only revision that a recovery can rest on.
     let basis = vec![Basis { object: ObjectRef::Principal(new.id.clone()), revision: Seq(0) }];
@@ -153,7 +166,7 @@ fn prepare(trust_domain: &str, new: NewPrincipal, out: &Path, output: &Output) -
         Mandate { trust_domain: trust_domain.to_owned(), command, basis, made_at: SystemClock.now() };
     let bytes = to_bytes(&mandate);
     files::write(out, &bytes, Access::Public)?;
-    output.note(&words::mandate(&mandate, &bytes)?);
+    output.note(&words::recovery(&mandate, &bytes)?);
     let text = format!(
         "request  {}\nIt is good for seven days. Each holder of a recovery key signs it: countersign recovery sign",
         out.display()
@@ -169,18 +182,24 @@ fn sign_request(
     (out, yes): (&Path, bool),
     output: &Output,
 ) -> Result<Outcome, Failure> {
-    let bytes = files::read(request)?;
-    let mandate: Mandate = crate::domain::codec::from_bytes(&bytes)
-        .map_err(|e| Failure(format!("{} is no request of a recovery: {e}", request.display())))?;
-    let trust_domain = mandate.trust_domain.clone();
-    SignedRecovery { bytes: bytes.clone(), signatures: Vec::new() }.read(&trust_domain)?;
-    output.note(&words::mandate(&mandate, &bytes)?);
+    let (bytes, mandate, _) = read_request(request)?;
+    output.note(&words::recovery(&mandate, &bytes)?);
     let digest = load_key(key, unlock)?.public_key().digest();
     confirm(&format!("Sign this with the recovery key {digest}?"), yes)?;
     let signature = sign(key, unlock, RECOVERY_PREFIX, &bytes)?;
     files::write(out, format!("{digest} {}\n", hex::encode(signature)).as_bytes(), Access::Public)?;
     output.print(&json!({ "signature": out.display().to_string() }), &format!("Signed: {}", out.display()));
     Ok(Outcome::Done)
+}
+
+/// What `recovery prepare` wrote, and whom it registers.
+fn read_request(path: &Path) -> Result<(Vec<u8>, Mandate, NewPrincipal), Failure> {
+    let bytes = files::read(path)?;
+    let is_none = |why: &str| Failure(format!("{} is no request of a recovery: {why}", path.display()));
+    let mandate: Mandate = from_bytes(&bytes).map_err(|e| is_none(&e.to_string()))?;
+    let signed = SignedRecovery { bytes, signatures: Vec::new() };
+    let (mandate, new) = signed.read(&mandate.trust_domain).map_err(|e| is_none(&e.to_string()))?;
+    Ok((signed.bytes, mandate, new))
 }
 
 fn signature(path: &Path) -> Result<pb::RecoverySignature, Failure> {
@@ -191,20 +210,41 @@ fn signature(path: &Path) -> Result<pb::RecoverySignature, Failure> {
     Ok(pb::RecoverySignature { key_sha256: key.to_owned(), signature: signature.into() })
 }
 
+/// No officer is there to be asked who must sign.
+fn refused(Failure(why): Failure) -> Failure {
+    Failure(
+        why.replace(
+            SEE_WHO_SIGNS,
+            "other holders of recovery keys sign the request: countersign recovery sign",
+        ),
+    )
+}
+
 /// Announces a recovery, or fetches the certificate of one that is effective.
 pub(super) async fn submit(verb: Verb, connection: &Connection, output: &Output) -> Result<Outcome, Failure> {
     let Verb::Submit { request, signatures, system_bundle, csr, out, commit } = verb else {
         return Err(Failure("this verb needs no server".to_owned()));
     };
-    let (_, csr) = requested_key(&csr)?;
+    let (mandate, _, new) = read_request(&request)?;
+    let (requested, csr_der) = requested_key(&csr)?;
+    if requested.key().spki() != new.key {
+        // Found now and not a day later.
+        return Err(Failure(format!(
+            "{} is not for the key that {} registers for {}",
+            csr.display(),
+            request.display(),
+            new.id
+        )));
+    }
+    let signatures = signatures.iter().map(|path| signature(path)).collect::<Result<_, _>>()?;
     let remote = connection.anonymous(&system_bundle).await?;
     let message = pb::SubmitRecoveryRequest {
-        mandate: files::read(&request)?.into(),
-        signatures: signatures.iter().map(|path| signature(path)).collect::<Result<_, _>>()?,
-        csr: csr.into(),
+        mandate: mandate.into(),
+        signatures,
+        csr: csr_der.into(),
         validate_only: !commit.commit,
     };
-    let done = answer(remote.mandates().submit_recovery(message)).await?;
+    let done = answer(remote.mandates().submit_recovery(message)).await.map_err(refused)?;
     let value = json!({
         "recovery_id": done.recovery_id, "effective_at": done.effective_at,
         "effective": !done.certificate.is_empty(), "certificate": out.display().to_string(),

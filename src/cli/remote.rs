@@ -45,6 +45,12 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// What the network may add to a deadline that the server was given.
 pub(super) const NETWORK_MARGIN: Duration = Duration::from_secs(5);
 
+/// What is said to who lacks the role.
+pub(super) const NOT_THE_ROLE: &str =
+    "this identity may not do that: use one with the role, see countersign audit list";
+/// What is said when too few signed.
+pub(super) const SEE_WHO_SIGNS: &str = "see who must sign: countersign approvals list";
+
 /// Where the server is and who asks.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Connection {
@@ -343,7 +349,10 @@ pub(super) fn in_words(status: &Status) -> Failure {
         text = format!("{text} (request {})", words::printable(id));
     }
     let what_to_do = match reason {
-        Some("NEEDS_APPROVAL") => "see who must sign: countersign approvals list",
+        Some("NEEDS_APPROVAL") => SEE_WHO_SIGNS,
+        Some("UNAUTHENTICATED") if status.message().contains(" is suspended ") => {
+            "nothing that it signs counts until then: ask another officer"
+        }
         Some("CONFLICT") => "something changed meanwhile: look again and repeat the command",
         Some("READ_ONLY") => "the server's disk is full: only restrictions are recorded until there is room",
         Some("NOT_ISSUABLE") => {
@@ -364,9 +373,7 @@ const fn advice(code: Code) -> &'static str {
         Code::Unauthenticated => {
             "the server does not know this certificate: name the right folder with --identity"
         }
-        Code::PermissionDenied => {
-            "this identity may not do that: use one with the role, see countersign audit list"
-        }
+        Code::PermissionDenied => NOT_THE_ROLE,
         Code::NotFound => "check the name; what this identity may not see is answered the same way",
         Code::ResourceExhausted => "too much at once: wait and repeat the command",
         Code::Unavailable => "repeat the command; if it lasts, look at the server's log",

@@ -9,6 +9,7 @@ use crate::domain::authority::NewAuthority;
 use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::Serial;
 use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
+use crate::domain::determination::Determination;
 use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
@@ -16,16 +17,27 @@ use crate::domain::officer_command::OfficerCommand;
 use crate::domain::root::CrossSubject;
 use crate::domain::screening::ScreeningList;
 use crate::domain::subject::Vetting;
-use crate::domain::time::Interval;
+use crate::domain::time::{Interval, Timestamp};
 
 /// A mandate in words: the command, what it rests on, and the hash of the bytes that are signed.
 pub(super) fn mandate(mandate: &Mandate, bytes: &[u8]) -> Result<String, Failure> {
+    let signers = mandate.command.signers();
+    let roles: Vec<_> = signers.roles.iter().map(|role| role.as_str()).collect();
+    described(mandate, bytes, &format!("{} signature(s) of {}", signers.count, roles.join(" or ")))
+}
+
+/// The same for what recovery keys sign: no officer does.
+pub(super) fn recovery(mandate: &Mandate, bytes: &[u8]) -> Result<String, Failure> {
+    let needs = "as many recovery keys as genesis says; then it is announced, and effective 24 hours later unless an officer \
+                 rejects it";
+    described(mandate, bytes, needs)
+}
+
+fn described(mandate: &Mandate, bytes: &[u8], needs: &str) -> Result<String, Failure> {
     let mut text = String::new();
     for line in command(&mandate.command) {
         writeln!(text, "{line}")?;
     }
-    let signers = mandate.command.signers();
-    let roles: Vec<_> = signers.roles.iter().map(|role| role.as_str()).collect();
     writeln!(text, "  in          {}, made {}", mandate.trust_domain, mandate.made_at)?;
     for basis in &mandate.basis {
         match basis.revision.0 {
@@ -33,7 +45,7 @@ pub(super) fn mandate(mandate: &Mandate, bytes: &[u8]) -> Result<String, Failure
             seq => writeln!(text, "  rests on    {} as of record {seq}", basis.object)?,
         }
     }
-    writeln!(text, "  needs       {} signature(s) of {}", signers.count, roles.join(" or "))?;
+    writeln!(text, "  needs       {needs}")?;
     writeln!(text, "  sha-256     {}", Digest::of(bytes))?;
     Ok(text)
 }
@@ -62,6 +74,7 @@ fn command(command: &Command) -> Vec<String> {
         Command::EndGrant { entity, grant } => vec![format!("End the grant {grant} of {entity} now")],
         Command::RegisterLicense(license) => licence(license),
         Command::AdoptPolicy(parts) => policy(parts),
+        Command::Impose(new) => imposition(new),
         Command::Revoke { scope, reason } => {
             vec![format!("Revoke {scope} ({reason}); this cannot be undone")]
         }
@@ -242,6 +255,18 @@ fn policy(parts: &BundleParts) -> Vec<String> {
     lines.extend(parts.determinations.iter().map(|determination| {
         format!("  law         {} {} ({})", determination.id, determination.kind, determination.state)
     }));
+    lines
+}
+
+fn imposition(new: &Determination) -> Vec<String> {
+    let at = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    let mut lines = vec![
+        format!("Impose {} ({}), until two officers end it", new.id, new.kind),
+        format!("  models      {}", list(new.models.iter())),
+        format!("  from        {}", at(new.effective_at())),
+    ];
+    lines.extend(new.legal_basis.iter().map(|basis| format!("  law         {}", printable(basis))));
+    lines.extend(new.document_sha384.map(|hash| format!("  document    SHA-384 {hash}")));
     lines
 }
 

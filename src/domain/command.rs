@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use super::authority::NewAuthority;
 use super::bundle::BundleParts;
 use super::certificate::AuthorityKind;
+use super::determination::Determination;
 use super::entity::Screening;
 use super::grant::Grant;
 use super::id::{
@@ -18,10 +19,11 @@ use super::license::License;
 pub use super::object::ObjectRef;
 use super::officer_command::OfficerCommand;
 pub use super::principal::NewPrincipal;
-use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
+pub use super::signers::Signers;
+use super::signers::{LOOSEN, RESTRICT, VET, VET_BY_TWO};
 pub use super::subject::{Ruling, SubjectDecision};
 use super::time::Timestamp;
 
@@ -309,6 +311,9 @@ pub enum Command {
     /// About officers and other principals, and emergencies.
     #[n(40)]
     Officers(#[n(0)] OfficerCommand),
+    /// Put one more imposition in force. It reaches what nothing lifts, so it only takes away.
+    #[n(51)]
+    Impose(#[n(0)] Box<Determination>),
     /// Make a version of the screening list the newest one. Every entity is compared with it. Its file is at the server.
     #[n(60)]
     ImportScreeningList {
@@ -342,21 +347,6 @@ pub enum Command {
     #[n(88)]
     DecideSubjects(#[n(0)] Vec<Ruling>),
 }
-
-/// Who must sign a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signers {
-    /// How many different officers.
-    pub count: usize,
-    /// The roles, one of which each of them must hold.
-    pub roles: &'static [Role],
-}
-
-pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
-pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
-const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
-/// What a vetter decides and what would let somebody in whom a list nearly names.
-const VET_BY_TWO: Signers = Signers { count: 2, roles: &[Role::Vetter, Role::Approver] };
 
 impl Command {
     /// Who must sign it: restrict with one, loosen with two, a vetter for what vetters decide.
@@ -401,6 +391,7 @@ impl Command {
             | Self::AnnounceRevocation { .. }
             | Self::HastenRevocation { .. }
             | Self::WithdrawRotation(_)
+            | Self::Impose(_)
             // Who may stop may practise it.
             | Self::Drill(_) => RESTRICT,
             Self::ImportScreeningList { list, shrinks } if *shrinks || list.score_min > SCORE_MIN => VET_BY_TWO,
@@ -451,7 +442,7 @@ impl Command {
             Self::RegisterLicense(license) => {
                 vec![ObjectRef::License(license.id.clone()), ObjectRef::Entity(license.holder)]
             }
-            Self::AdoptPolicy(_) => vec![ObjectRef::Policy],
+            Self::AdoptPolicy(_) | Self::Impose(_) => vec![ObjectRef::Policy],
             Self::Revoke { scope, .. } => match scope {
                 RevocationScope::Subject(id) => vec![ObjectRef::Subject(*id)],
                 RevocationScope::Entity(id) => vec![ObjectRef::Entity(*id)],
@@ -517,6 +508,7 @@ impl Command {
             | Self::EndGrant { .. }
             | Self::RegisterLicense(_)
             | Self::AdoptPolicy(_)
+            | Self::Impose(_)
             | Self::ReleaseStop(_)
             | Self::Unsuspend(_)
             | Self::ReleaseHold(_)
@@ -559,6 +551,7 @@ impl Command {
             Self::EndGrant { .. } => "END_GRANT",
             Self::RegisterLicense(_) => "REGISTER_LICENSE",
             Self::AdoptPolicy(_) => "ADOPT_POLICY",
+            Self::Impose(_) => "IMPOSE",
             Self::Revoke { .. } => "REVOKE",
             Self::Stop { .. } => "STOP",
             Self::ReleaseStop(_) => "RELEASE_STOP",

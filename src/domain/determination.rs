@@ -34,7 +34,7 @@ words! {
     DeterminationState {
         /// Modelled and simulated, never enforced.
         Draft = 0, "DRAFT";
-        /// Signed by two officers; in force from its effective instant.
+        /// Signed by two officers, an imposition by one; in force from its effective instant.
         Countersigned = 1, "COUNTERSIGNED";
         /// Another one took its place: no effect from the instant of its end.
         Superseded = 2, "SUPERSEDED";
@@ -116,10 +116,12 @@ pub struct Determination {
 impl Determination {
     /// True when it takes something away: it then takes effect at the earliest instant, otherwise at the latest.
     pub const fn restricts(&self) -> bool {
-        matches!(
-            self.kind,
-            DeterminationKind::IsInformedNotice | DeterminationKind::Impose | DeterminationKind::Condition
-        )
+        self.imposes() || matches!(self.kind, DeterminationKind::Condition)
+    }
+
+    /// Does it impose a requirement?
+    pub const fn imposes(&self) -> bool {
+        matches!(self.kind, DeterminationKind::IsInformedNotice | DeterminationKind::Impose)
     }
 
     /// The instant it takes effect. An imposition: the earliest supported one, for oral notice counts. A lift or a

@@ -1,6 +1,7 @@
 //! The clock port: wall time for facts with a date, boot time for leases.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::Timestamp;
 
@@ -29,8 +30,13 @@ impl SystemClock {
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clocks")]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let at = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        Timestamp::from_millis(at.tv_sec.saturating_mul(1000).saturating_add(at.tv_nsec / 1_000_000))
+        // By way of the C library, as rustix does not ask: a process can be made to live on another day
+        // (tests/data/clock_ahead.c).
+        let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(after) => Timestamp::from_millis(ms(after)),
+            Err(before) => Timestamp::from_millis(-ms(before.duration())),
+        }
     }
 
     fn boot_ms(&self) -> u64 {

@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{load, run};
+use super::{Mismatch, load, run};
+use crate::domain::bundle::Bundle;
+use crate::domain::determination::{Determination, DeterminationKind, DeterminationState, Instants};
+use crate::domain::time::Timestamp;
 
 /// The values of each column in the samples, with the instant after the rescission.
 const COLUMNS: [(&str, &[&str]); 9] = [
@@ -147,23 +150,29 @@ fn combinations() -> Vec<Vec<&'static str>> {
     })
 }
 
-#[test]
-fn every_combination_of_the_columns_has_one_row_and_is_decided_as_the_second_statement_says() {
+/// The bundle as it ships and the one with the rescission, each with its vectors and what the statement expects of them.
+fn bundles() -> [(Bundle, String); 2] {
     let all = combinations();
     assert_eq!(all.len(), COMBINATIONS);
     let mut files = [HEADER.to_owned(), HEADER.to_owned()];
-    let mut rows = BTreeMap::new();
     for values in &all {
-        let outcome = stated(values);
-        *rows.entry(outcome[1]).or_insert(0) += 1;
         let file = &mut files[usize::from(values[0] == AFTER_RESCISSION)];
-        writeln!(file, "{},{}", values.join(","), outcome.join(",")).unwrap();
+        writeln!(file, "{},{}", values.join(","), stated(values).join(",")).unwrap();
     }
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/policy"));
+    let [shipped, rescinded] = files;
     let rescission = "2026-06-30-rescission".parse().unwrap();
+    [(load(folder, &[]).unwrap(), shipped), (load(folder, &[rescission]).unwrap(), rescinded)]
+}
+
+#[test]
+fn every_combination_of_the_columns_has_one_row_and_is_decided_as_the_second_statement_says() {
+    let mut rows = BTreeMap::new();
+    for values in &combinations() {
+        *rows.entry(stated(values)[1]).or_insert(0) += 1;
+    }
     let mut vectors = 0;
-    for (file, activate) in files.iter().zip([vec![], vec![rescission]]) {
-        let bundle = load(folder, &activate).unwrap();
+    for (bundle, file) in bundles() {
         let report = run(&bundle, file.as_bytes()).unwrap();
         let first: Vec<_> = report.mismatches.iter().take(20).collect();
         assert_eq!(report.mismatches.len(), 0, "the first: {first:#?}");
@@ -177,6 +186,39 @@ fn every_combination_of_the_columns_has_one_row_and_is_decided_as_the_second_sta
         "L-24", "L-40",
     ];
     assert_eq!(named, all);
+}
+
+/// A licence covers what a requirement reaches; so where policy denies what the law lets be, one that is covered is permitted
+/// under its licence once a requirement reaches it (as it is when a membership ends). Nothing else is widened.
+#[test]
+fn one_more_imposition_turns_a_denial_into_a_permit_under_a_licence_only() {
+    let imposed = |models: &[&str]| Determination {
+        id: "2026-12-01-imposition".parse().unwrap(),
+        kind: DeterminationKind::Impose,
+        state: DeterminationState::Countersigned,
+        instants: Instants { received_at: Some(Timestamp::default()), ..Instants::default() },
+        models: models.iter().map(|model| model.parse().unwrap()).collect(),
+        beneficiaries: Vec::new(),
+        amends: Vec::new(),
+        legal_basis: Vec::new(),
+        document: None,
+        ended_at: None,
+        superseded_by: None,
+        document_sha384: None,
+    };
+    for (bundle, file) in bundles() {
+        for models in [&["mythos-5"][..], &["fable-5"], &["mythos-5", "fable-5"]] {
+            let after = bundle.with(&imposed(models)).unwrap();
+            let report = run(&after, file.as_bytes()).unwrap();
+            let narrowed = |m: &Mismatch| m.expected.ends_with("PERMIT") && m.decided.ends_with("DENY");
+            let widened = |m: &&Mismatch| {
+                let is_licensed = m.decided == "LICENSED,L-40,,PERMIT" && m.inputs.contains(",COVERING,");
+                m.expected.ends_with("DENY") && m.decided.ends_with("PERMIT") && !is_licensed
+            };
+            assert_eq!(report.mismatches.iter().find(widened), None, "{models:?}");
+            assert!(report.mismatches.iter().any(narrowed), "{models:?} takes something away");
+        }
+    }
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Key {
 }
 
 /// One IPv4 address, or an IPv6 /64: a host has all of it to choose from (RFC 4291 section 2.5.4).
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -78,9 +78,15 @@ fn suspended(state: &State, certificate: &Certificate, facts: &SystemFacts) -> O
 /// Who the peer is.
 pub(super) fn identify(app: &App, peer: Option<&[u8]>) -> Result<Who, Error> {
     let Some(der) = peer else { return Ok(Who::Anonymous) };
-    let refuse =
-        |why: &dyn std::fmt::Display| Error::Unauthenticated(format!("your certificate is refused: {why}"));
-    let certificate = app.read_certificate(der).map_err(|fault| refuse(&fault))?;
+    identify_certificate(app, app.read_certificate(der).map_err(|fault| refuse(&fault))?)
+}
+
+fn refuse(why: &dyn std::fmt::Display) -> Error {
+    Error::Unauthenticated(format!("your certificate is refused: {why}"))
+}
+
+/// Whose certificate this is, now.
+pub(super) fn identify_certificate(app: &App, certificate: Arc<Certificate>) -> Result<Who, Error> {
     let is_good = |at| check_validity(&certificate, at).is_ok();
     if let Err(fault) = check_validity(&certificate, app.now())
         && !app.doubted_now().is_some_and(is_good)

@@ -10,6 +10,7 @@ mod determination;
 mod enforcement;
 mod fleet;
 mod frames;
+mod guest;
 mod layer;
 mod limits;
 mod mandate;
@@ -33,6 +34,8 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
+pub use buckets::network;
+pub use guest::{Guest, Holder};
 pub use layer::{Gatekeeper, GatekeeperLayer};
 pub use limits::{CLIENT_SKEW_MAX_MS, Rate, Rates, STREAMS_ALL_MAX};
 pub use parse::Peer;

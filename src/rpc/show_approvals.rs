@@ -107,6 +107,7 @@ pub(super) fn reviews(state: &State, after: Seq) -> Vec<pb::Review> {
             scope: command.restriction().map_or("NONE", |(scope, _)| scope).to_owned(),
             reason: review.reason.clone(),
             time: review.at.to_string(),
+            objects: command.objects().iter().map(ToString::to_string).collect(),
         }
     };
     state.reviews.values().filter(|review| review.seq > after).map(|review| show(review)).collect()

@@ -10,19 +10,18 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::connections::{ConnectionLimits, Connections, Room};
+use super::handshakes::{Handshake, Handshakes};
 use crate::app::App;
-use crate::domain::certificate::Facts;
 use crate::rpc::Peer;
 
-/// Handshakes under way at once; further connections wait in the kernel's queue.
-const HANDSHAKES_MAX: usize = 1_024;
 /// How long a handshake may take: slow clients cannot hold a place.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take to begin HTTP/2, once it shook hands: its preface and its first frame header. From then on
@@ -33,6 +32,9 @@ const BEGIN_LEN: usize = 24 + 9;
 /// How long the server may wait to write, without a byte taken, to a peer that reads nothing: three leases. HTTP/2's own probe
 /// does not end such a connection, because its farewell cannot be written either.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection goes on whose caller may no longer call. Nothing is answered on it but refusals, and its streams say
+/// within a second why they end.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Connections that have shaken hands and wait for the server task.
 const READY_MAX: usize = 128;
 /// How long to wait when the system has no descriptor to give.
@@ -48,7 +50,7 @@ pub(super) struct Connection {
     cut: Cut,
     pace: Pace,
     /// Given back when the connection ends.
-    _room: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    _room: Room,
 }
 
 impl Connected for Connection {
@@ -77,11 +79,13 @@ pub struct PaceTimes {
     pub begin: Duration,
     /// To take something of what is written.
     pub write: Duration,
+    /// To hear why, once the caller may no longer call.
+    pub farewell: Duration,
 }
 
 impl Default for PaceTimes {
     fn default() -> Self {
-        Self { handshake: HANDSHAKE_TIMEOUT, begin: BEGIN_TIMEOUT, write: WRITE_TIMEOUT }
+        Self { handshake: HANDSHAKE_TIMEOUT, begin: BEGIN_TIMEOUT, write: WRITE_TIMEOUT, farewell: FAREWELL }
     }
 }
 
@@ -132,9 +136,9 @@ pub(super) struct Accepted {
     pub(super) strangers: Incoming,
 }
 
-/// How many connections there may be, and how long those of strangers last.
+/// How many connections there may be, and how long they last.
 pub(super) struct Bounds {
-    pub(super) connections_max: usize,
+    pub(super) connections: ConnectionLimits,
     /// When a connection without a client certificate is cut.
     pub(super) stranger_age: Duration,
     /// How slow anybody may be.
@@ -146,66 +150,77 @@ pub(super) struct Bounds {
 struct Desk {
     /// As it is now: it follows the record.
     config: watch::Receiver<Arc<ServerConfig>>,
-    app: Arc<App>,
     cut: watch::Receiver<bool>,
     /// When a stranger's connection is cut.
     stranger_age: Duration,
     pace: PaceTimes,
-    /// Places of whoever is no principal: officers and gateways always find a quarter of all for themselves.
-    others: Arc<Semaphore>,
+    connections: Arc<Connections>,
     known: mpsc::Sender<io::Result<Connection>>,
     strangers: mpsc::Sender<io::Result<Connection>>,
 }
 
-/// Accepts until the service stops, and no more than so many at once: further ones wait in the kernel's queue.
+/// Accepts until the service stops. Who finds no place for a handshake, or none for its connection, is closed: officers and
+/// other networks must not wait in the kernel's queue behind those who have taken every place.
 pub(super) fn incoming(
     (listener, bounds): (TcpListener, Bounds),
     config: watch::Receiver<Arc<ServerConfig>>,
     app: Arc<App>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
 ) -> Accepted {
-    let Bounds { connections_max, stranger_age, pace } = bounds;
+    let Bounds { connections: limits, stranger_age, pace } = bounds;
     let (known, known_out) = mpsc::channel(READY_MAX);
     let (strangers, strangers_out) = mpsc::channel(READY_MAX);
-    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let open = Arc::new(Semaphore::new(connections_max));
-    let others = Arc::new(Semaphore::new(connections_max / 4 * 3));
-    let desk = Desk { config, app, cut, stranger_age, pace, others, known, strangers };
-    tokio::spawn(async move {
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let Ok(room) = Arc::clone(&open).acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => return,
-                accepted = listener.accept() => accepted,
-            };
-            let (socket, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let desk = desk.clone();
-            tokio::spawn(async move {
-                let shaken = tokio::time::timeout(pace.handshake, desk.shake(socket, address.ip())).await;
-                drop(place);
-                match shaken {
-                    Ok(Ok((stream, peer))) => desk.hand_over(stream, peer, room).await,
-                    Ok(Err(error)) => {
-                        tracing::info!(peer.address = %address.ip(), %error, "handshake failed")
-                    }
-                    Err(_) => tracing::info!(peer.address = %address.ip(), "handshake took too long"),
-                }
-            });
-        }
-    });
+    let connections = Connections::new(app, limits);
+    tokio::spawn(Arc::clone(&connections).look_after(stopped.clone()));
+    let desk = Desk { config, cut, stranger_age, pace, connections, known, strangers };
+    tokio::spawn(accept((listener, Handshakes::new(limits.handshakes)), desk, stopped));
     Accepted { known: ReceiverStream::new(known_out), strangers: ReceiverStream::new(strangers_out) }
 }
 
+async fn accept(
+    (listener, handshakes): (TcpListener, Arc<Handshakes>),
+    desk: Desk,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(handshake) = handshakes.begin(address.ip()) else {
+            tracing::info!(peer.address = %address.ip(), "too many handshakes of this network");
+            continue;
+        };
+        tokio::spawn(desk.clone().welcome(socket, address.ip(), handshake));
+    }
+}
+
 impl Desk {
+    async fn welcome(self, socket: TcpStream, address: IpAddr, mut handshake: Handshake) {
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(self.pace.handshake, self.shake(socket, address)) => shaken,
+            () = handshake.cut() => {
+                tracing::info!(peer.address = %address, "handshake ended: another network needs its place");
+                return;
+            }
+        };
+        drop(handshake);
+        match shaken {
+            Ok(Ok((stream, peer))) => self.hand_over(stream, peer).await,
+            Ok(Err(error)) => tracing::info!(peer.address = %address, %error, "handshake failed"),
+            Err(_) => tracing::info!(peer.address = %address, "handshake took too long"),
+        }
+    }
+
     async fn shake(&self, socket: TcpStream, address: IpAddr) -> io::Result<(TlsStream<TcpStream>, Peer)> {
         socket.set_nodelay(true)?;
         let config = Arc::clone(&self.config.borrow());
@@ -215,33 +230,38 @@ impl Desk {
         Ok((stream, Peer { address, certificate }))
     }
 
-    async fn hand_over(self, stream: TlsStream<TcpStream>, peer: Peer, room: OwnedSemaphorePermit) {
-        let is_principal = peer.certificate.as_deref().is_some_and(|der| is_principal(&self.app, der));
-        let place = if is_principal { None } else { self.others.try_acquire_owned().ok() };
-        if !is_principal && place.is_none() {
-            tracing::warn!(peer.address = %peer.address, "too many connections of others than principals");
-            return;
-        }
+    async fn hand_over(self, stream: TlsStream<TcpStream>, peer: Peer) {
+        let (room, over) = match self.connections.enter(&peer) {
+            Ok(entered) => entered,
+            Err(why) => {
+                tracing::warn!(peer.address = %peer.address, why, "a connection was closed");
+                return;
+            }
+        };
         let mut stopping = self.cut;
         let stopped = async move { drop(stopping.wait_for(|cut| *cut).await) };
         let (ready, cut): (_, Cut) = match peer.certificate {
-            Some(_) => (self.known, Box::pin(stopped)),
+            Some(_) => {
+                let farewell = self.pace.farewell;
+                let left = async move {
+                    over.wait().await;
+                    tokio::time::sleep(farewell).await;
+                };
+                let ended = async move {
+                    tokio::select! {
+                        () = stopped => {}
+                        () = left => {}
+                    }
+                };
+                (self.known, Box::pin(ended))
+            }
             None => {
                 let ended = async move { drop(tokio::time::timeout(self.stranger_age, stopped).await) };
                 (self.strangers, Box::pin(ended))
             }
         };
         let pace = Pace::new(self.pace);
-        drop(ready.send(Ok(Connection { stream, peer, cut, pace, _room: (room, place) })).await);
-    }
-}
-
-/// Is this the certificate of a registered principal, as it is now?
-fn is_principal(app: &App, der: &[u8]) -> bool {
-    let Ok(certificate) = app.read_certificate(der) else { return false };
-    match &certificate.facts {
-        Facts::System(facts) => app.state().is_current(&certificate, facts),
-        Facts::Access(_) | Facts::Canary(_) => false,
+        drop(ready.send(Ok(Connection { stream, peer, cut, pace, _room: room })).await);
     }
 }
 

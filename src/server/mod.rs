@@ -1,6 +1,8 @@
 //! The running service: listener, TLS, health, graceful stop. Holds no rule of its own.
 
+mod connections;
 mod crl_http;
+mod handshakes;
 mod health;
 mod key_store;
 mod keys;
@@ -26,11 +28,12 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+pub use connections::{CONNECTIONS_MAX, ConnectionLimits};
 pub use key_store::{KeyRole, KeyStore};
 pub use keys::{CERTIFICATE_FILE, KeyError, passphrase};
 pub use listener::PaceTimes;
 pub use listeners::read as read_listener;
-pub use run::{BadConfig, FILES, run};
+pub use run::{BadConfig, DESCRIPTORS, run};
 pub use tls::TlsError;
 
 use self::own_key::OwnKey;
@@ -44,9 +47,6 @@ use crate::journal::file::Options;
 use crate::rpc::{self, GatekeeperLayer, Rates};
 use crate::x509::{CrlBase, ServerName};
 
-/// Connections open at once: twice the largest fleet that one server was measured with, for a gateway may connect again
-/// before its last connection is known to be gone.
-pub const CONNECTIONS_MAX: usize = 20_480;
 /// How long one answer may take at most: a little longer than any class of calls, whose own limits come first.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(80);
 /// Streams on one connection: a proxy's worth of concurrent checks.
@@ -105,8 +105,8 @@ pub struct Settings {
     pub officer_ttl_s: u32,
     /// Under this many free bytes only restrictions are recorded.
     pub low_water: u64,
-    /// Connections open at once: [`CONNECTIONS_MAX`]; a test may take fewer.
-    pub connections_max: usize,
+    /// Connections open at once; a test may take fewer.
+    pub connections: ConnectionLimits,
     /// Streams of all principals at once: [`rpc::STREAMS_ALL_MAX`]; a test may take fewer.
     pub streams_max: usize,
     /// How often one caller may call.
@@ -300,7 +300,7 @@ pub async fn start(
     tasks.push(tokio::spawn(health::watch(Arc::clone(&app), reporter, stopped.clone())));
     let strangers = settings.strangers;
     let bounds = listener::Bounds {
-        connections_max: settings.connections_max,
+        connections: settings.connections,
         stranger_age: strangers.age + strangers.grace,
         pace: settings.pace,
     };

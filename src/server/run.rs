@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 
+use super::handshakes::HANDSHAKES_MAX;
 use super::notify::Manager;
-use super::{CONNECTIONS_MAX, PaceTimes, ServerError, Settings, StrangerLife, start};
+use super::{CONNECTIONS_MAX, ConnectionLimits, PaceTimes, ServerError, Settings, StrangerLife, start};
 use crate::config::Config;
 use crate::env::{SystemClock, SystemEntropy};
 use crate::envoy::TrustedHeaders;
@@ -15,7 +16,9 @@ use crate::rpc::{Rate, Rates, STREAMS_ALL_MAX};
 use crate::x509::ServerName;
 
 /// File descriptors of everything but connections: journal, index, listeners, timers.
-pub const FILES: usize = 512;
+const FILES: usize = 512;
+/// All file descriptors: of connections, of those that still shake hands, and of everything else.
+pub const DESCRIPTORS: usize = CONNECTIONS_MAX + HANDSHAKES_MAX + FILES;
 
 /// A value of the configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -47,7 +50,7 @@ impl TryFrom<Config> for Settings {
             keys: config.keys,
             names,
             crl_base: config.crl_base_url.parse().map_err(|e| bad("crl_base_url", format!("{e}")))?,
-            connections_max: CONNECTIONS_MAX,
+            connections: ConnectionLimits::default(),
             streams_max: STREAMS_ALL_MAX,
             rates: Rates {
                 principals: Rate::per_s(limits.requests_per_s),
@@ -77,7 +80,7 @@ impl TryFrom<Config> for Settings {
 /// Why it does not start.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
     let settings = Settings::try_from(config)?;
-    raise_descriptors(settings.connections_max);
+    raise_descriptors();
     let running = start(settings, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?;
     if running.app().profile().arc().is_documentation() {
         tracing::warn!(
@@ -96,12 +99,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
 /// Takes as many file descriptors as the system lets this process have: shells and service managers commonly begin with
 /// 1,024, and each connection is one.
-fn raise_descriptors(connections_max: usize) {
+fn raise_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let raised = setrlimit(Resource::Nofile, limit);
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let wanted = (connections_max + FILES) as u64;
+    let wanted = DESCRIPTORS as u64;
     if limit < wanted {
         let error = raised.err().map(|error| error.to_string());
         tracing::warn!(

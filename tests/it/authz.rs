@@ -1,10 +1,7 @@
-//! Who may call what: every kind of caller against every method, and the table against everything that is served.
+//! Who may call what: the table against everything that is served. Every caller at every method is in `cells`.
 
 use countersign::domain::certificate::PrincipalKind;
-use countersign::domain::command::Command;
-use countersign::domain::officer_command::OfficerCommand;
 use countersign::domain::principal::Role;
-use countersign::domain::revocation::RevocationReason;
 use countersign::pb;
 use countersign::pb::provisioning_service_client::ProvisioningServiceClient;
 use countersign::rpc::methods::{Access, METHODS};
@@ -17,8 +14,7 @@ use tonic::{Code, Status};
 
 use countersign::domain::person::EvidenceKind;
 
-use crate::calls::{key, reason, refused};
-use crate::forge::{Forgery, seconds};
+use crate::calls::{reason, refused};
 use crate::world::World;
 
 /// An answer on loopback takes milliseconds.
@@ -89,104 +85,6 @@ fn only_enrollment_recovery_and_health_answer_a_stranger() {
             let own = method.path.contains("Provisioning") || method.path.ends_with("/WatchRenewals");
             let of_partner = own || roles == Role::ALL;
             assert!(of_partner || !roles.contains(&Role::PartnerAdmin), "{}", method.path);
-        }
-    }
-}
-
-/// Who calls, over which connection, and as what the table sees them.
-enum As {
-    Anonymous,
-    Subject,
-    Roles(Vec<Role>),
-    /// A certificate that chains and belongs to nobody who is registered.
-    Nobody,
-    /// An officer whose certificate has ended.
-    Expired,
-}
-
-/// Suspended, and its key blocked, while their connections are open.
-async fn stopped(world: &World) -> Vec<(String, Channel, As)> {
-    let mut callers = Vec::new();
-    let path = "/countersign.v1.AttestationService/Evaluate";
-    for name in ["suspended", "blocked"] {
-        let kind = PrincipalKind::Officer;
-        let caller = world.principal(name, (kind, kind.roles()), None).await;
-        let channel = world.connect_as(&caller).await;
-        assert!(admitted(&call(&channel, path).await));
-        let reason = RevocationReason::KeyCompromise;
-        let suspend = OfficerCommand::Suspend { principal: name.parse().unwrap(), reason };
-        let command = match name {
-            "suspended" => Command::Officers(suspend),
-            _ => Command::BlockKey { key: caller.key.public_key().digest(), reason },
-        };
-        world.enact(command).await.unwrap();
-        callers.push((name.to_owned(), channel, As::Nobody));
-    }
-    callers
-}
-
-/// An officer whose certificate ended an hour ago; the key is the registered one.
-async fn expired(world: &World) -> Channel {
-    let erin = world.principal("erin", (PrincipalKind::Officer, PrincipalKind::Officer.roles()), None).await;
-    world.clock.advance_ms(3 * 3_600_000);
-    let mut ended = Forgery::of(world, &erin.certificate);
-    (ended.not_before, ended.not_after) = (seconds(world, -7_200), seconds(world, -3_600));
-    let ended = ended.sign(world, &erin.key);
-    world.connect(Some((&erin.key, &ended))).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_caller_reaches_exactly_the_methods_of_its_row() {
-    let world = World::start().await;
-    let entity = world.partner().await;
-    let mut callers = vec![("anonymous".to_owned(), world.connect(None).await, As::Anonymous)];
-    let subject = world.enroll(world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await).await;
-    callers.push(("subject".to_owned(), world.connect_as(&subject).await, As::Subject));
-    let gateway = world.gateway("gw-1").await;
-    callers.push(("gateway".to_owned(), world.connect_as(&gateway).await, As::Roles(vec![Role::Gateway])));
-    for role in PrincipalKind::Officer.roles() {
-        let name = format!("officer-{}", role.as_str().to_lowercase().replace('_', "-"));
-        let officer = world.principal(&name, (PrincipalKind::Officer, &[*role]), None).await;
-        callers.push((name, world.connect_as(&officer).await, As::Roles(vec![*role])));
-    }
-    let roles = [Role::PartnerAdmin];
-    let partner = world.principal("partner-1", (PrincipalKind::Partner, &roles), Some(entity)).await;
-    callers.push(("partner".to_owned(), world.connect_as(&partner).await, As::Roles(roles.to_vec())));
-    callers.push(("alice".to_owned(), world.alice(), As::Roles(PrincipalKind::Officer.roles().to_vec())));
-    // Removed while its connection is open.
-    let removed = world.gateway("gw-removed").await;
-    let channel = world.connect_as(&removed).await;
-    let path = "/countersign.v1.AttestationService/Evaluate";
-    assert!(admitted(&call(&channel, path).await));
-    world.enact(Command::RemovePrincipal("gw-removed".parse().unwrap())).await.unwrap();
-    callers.push(("removed".to_owned(), channel, As::Nobody));
-    callers.extend(stopped(&world).await);
-    // The name of a principal with a key that is not registered for it.
-    let other = key();
-    let certificate = Forgery::of(&world, &gateway.certificate).sign(&world, &other);
-    callers.push(("other key".to_owned(), world.connect(Some((&other, &certificate))).await, As::Nobody));
-    callers.push(("expired".to_owned(), expired(&world).await, As::Expired));
-    for (name, channel, who) in &callers {
-        for method in METHODS {
-            let may = match (method.access, who) {
-                (_, As::Nobody) => false,
-                (Access::Anyone, _)
-                | (Access::Subject, As::Subject)
-                | (Access::Renewal, As::Roles(_) | As::Expired) => true,
-                (_, As::Expired) => false,
-                (Access::Roles(roles), As::Roles(own)) => own.iter().any(|role| roles.contains(role)),
-                (Access::Subject | Access::Roles(_) | Access::Renewal, _) => false,
-            };
-            let answer = call(channel, method.path).await;
-            assert_eq!(admitted(&answer), may, "{name} calls {}: {answer:?}", method.path);
-            if let (false, Err(status)) = (may, &answer) {
-                let expected = match who {
-                    As::Anonymous | As::Nobody => "UNAUTHENTICATED",
-                    As::Expired => "CREDENTIAL_EXPIRED",
-                    As::Subject | As::Roles(_) => "DENIED",
-                };
-                assert_eq!(reason(status), expected, "{name} calls {}", method.path);
-            }
         }
     }
 }

@@ -264,7 +264,7 @@ impl Desk {
     }
 
     /// A service beneath an offline root that is made and not running.
-    fn beneath_root() -> Self {
+    pub(crate) fn beneath_root() -> Self {
         let desk = Self::with_officers();
         desk.begin_with(&["--offline-root"]).done();
         desk.certify_both("root");

@@ -71,6 +71,7 @@ impl Desk {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.args(arguments).current_dir(self.folder.path());
         command.env_remove("COUNTERSIGN_SERVER").env_remove("COUNTERSIGN_IDENTITY");
+        self.set_day(&mut command);
         command
     }
 

@@ -69,7 +69,7 @@ impl Served {
     }
 
     /// The first line of the log that is one.
-    fn logged(&self, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn logged(&self, is: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..LOG_LOOKS {
             if let Some(line) = self.log.lock().unwrap().iter().find(|line| is(line)) {
                 return line.clone();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use countersign::ca::{FileSigner, Issuer, Order, Signer as _, assemble};
-use countersign::domain::certificate::{AuthorityKind, Facts, Serial};
+use countersign::domain::certificate::{AuthorityKind, Facts, PrincipalKind, Serial};
 use countersign::domain::id::Ordinal;
 use countersign::domain::time::Timestamp;
 use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
-use countersign::x509::{Authority, ClientKey, Content, Curve, RequestedKey};
+use countersign::x509::{Authority, ClientKey, Content, Curve, RequestedKey, ServerName};
 
 use crate::world::World;
 
@@ -41,13 +41,15 @@ impl Forgery {
         let authority = Authority::from_der(&app.state().authority(kind).unwrap().certificate).unwrap();
         let signer = Arc::new(signer(world, kind));
         let issuer = Issuer::new(authority, app.profile().clone(), signer).unwrap();
+        let is_server = matches!(&self.facts, Facts::System(facts) if facts.kind == PrincipalKind::Server);
+        let names = if is_server { vec![ServerName::dns("localhost").unwrap()] } else { Vec::new() };
         let content = Content {
             serial: Serial::from_random(SystemEntropy.bytes16()),
             ordinal: self.ordinal,
             not_before: self.not_before,
             not_after: self.not_after,
             facts: self.facts,
-            names: Vec::new(),
+            names,
         };
         let key = RequestedKey::from_csr(&key.request().unwrap()).unwrap();
         let prepared = issuer.prepare(&Order { content, key }, self.not_before).unwrap();
@@ -82,6 +84,37 @@ pub(crate) fn with_extensions(
     let signature = signer(world, AuthorityKind::Access).sign(&tbs).unwrap();
     assemble(&tbs, Curve::P256, &signature)
 }
+
+/// The same certificate as the other authority would have issued it: its name, key, list and signature instead of those of the
+/// one that did, taken from a certificate of its own (`donor`).
+pub(crate) fn by_other_authority(world: &World, certificate: &[u8], donor: &[u8]) -> Vec<u8> {
+    let (mut fields, theirs) = (split(&split(certificate)[0]), split(&split(donor)[0]));
+    fields[ISSUER].clone_from(&theirs[ISSUER]);
+    let of = |fields: &[Vec<u8>]| split(&split(fields.last().unwrap())[0]);
+    let (own, theirs) = (of(&fields), of(&theirs));
+    let moved = own.iter().map(|extension| {
+        let oid = &split(extension)[0];
+        let names_authority = [AUTHORITY_KEY, CRL_POINTS].contains(&oid.as_slice());
+        match theirs.iter().find(|other| names_authority && split(other)[0] == *oid) {
+            Some(other) => other.clone(),
+            None => extension.clone(),
+        }
+    });
+    let extensions = moved.collect::<Vec<_>>().concat();
+    *fields.last_mut().unwrap() = wrap(0xa3, &wrap(0x30, &extensions));
+    let tbs = wrap(0x30, &fields.concat());
+    let kind = match &world.read(donor).facts {
+        Facts::Access(_) | Facts::Canary(_) => AuthorityKind::Access,
+        Facts::System(_) => AuthorityKind::System,
+    };
+    assemble(&tbs, Curve::P256, &signer(world, kind).sign(&tbs).unwrap())
+}
+
+/// Where the issuer stands among the signed fields of a certificate: version, serial, algorithm, issuer.
+const ISSUER: usize = 3;
+/// The OIDs of the two extensions that name an authority, encoded.
+const AUTHORITY_KEY: &[u8] = &[0x06, 3, 0x55, 0x1d, 0x23];
+const CRL_POINTS: &[u8] = &[0x06, 3, 0x55, 0x1d, 0x1f];
 
 /// The elements inside an element of DER, each with its head.
 fn split(der: &[u8]) -> Vec<Vec<u8>> {

@@ -27,6 +27,8 @@ mod calls;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod cells;
+#[cfg(test)]
 mod ceremony;
 #[cfg(test)]
 mod cli;
@@ -36,6 +38,8 @@ mod cli_renewal;
 mod cli_served;
 #[cfg(test)]
 mod clock;
+#[cfg(test)]
+mod connections;
 #[cfg(test)]
 mod credential;
 #[cfg(test)]
@@ -113,6 +117,8 @@ mod ninety_minutes;
 #[cfg(test)]
 mod officers;
 #[cfg(test)]
+mod officers_cli;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod partner;
@@ -134,6 +140,8 @@ mod profiles_proxy;
 mod python;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod recovery_cli;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
@@ -158,6 +166,10 @@ mod rotation;
 mod rotation_load;
 #[cfg(test)]
 mod runbook;
+#[cfg(test)]
+mod runbook_authorities;
+#[cfg(test)]
+mod runbook_officers;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

@@ -34,6 +34,23 @@ fn errors(served: &Served, name: &str) -> Vec<Value> {
 }
 
 #[test]
+fn what_follows_a_carriage_return_on_a_line_is_not_left_away() {
+    let served = Served::start();
+    let entity = applicant(&served);
+    let header = "entity_id,reference,relation\n";
+    write(&served, "one.csv", format!("{header}{entity},E-1,EMPLOYEE\r{entity},E-2,EMPLOYEE\r\n"));
+    let one = served.by("alice", &["person", "import", "one.csv", "--commit"]);
+    assert_eq!(one.code, 1, "{}", one.err);
+    let found = errors(&served, "one.csv.errors.jsonl");
+    let [fault] = found.as_slice() else { panic!("{found:?}") };
+    assert!(fault["message"].as_str().unwrap().contains("carriage return"), "{fault}");
+    // A file with no other ends of lines is one long header.
+    write(&served, "old.csv", format!("{}{entity},E-1,EMPLOYEE\r", header.replace('\n', "\r")));
+    served.by("alice", &["person", "import", "old.csv", "--commit"]).fails(&["carriage return"]);
+    assert_eq!(people(&served, &entity).len(), 0);
+}
+
+#[test]
 fn a_file_is_checked_then_imported_and_then_again_without_effect() {
     let served = Served::start();
     let entity = applicant(&served);

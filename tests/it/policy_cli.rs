@@ -99,3 +99,33 @@ fn a_determination_ends_and_its_document_goes_on_record() {
     let draft = ["determination", "rescind", "2026-06-30-rescission", "--vectors", &vectors];
     served.by("alice", &draft).fails(&["is DRAFT"]);
 }
+
+#[test]
+fn one_officer_imposes_from_the_command_line_and_two_end_it() {
+    let served = Served::start();
+    std::fs::write(served.desk.path("letter.pdf"), "a second letter").unwrap();
+    let impose = |rest: &[&str]| {
+        let words = ["determination", "impose", "2026-12-01-second", "--model", "mythos-5"];
+        served.by("alice", &[&words[..], rest].concat())
+    };
+    let basis = ["--basis", "15 CFR 744.23", "--document", "letter.pdf"];
+    let with = |rest: &[&'static str]| [&basis[..], rest].concat();
+    let simulated = impose(&with(&["--simulate"])).done().json();
+    assert!(simulated["forecasts"][0]["loses"]["entities"].is_number(), "{simulated}");
+    impose(&with(&["--dry-run"])).done();
+    impose(&with(&["--kind", "LIFT_FOR_BENEFICIARIES"])).fails(&["one officer imposes", "by two"]);
+    let unknown = ["determination", "impose", "2026-12-01-third", "--model", "nothing-1", "--basis", "x"];
+    served.by("alice", &unknown).fails(&["nothing-1, which is not registered"]);
+    let listed = served.by("bob", &["policy", "list"]).done().json();
+    assert!(!listed.to_string().contains("2026-12-01-second"), "nothing changed: {listed}");
+
+    impose(&with(&["--wait"])).done();
+    assert_eq!(state(&served, "2026-12-01-second").0, "IN_FORCE");
+    impose(&with(&[])).fails(&["this determination exists already"]);
+    let listed = served.by("bob", &["policy", "list"]).done().json();
+    let told = listed["contradictions"].to_string();
+    assert!(told.contains("2026-06-26-lift") && told.contains("2026-12-01-second"), "{listed}");
+    let vectors = root("tests/data/decisions.csv");
+    served.both(&["determination", "rescind", "2026-12-01-second", "--vectors", &vectors]);
+    assert_eq!(state(&served, "2026-12-01-second").0, "RESCINDED");
+}

@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use countersign::env::{Clock as _, SystemClock};
 use serde_json::Value;
 
 use crate::cli::{Desk, Ended, root};
@@ -21,7 +22,7 @@ fn section(heading: &str) -> String {
 }
 
 /// The commands of a section's blocks, in order.
-fn commands(heading: &str) -> Vec<String> {
+pub(crate) fn commands(heading: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut is_block = false;
     for line in section(heading).lines() {
@@ -52,23 +53,42 @@ fn commands(heading: &str) -> Vec<String> {
     found
 }
 
+/// An instant so far ahead, in whole seconds: the document's own is in the past sooner or later.
+fn ahead(hours: i64) -> String {
+    let second = SystemClock.now().plus_ms(hours * 3_600_000).seconds();
+    countersign::domain::time::Timestamp::from_millis(second * 1_000).to_string()
+}
+
+/// A line in a shell in a desk's folder.
+pub(crate) fn shell(desk: &Desk, line: &str) -> Command {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).current_dir(desk.path(""));
+    shell.env("PATH", format!("{}:/usr/bin:/bin", binary.display()));
+    shell.env_remove("COUNTERSIGN_IDENTITY").env_remove("COUNTERSIGN_SERVER");
+    desk.set_day(&mut shell);
+    shell
+}
+
 /// A served process and who types.
-struct Book {
-    served: Served,
+pub(crate) struct Book {
+    pub(crate) served: Served,
     /// The authority that issued at the beginning.
-    old: String,
+    pub(crate) old: String,
 }
 
 impl Book {
-    fn open() -> Self {
-        let served = Served::start();
+    pub(crate) fn open() -> Self {
+        Self::of(Served::start())
+    }
+
+    pub(crate) fn of(served: Served) -> Self {
         let old = authority(&served, "ACTIVE");
         Self { served, old }
     }
 
     /// Types a command as it stands in the document.
-    fn types(&self, line: &str) -> Ended {
-        let desk = &self.served.desk;
+    pub(crate) fn types(&self, line: &str) -> Ended {
         let mut line = line.to_owned();
         if line.contains("prp_...") {
             let waiting = self.served.by("alice", &["approvals", "list"]).done().json();
@@ -83,19 +103,18 @@ impl Book {
         }
         line = line.replace("aut_OLD", &self.old).replace("aut_BAD", &self.old);
         line = line
+            .replace("2027-12-01T00:00:00Z", &ahead(24 * 365))
+            .replace("2026-12-01T06:00:00Z", &ahead(6))
             .replace("/backup/countersign", "backup")
             .replace("/var/lib/countersign", "data")
             .replace("/etc/countersign/countersign.toml", "data/countersign.toml");
-        let binary = std::path::Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
-        let path = format!("{}:/usr/bin:/bin", binary.display());
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{line} --json")]).current_dir(desk.path("")).env("PATH", path);
-        shell.env("COUNTERSIGN_SERVER", &self.served.url).env_remove("COUNTERSIGN_IDENTITY");
-        shell.output().unwrap().into()
+        let mut shell = shell(&self.served.desk, &format!("{line} --json"));
+        shell.env("COUNTERSIGN_SERVER", &self.served.url).output().unwrap().into()
     }
 
     /// Types them all; each has to be carried out.
-    fn follows(&self, lines: &[String]) {
+    #[track_caller]
+    pub(crate) fn follows(&self, lines: &[String]) {
         for line in lines {
             let ended = self.types(line);
             assert_eq!(ended.code, 0, "{line}\n{}{}", ended.out, ended.err);
@@ -114,7 +133,7 @@ impl Book {
 
     /// Was this carried out, with so many signatures?
     #[track_caller]
-    fn has(&self, command: &str, signatures: usize) {
+    pub(crate) fn has(&self, command: &str, signatures: usize) {
         let record = self.record();
         let found = record
             .iter()
@@ -124,7 +143,7 @@ impl Book {
 
     /// Is there such an event? What nobody waits for is written within a second.
     #[track_caller]
-    fn has_event(&self, event: &str) {
+    pub(crate) fn has_event(&self, event: &str) {
         for _ in 0..200 {
             if self.record().iter().any(|(name, _, _)| name == event) {
                 return;
@@ -134,7 +153,7 @@ impl Book {
     }
 
     /// The record is good from its first byte to the last signature.
-    fn verifies(mut self) {
+    pub(crate) fn verifies(mut self) {
         self.served.restart_after(|desk| {
             assert_eq!(
                 desk.run(&["journal", "verify", "--data", "data", "--json"]).done().json()["good"],
@@ -146,8 +165,13 @@ impl Book {
 
 /// The access authority that is in this state.
 fn authority(served: &Served, state: &str) -> String {
+    authority_of(served, "ACCESS", state)
+}
+
+/// The authority of this kind that is in this state.
+pub(crate) fn authority_of(served: &Served, kind: &str, state: &str) -> String {
     let list = served.by("alice", &["authority", "list"]).done().json();
-    let found = list.as_array().unwrap().iter().find(|row| row["kind"] == "ACCESS" && row["state"] == state);
+    let found = list.as_array().unwrap().iter().find(|row| row["kind"] == kind && row["state"] == state);
     found.unwrap_or_else(|| panic!("none is {state}: {list:#}"))["authority_id"].as_str().unwrap().to_owned()
 }
 
@@ -297,7 +321,7 @@ fn the_daily_look_is_carried_out_as_it_is_written() {
 }
 
 /// A command of a section's sentences, by how it begins.
-fn mentioned(heading: &str, begins: &str) -> String {
+pub(crate) fn mentioned(heading: &str, begins: &str) -> String {
     let text: Vec<_> = section(heading).lines().map(|line| line.trim().to_owned()).collect();
     let text = text.join(" ");
     let found = text.split('`').find(|code| code.starts_with(begins)).map(str::to_owned);
@@ -329,11 +353,7 @@ fn the_first_day_and_an_upgrade_are_carried_out_as_they_are_written() {
     let lines = commands("First day");
     let (keys, online) = lines.split_at(2);
     let run = |line: &str| {
-        let mut shell = Command::new("sh");
-        let binary = std::path::Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
-        shell.args(["-c", line]).current_dir(desk.path(""));
-        shell.env("PATH", format!("{}:/usr/bin:/bin", binary.display()));
-        Ended::from(shell.output().unwrap()).done();
+        Ended::from(shell(&desk, line).output().unwrap()).done();
     };
     keys.iter().for_each(|line| run(line));
     std::fs::write(desk.path("secret"), "what the service's keys are encrypted with\n").unwrap();
@@ -345,9 +365,7 @@ fn the_first_day_and_an_upgrade_are_carried_out_as_they_are_written() {
     let init = init.replace("SOURCE", "file:secret").replace("=alice.csr", "=alice/alice.csr");
     run(&format!("{} --listen 127.0.0.1:0", init.replace("=bob.csr", "=bob/bob.csr")));
     desk.finish();
-    let served = Served::of(desk);
-    let old = authority(&served, "ACTIVE");
-    let mut book = Book { served, old };
+    let mut book = Book::of(Served::of(desk));
     let (doctor, before) = online.split_last().unwrap();
     assert!(doctor.contains("doctor") && before.len() == 2, "{online:#?}");
     book.follows(before);

@@ -21,6 +21,7 @@ use countersign::pb::audit_service_client::AuditServiceClient;
 use countersign::pb::enforcement_service_client::EnforcementServiceClient;
 use countersign::pb::subscribe_request::Message as Up;
 use countersign::pb::subscribe_response::Message as Down;
+use countersign::screening::read_list;
 use countersign::x509::bundle::certificate_pem;
 use countersign::x509::{TrustBundle, crl_read};
 use prost::Message as _;
@@ -31,6 +32,7 @@ use tonic::Streaming;
 
 use crate::calls::enrolled;
 use crate::gate::{PATIENCE, STRONG, config};
+use crate::screening;
 use crate::world::{Caller, World};
 
 const REASON: RevocationReason = RevocationReason::Drill;
@@ -261,6 +263,73 @@ async fn of_proxies(world: &World, seeds: &Seeds, (gateway, person): (&Caller, &
     seeds.write("kept/content", &zstd::bulk::decompress(content, len).unwrap());
 }
 
+/// What a proxy asks the agent for each request.
+fn of_agent(seeds: &Seeds, person: &Caller) {
+    let pem = certificate_pem(&person.certificate);
+    let escaped = pem.replace('\n', "%0A").replace(' ', "%20").replace('+', "%2B");
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let ask = |certificate: &str, more: &str| {
+        format!(
+            "GET /authz HTTP/1.1\r\nHost: localhost\r\nX-Ssl-Client-Cert: {certificate}\r\nX-Model: mythos-5\r\n\
+             X-Place: US\r\n{more}\r\n"
+        )
+    };
+    let (first, second) =
+        (ask(&escaped, ""), ask(&base64, "x-countersign-probe: p-1\r\nConnection: close\r\n"));
+    seeds.write("agent_http/escaped", first.as_bytes());
+    seeds.write("agent_http/two", format!("{first}{second}").as_bytes());
+    seeds.write("agent_http/twice", ask(&escaped, "X-Model: fable-5\r\n").as_bytes());
+    seeds.write("agent_http/posted", b"POST /authz HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
+    seeds.write(
+        "agent_http/chunked",
+        b"GET /authz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    );
+}
+
+/// What officers and partners give as files: a screening list in its three formats, a policy bundle, lists of people.
+fn of_files(seeds: &Seeds, (entity, subject): (EntityId, SubjectId)) {
+    let rows = [("a1", "Northwind Quantum Ltd.", "NQ; Nordwind"), ("a2", "Far Away Shipping", "")];
+    let csv = screening::csv(&rows);
+    let tsv = csv.replace("\"Town, CN\"", "Town").replace(',', "\t");
+    let json = serde_json::json!({ "total": 1, "sources": [], "results": [{
+        "id": "a1", "source": "Entity List (EL) - Bureau of Industry and Security", "entity_number": 7, "type": "Entity",
+        "name": "Northwind Quantum Ltd.", "alt_names": ["NQ"], "programs": [], "start_date": "2019-05-21",
+        "addresses": [{ "address": "1 Road", "city": "Town", "state": null, "postal_code": null, "country": "CN" }],
+        "nationalities": ["CN"], "ids": [{ "type": "x", "number": "1" }],
+    }] });
+    for (name, text) in [("csv", csv), ("tsv", tsv), ("json", json.to_string())] {
+        assert!(read_list(text.as_bytes(), drop).is_ok(), "{name}: {text}");
+        seeds.write(&format!("screening/{name}"), text.as_bytes());
+    }
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/policy");
+    let mut files =
+        ["models", "posture", "provider-policy"].map(|name| policy.join(format!("{name}.toml"))).to_vec();
+    let determinations = std::fs::read_dir(policy.join("determinations")).unwrap();
+    files.extend(determinations.map(|entry| entry.unwrap().path()));
+    files[3..].sort();
+    let texts: Vec<_> = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    seeds.write("policy/sample", texts.join("\0").as_bytes());
+    seeds.write("policy/one", texts[..4].join("\0").as_bytes());
+    let until = "2027-03-31T00:00:00Z";
+    let csv = format!(
+        "entity_id,reference,relation,relation_until\n{entity},E-1,EMPLOYEE,{until}\r\n{entity},\"E-2\",CONTRACTOR,\n\
+         {entity},E-l,EMPLOYEE,\n"
+    );
+    let of_subject = format!("entity_id,subject_id,relation\n{entity},{subject},EMPLOYEE\n");
+    let lines = format!(
+        "{{\"entity_id\":\"{entity}\",\"reference\":\"E-1\",\"relation\":\"EMPLOYEE\",\"relation_until\":\"{until}\"}}\n\
+         {{\"entity_id\":\"{entity}\",\"subject_id\":\"{subject}\",\"relation\":\"NONE\"}}\n"
+    );
+    for (name, kind, text) in
+        [("csv", 0, &csv), ("alike", 2, &csv), ("subject", 0, &of_subject), ("jsonl", 1, &lines)]
+    {
+        seeds.write(&format!("people/{name}"), &[&[kind], text.as_bytes()].concat());
+    }
+    for name in ["countersign-access-unleased-canary", "countersign-access", "countersign-listener"] {
+        seeds.write(&format!("sds_name/{name}"), name.as_bytes());
+    }
+}
+
 /// One text of each kind that a target tells apart by its number.
 fn words(seeds: &Seeds, world: &World, leaf: &[u8]) {
     let (facts, authority) = (world.facts(leaf), world.read(leaf).issuer.to_string());
@@ -332,6 +401,8 @@ async fn seeds_of_the_fuzz_targets_are_those_of_a_real_session() {
     seeds.write("snapshot/set", &second.set());
     seeds.write("ordinals/revoked", &to_bytes(&set.revoked));
     of_proxies(&world, &seeds, (&gateway, &person)).await;
+    of_agent(&seeds, &person);
+    of_files(&seeds, (entity, subject));
     words(&seeds, &world, &person.certificate);
     seeds.write("from_gateway/reports", &crate::reports::good().encode_to_vec());
     let Some(Down::Welcome(welcome)) = &first.heard[0].message else { panic!("{:?}", first.heard[0]) };

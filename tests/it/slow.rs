@@ -67,7 +67,7 @@ fn head(path: &str) -> Vec<u8> {
 }
 
 /// A connection that began.
-struct Raw {
+pub(crate) struct Raw {
     reader: ReadHalf<TlsStream<TcpStream>>,
     writer: WriteHalf<TlsStream<TcpStream>>,
 }
@@ -77,10 +77,29 @@ impl Raw {
         let roles = (PrincipalKind::Officer, [Role::Auditor].as_slice());
         let auditor = world.principal("auditor-raw", roles, None).await;
         let config = world.tls(Some((&auditor.key, &auditor.certificate)));
-        let stream = tls_stream(config, world.running().address()).await.unwrap();
-        let (reader, mut writer) = split(stream);
-        writer.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
-        Self { reader, writer }
+        Self::over(tls_stream(config, world.running().address()).await.unwrap()).await
+    }
+
+    /// Begins on a connection that shook hands. The other side may have closed it already.
+    pub(crate) async fn over(stream: TlsStream<TcpStream>) -> Self {
+        let (reader, writer) = split(stream);
+        let mut raw = Self { reader, writer };
+        raw.send(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        raw
+    }
+
+    /// Did the other side begin as well, or close it?
+    pub(crate) async fn is_served(&mut self) -> bool {
+        let mut settings = [0; 9];
+        let begun = timeout(LIMIT, self.reader.read_exact(&mut settings)).await.expect("it answers or ends");
+        if begun.is_err() {
+            return false;
+        }
+        assert_eq!(settings[3], SETTINGS);
+        let len = u32::from_be_bytes([0, settings[0], settings[1], settings[2]]);
+        self.reader.read_exact(&mut vec![0; usize::try_from(len).unwrap()]).await.unwrap();
+        self.send(&frame(SETTINGS, 1, 0, &[])).await;
+        true
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -107,7 +126,7 @@ impl Raw {
     }
 
     /// Reads to the end of the connection.
-    async fn until_cut(mut self) {
+    pub(crate) async fn until_cut(mut self) {
         while self.next().await.is_some() {}
     }
 }

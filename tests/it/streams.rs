@@ -1,6 +1,6 @@
 //! Streams of everybody together: a bound that no caller alone reaches, and places that come back.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +8,13 @@ use countersign::domain::certificate::PrincipalKind;
 use countersign::domain::principal::Role;
 use countersign::pb;
 use countersign::pb::enforcement_service_client::EnforcementServiceClient;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpSocket;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::calls::reason;
+use crate::connections::tls_stream_from;
 use crate::world::World;
 
 /// A busy machine may need many times what these take.
@@ -46,15 +45,7 @@ fn stranger_at(world: &World, from: Ipv4Addr) -> Channel {
     let (config, address) = (world.tls(None), world.running().address());
     let connector = tower::service_fn(move |_| {
         let config = Arc::clone(&config);
-        async move {
-            let socket = TcpSocket::new_v4()?;
-            socket.bind(SocketAddr::from((from, 0)))?;
-            let socket = socket.connect(address).await?;
-            socket.set_nodelay(true)?;
-            let name = ServerName::try_from("localhost").unwrap();
-            let stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await?;
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-        }
+        async move { tls_stream_from(from, config, address).await.map(hyper_util::rt::TokioIo::new) }
     });
     Endpoint::from_static("https://localhost").connect_with_connector_lazy(connector)
 }

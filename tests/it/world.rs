@@ -531,11 +531,12 @@ pub(crate) fn settings(data: &Path) -> Settings {
         // The longest: clocks are moved by days, and only some tests are about that.
         officer_ttl_s: 30 * 86_400,
         low_water: 1 << 20,
-        connections_max: server::CONNECTIONS_MAX,
+        connections: server::ConnectionLimits::default(),
         streams_max: countersign::rpc::STREAMS_ALL_MAX,
         rates: plenty(),
         strangers: server::StrangerLife::default(),
-        pace: server::PaceTimes::default(),
+        // So that who may no longer call is asked a hundred things and each time told why, however long that takes.
+        pace: server::PaceTimes { farewell: std::time::Duration::from_secs(600), ..Default::default() },
         headers: countersign::envoy::TrustedHeaders::default(),
         listeners: countersign::config::Listeners::new(),
         metrics: None,

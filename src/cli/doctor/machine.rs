@@ -13,7 +13,7 @@ use super::finding::{Findings, remedy};
 use crate::config::Config;
 use crate::env::FileLock;
 use crate::journal::file::{LOCK, RESERVE};
-use crate::server::{CONNECTIONS_MAX, FILES};
+use crate::server::DESCRIPTORS;
 
 /// The longest page of metrics: a hundred times a real one.
 const PAGE_LEN_MAX: u64 = 4 << 20;
@@ -199,7 +199,7 @@ fn port((what, address): (&str, SocketAddr), holder: Holder, findings: &mut Find
 
 /// May enough connections be open?
 pub(super) fn descriptors(findings: &mut Findings) {
-    let wanted = (CONNECTIONS_MAX + FILES) as u64;
+    let wanted = DESCRIPTORS as u64;
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let what = format!("{limit} files may be open, and {wanted} are wanted for every connection");
     match limit < wanted {

@@ -224,6 +224,11 @@ fn split(text: &str) -> Result<csv::StringRecord, (String, String)> {
     if text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1 {
         return Err(("1".to_owned(), "a quote is not closed on its line".to_owned()));
     }
+    // CSV ends a record at it, so whatever follows on the line would be left away without a word.
+    if text.contains('\r') {
+        let why = "a carriage return is within the line: lines end with LF, or with CR and LF";
+        return Err(("1".to_owned(), why.to_owned()));
+    }
     let mut record = csv::StringRecord::new();
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)

@@ -83,8 +83,8 @@ impl Bundle {
         found
     }
 
-    /// What is senseless about a determination: the first thing.
-    fn senseless(&self, determination: &Determination) -> Option<(&'static str, String)> {
+    /// What is senseless about a determination: its key, and why; the first thing.
+    pub fn senseless(&self, determination: &Determination) -> Option<(&'static str, String)> {
         let lifts = determination.kind == DeterminationKind::LiftForBeneficiaries;
         let amended = || determination.amends.iter().filter_map(|id| self.determination(id));
         let instants = determination.instants;
@@ -93,7 +93,7 @@ impl Bundle {
         if determination.amends.contains(&determination.id) {
             return Some(("amends", "it amends itself".to_owned()));
         }
-        if (lifts || super::imposes(determination)) && determination.models.is_empty() {
+        if (lifts || determination.imposes()) && determination.models.is_empty() {
             return Some(("models", "it names no model, so it reaches nothing".to_owned()));
         }
         if lifts && determination.beneficiaries.is_empty() {
@@ -116,7 +116,7 @@ impl Bundle {
                 format!("it is {}, and ended_at does not say from when", determination.state),
             ));
         }
-        if is_ended && !lifts && !super::imposes(determination) {
+        if is_ended && !lifts && !determination.imposes() {
             return Some(("state", format!("only what imposes or lifts is {}", determination.state)));
         }
         if determination.superseded_by.is_some() != (determination.state == DeterminationState::Superseded) {
@@ -128,7 +128,7 @@ impl Bundle {
         if determination.superseded_by.as_ref() == Some(&determination.id) {
             return Some(("superseded_by", "it supersedes itself".to_owned()));
         }
-        if let Some(other) = amended().find(|other| lifts && !super::imposes(other)) {
+        if let Some(other) = amended().find(|other| lifts && !other.imposes()) {
             return Some(("amends", format!("it lifts {}, which imposes nothing", other.id)));
         }
         let named = |model: &&ModelId| amended().any(|other| other.models.contains(model));
@@ -182,10 +182,7 @@ impl Bundle {
             }
             for model in &lift.models {
                 let binding = determinations.iter().filter(in_force).filter(|d| {
-                    super::imposes(d)
-                        && d.models.contains(model)
-                        && !is_ended(&d.id)
-                        && !self.is_lifted(d, model)
+                    d.imposes() && d.models.contains(model) && !is_ended(&d.id) && !self.is_lifted(d, model)
                 });
                 found.extend(binding.map(|binding| Contradiction {
                     model: model.clone(),

@@ -220,6 +220,16 @@ impl Bundle {
         }
     }
 
+    /// This bundle with one determination more. What it holds stays as it is.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn with(&self, new: &Determination) -> Result<Self, BundleFault> {
+        let mut parts = self.parts.clone();
+        parts.determinations.push(new.clone());
+        Self::new(parts)
+    }
+
     /// The parts.
     pub const fn parts(&self) -> &BundleParts {
         &self.parts
@@ -279,7 +289,7 @@ impl Bundle {
     ) -> impl Iterator<Item = &'s Determination> + use<'s, 'q> {
         let determinations = self.parts.determinations.iter();
         determinations
-            .filter(move |d| imposes(d) && d.names(family) && d.has_taken_effect(now) && !d.has_ended(now))
+            .filter(move |d| d.imposes() && d.names(family) && d.has_taken_effect(now) && !d.has_ended(now))
     }
 
     /// Does this lift amend every imposition in force?
@@ -365,10 +375,6 @@ impl Bundle {
             .filter(|instant| *instant > at)
             .min()
     }
-}
-
-const fn imposes(determination: &Determination) -> bool {
-    matches!(determination.kind, DeterminationKind::Impose | DeterminationKind::IsInformedNotice)
 }
 
 fn encode(parts: &BundleParts) -> Vec<u8> {

@@ -6,11 +6,11 @@ use super::announced;
 use super::authority;
 use super::issuance::check_unblocked;
 use super::officers;
+use super::policy;
 use super::quorum::{self, Gone};
 use super::reject::Reject;
 use super::screening;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
-use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
 use crate::domain::command::{Command, NewPrincipal, Ruling, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
@@ -109,7 +109,8 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             entity(state, license.holder)?;
             license.models.iter().try_for_each(|model| check_model(state, model))
         }
-        Command::AdoptPolicy(parts) => check_policy(state, parts),
+        Command::AdoptPolicy(parts) => policy::check(state, parts),
+        Command::Impose(new) => policy::check_imposition(state, new),
         Command::Revoke { scope, .. } => check_scope(state, scope),
         Command::Stop { scope, .. } | Command::Drill(scope) => check_stop(state, scope),
         Command::ReleaseStop(scope) => found(state.enforcement.stops.contains(scope), "stop"),
@@ -194,23 +195,6 @@ fn check_model(state: &State, name: &ModelId) -> Result<(), Reject> {
             Err(Reject::Invalid { field: "model", why: format!("{name} is another name of {id}") })
         }
         Some([]) | None => Err(Reject::NotFound("model")),
-    }
-}
-
-fn check_policy(state: &State, parts: &BundleParts) -> Result<(), Reject> {
-    let invalid = |why: String| Reject::Invalid { field: "policy", why };
-    let bundle = Bundle::new(parts.clone()).map_err(|e| invalid(e.to_string()))?;
-    if let Some(inconsistency) = bundle.inconsistencies().first() {
-        return Err(invalid(inconsistency.to_string()));
-    }
-    let is_registered = |id: &ModelId| parts.models.iter().any(|model| model.id == *id);
-    let lost = state.enforcement.stops.iter().find_map(|scope| match scope {
-        StopScope::Model(id) if !is_registered(id) => Some(id),
-        _ => None,
-    });
-    match lost {
-        Some(id) => Err(Reject::Conflict(format!("{id} is stopped, and this policy does not register it"))),
-        None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ mod authority;
 mod issuance;
 mod mandate;
 mod officers;
+mod policy;
 mod quorum;
 mod recovery;
 mod reject;

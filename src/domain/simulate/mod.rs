@@ -41,7 +41,7 @@ pub const QUESTION: &str = "INFERENCE of every model that a determination or a r
 
 /// Can this command be simulated? Others change nothing about who may do what, or only take away.
 pub const fn is_simulated(command: &Command) -> bool {
-    matches!(command, Command::AdoptPolicy(_) | Command::AmendAnnex { .. })
+    matches!(command, Command::AdoptPolicy(_) | Command::Impose(_) | Command::AmendAnnex { .. })
 }
 
 /// Decides for everybody before and after, now and at each instant to come. `progress` hears how many subjects are done

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::apply::Applied;
 use super::{AcceptedClock, State};
-use crate::domain::bundle::Bundle;
+use crate::domain::bundle::{Bundle, BundleFault};
 use crate::domain::certificate::TTL_MAX_S;
 use crate::domain::command::{Command, ObjectRef, Ruling, SubjectDecision};
 use crate::domain::decision::Operator;
@@ -51,11 +51,8 @@ impl State {
                 self.licenses.insert(license.id.clone(), Arc::new(license.clone()));
                 return self.change_entity(license.holder, seq, |entity| entity.card.has_licenses = true);
             }
-            Command::AdoptPolicy(parts) => {
-                let parts = self.bundle().adopting(parts, time);
-                let bundle = Bundle::new(parts).map_err(|e| e.to_string())?;
-                return event(EnforcementEvent::PolicyAdopted(Arc::new(bundle)));
-            }
+            Command::AdoptPolicy(parts) => return adopted(Bundle::new(self.bundle().adopting(parts, time))),
+            Command::Impose(new) => return adopted(self.bundle().with(new)),
             Command::Revoke { scope, .. } => return self.revoke(scope),
             Command::Stop { scope, .. } => return event(EnforcementEvent::Stopped(scope.clone())),
             Command::Drill(scope) => return Ok(self.drill(seq, time, scope)),
@@ -350,6 +347,11 @@ fn compared(subject: &Subject) -> Compared {
         }
         SubjectBody::Workload(_) => (approved, None, None),
     }
+}
+
+fn adopted(bundle: Result<Bundle, BundleFault>) -> Result<Applied, String> {
+    let bundle = bundle.map_err(|e| e.to_string())?;
+    Ok(Applied::event(EnforcementEvent::PolicyAdopted(Arc::new(bundle))))
 }
 
 fn reject(entity: &mut Entity) {

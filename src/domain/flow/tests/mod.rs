@@ -5,6 +5,7 @@ mod issuance;
 mod keys;
 mod nomination;
 mod officers;
+mod policy;
 mod proposals;
 mod recoveries;
 mod roots;

@@ -93,6 +93,7 @@ fn restricting() -> Vec<Command> {
         Command::Stop { scope: StopScope::Model(model("mythos-5")), reason: REASON },
         Command::Suspend { target: SuspensionTarget::Entity(ENTITY), reason: REASON },
         Command::Hold { ordinal: Ordinal(7), reason: REASON },
+        Command::Impose(Box::new(sample_parts().determinations.remove(0))),
     ]
 }
 
@@ -243,6 +244,7 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         STOP 1 820b82820181686d7974686f732d350d
         SUSPEND 1 820d8282008150010101010101010101010101010101010d
         HOLD 1 820f82070d
+        IMPOSE 1 821833818875323032362d30362d31322d696d706f736974696f6e000182f61b0000019ebdb5aa6082676661626c652d35686d7974686f732d358080827135302055534320343831372862292831296d313520434652203734342e3232
         DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820082840002195097031b0000019f06604400
         DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820180
         DECIDE_SUBJECTS 1 8218588181825002020202020202020202020202020202820180
@@ -294,7 +296,7 @@ fn every_command_is_in_a_test_of_its_encoding() {
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 43, "one of each");
+    assert_eq!(names.len(), 44, "one of each");
 }
 
 #[test]
