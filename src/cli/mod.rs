@@ -42,7 +42,6 @@ mod remote;
 mod renewal;
 mod restore;
 mod restrict;
-mod retry;
 mod root;
 mod screening;
 mod serve;

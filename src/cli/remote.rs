@@ -3,6 +3,8 @@
 //! The channel is the client library's: the server is trusted by the system bundle of the identity and by nothing of this
 //! machine.
 
+pub(super) mod retry;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -43,7 +45,7 @@ use crate::x509::TrustBundle;
 /// How long an answer may take: issuance waits up to 15 s for ordinals.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// What the network may add to a deadline that the server was given.
-pub(super) const NETWORK_MARGIN: Duration = Duration::from_secs(5);
+const NETWORK_MARGIN: Duration = Duration::from_secs(5);
 
 /// What is said to who lacks the role.
 pub(super) const NOT_THE_ROLE: &str =
@@ -330,7 +332,7 @@ pub(super) async fn incoming<T>(
 }
 
 /// Reason, message and what to do.
-pub(super) fn in_words(status: &Status) -> Failure {
+fn in_words(status: &Status) -> Failure {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.as_str());
     let mut text = match reason {

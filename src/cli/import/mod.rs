@@ -20,7 +20,7 @@ use self::table::RowFault;
 pub(super) use self::tokens::{Tokens, tokens};
 pub(super) use self::vet::{Vet, vet};
 use super::remote::Remote;
-use super::retry::Persistent;
+use super::remote::retry::Persistent;
 use super::{Context, Failure, Outcome};
 use crate::pb;
 

@@ -17,7 +17,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::table::{Columns, RowFault, Table};
 use super::{BATCH_LEN, Books, bar, beside, check_count};
 use crate::cli::remote::Remote;
-use crate::cli::retry::Persistent;
+use crate::cli::remote::retry::Persistent;
 use crate::cli::{Context, Failure, Outcome};
 use crate::domain::id::{Digest, SubjectId, TokenId};
 use crate::domain::time::Timestamp;

@@ -145,9 +145,7 @@ impl State {
             references: OrdMap::new(),
             nominators: OrdMap::new(),
         };
-        for officer in &genesis.officers {
-            state.put_principal(officer.clone(), seq);
-        }
+        genesis.officers.iter().for_each(|officer| state.put_principal(officer.clone(), seq));
         state.put_entity(&genesis.provider, true, seq);
         Ok(state)
     }

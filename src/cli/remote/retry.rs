@@ -7,8 +7,8 @@ use indicatif::ProgressBar;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
-use super::Failure;
-use super::remote::{Connection, NETWORK_MARGIN, Remote, in_words};
+use super::{Connection, NETWORK_MARGIN, Remote, in_words};
+use crate::cli::Failure;
 
 /// How often a step is tried anew before the command gives up: with the waits below, some five minutes.
 const TRIES_MAX: u32 = 14;
@@ -18,19 +18,19 @@ const WAIT_MIN: Duration = Duration::from_millis(250);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A connection that is made anew when it breaks.
-pub(super) struct Persistent<'a> {
+pub(in crate::cli) struct Persistent<'a> {
     connection: &'a Connection,
     remote: Option<Remote>,
 }
 
 impl<'a> Persistent<'a> {
     /// Connects. That this works is not waited for: a wrong address would be found out late.
-    pub(super) async fn connect(connection: &'a Connection) -> Result<Self, Failure> {
+    pub(in crate::cli) async fn connect(connection: &'a Connection) -> Result<Self, Failure> {
         Ok(Self { connection, remote: Some(connection.remote().await?) })
     }
 
     /// Makes a call that may be repeated, until it is answered or refused.
-    pub(super) async fn call<T>(
+    pub(in crate::cli) async fn call<T>(
         &mut self,
         limit: Duration,
         bar: &ProgressBar,
