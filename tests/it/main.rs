@@ -143,6 +143,8 @@ mod recovery;
 #[cfg(test)]
 mod recovery_cli;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod reload;
