@@ -3,6 +3,8 @@
 //! The channel is the client library's: the server is trusted by the system bundle of the identity and by nothing of this
 //! machine.
 
+pub(super) mod retry;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use crate::domain::approval::Mandate;
 use crate::domain::authority::NewAuthority;
 use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::Serial;
-use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
+use crate::domain::command::{Command, NewPrincipal, Ruling, SubjectDecision};
 use crate::domain::determination::Determination;
 use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
@@ -97,6 +97,7 @@ fn command(command: &Command) -> Vec<String> {
         }
         Command::ReleaseHold(ordinal) => vec![format!("Release the hold on certificate {ordinal}")],
         Command::DecideSubject { subject, decision } => decided(subject, decision),
+        Command::DecideSubjects(rulings) => decided_on(rulings),
         Command::ImportScreeningList { list, shrinks } => imported(list, *shrinks),
         Command::ResolveScreeningMatch { .. } | Command::RecordScreening { .. } => screened(command),
         Command::RecordSafeguards { entity, until, reverify_due } => {
@@ -296,6 +297,10 @@ fn imported(list: &ScreeningList, shrinks: bool) -> Vec<String> {
         lines.push("  It may have far fewer entries than the list before.".to_owned());
     }
     lines
+}
+
+fn decided_on(rulings: &[Ruling]) -> Vec<String> {
+    rulings.iter().flat_map(|ruling| decided(&ruling.subject, &ruling.decision)).collect()
 }
 
 fn decided(subject: &SubjectId, decision: &SubjectDecision) -> Vec<String> {

@@ -20,11 +20,12 @@ pub use super::object::ObjectRef;
 use super::officer_command::OfficerCommand;
 use super::partner_command::PartnerCommand;
 pub use super::principal::NewPrincipal;
-use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
-pub use super::subject::SubjectDecision;
+pub use super::signers::Signers;
+use super::signers::{LOOSEN, RESTRICT, VET, VET_BY_TWO};
+pub use super::subject::{Ruling, SubjectDecision};
 use super::time::Timestamp;
 
 /// A command of officers.
@@ -346,22 +347,10 @@ pub enum Command {
         #[n(4)]
         reason: String,
     },
+    /// Decide on many nominated people or workloads, each by itself.
+    #[n(88)]
+    DecideSubjects(#[n(0)] Vec<Ruling>),
 }
-
-/// Who must sign a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signers {
-    /// How many different officers.
-    pub count: usize,
-    /// The roles, one of which each of them must hold.
-    pub roles: &'static [Role],
-}
-
-pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
-pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
-pub(super) const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
-/// What a vetter decides and what would let somebody in whom a list nearly names.
-const VET_BY_TWO: Signers = Signers { count: 2, roles: &[Role::Vetter, Role::Approver] };
 
 impl Command {
     /// Who must sign it: restrict with one, loosen with two, a vetter for what vetters decide.
@@ -417,6 +406,7 @@ impl Command {
                 VET_BY_TWO
             }
             Self::DecideSubject { .. }
+            | Self::DecideSubjects(_)
             | Self::RecordScreening { .. }
             | Self::RecordSafeguards { .. }
             | Self::ImportScreeningList { .. }
@@ -472,6 +462,7 @@ impl Command {
             Self::Suspend { target, .. } | Self::Unsuspend(target) => vec![ObjectRef::Suspension(*target)],
             Self::Hold { ordinal, .. } | Self::ReleaseHold(ordinal) => vec![ObjectRef::Hold(*ordinal)],
             Self::DecideSubject { subject, .. } => vec![ObjectRef::Subject(*subject)],
+            Self::DecideSubjects(rulings) => rulings.iter().map(|r| ObjectRef::Subject(r.subject)).collect(),
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
@@ -520,6 +511,7 @@ impl Command {
             Self::Hold { .. } => "HOLD",
             Self::ReleaseHold(_) => "RELEASE_HOLD",
             Self::DecideSubject { .. } => "DECIDE_SUBJECT",
+            Self::DecideSubjects(_) => "DECIDE_SUBJECTS",
             Self::RecordScreening { .. } => "RECORD_SCREENING",
             Self::RecordSafeguards { .. } => "RECORD_SAFEGUARDS",
             Self::AcceptClock(_) => "ACCEPT_CLOCK",

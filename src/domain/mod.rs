@@ -39,6 +39,7 @@ pub mod revocation;
 pub mod root;
 pub mod rotation;
 pub mod screening;
+mod signers;
 pub mod simulate;
 pub mod state;
 pub mod subject;

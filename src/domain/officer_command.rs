@@ -3,10 +3,11 @@
 
 use minicbor::{Decode, Encode};
 
-use super::command::{Command, ObjectRef, RESTRICT, Signers};
+use super::command::{Command, ObjectRef, Signers};
 use super::id::{AuthorityId, Digest, Ordinal, PrincipalId, Seq};
 use super::principal::Role;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use super::signers::RESTRICT;
 
 /// A command about principals, or of one who lacks the role.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -116,7 +117,7 @@ impl OfficerCommand {
     pub const fn signers(&self) -> Signers {
         match self {
             Self::Suspend { .. } => RESTRICT,
-            Self::Release(_) => super::command::LOOSEN,
+            Self::Release(_) => super::signers::LOOSEN,
             Self::BreakGlass { .. } => Signers { count: 1, roles: ANY },
             Self::CloseReview { .. } => Signers { count: 1, roles: REVIEWERS },
         }

@@ -2,8 +2,9 @@
 
 use minicbor::{Decode, Encode};
 
-use super::command::{LOOSEN, ObjectRef, Signers, VET};
+use super::command::{ObjectRef, Signers};
 use super::id::{Digest, EntityId, LicenseId, ModelId, Seq};
+use super::signers::{LOOSEN, VET};
 use super::time::Timestamp;
 
 /// The most items of a checklist: a letter's conditions are a page.

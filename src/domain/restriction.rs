@@ -34,6 +34,7 @@ impl Command {
             | Self::Unsuspend(_)
             | Self::ReleaseHold(_)
             | Self::DecideSubject { .. }
+            | Self::DecideSubjects(_)
             | Self::RecordScreening { .. }
             | Self::RecordSafeguards { .. }
             | Self::AcceptClock(_)

@@ -206,6 +206,14 @@ impl pb::provisioning_service_server::ProvisioningService for Provisioning {
         super::due::restoration(&self.app, request).await
     }
 
+    async fn create_tokens(
+        &self,
+        request: Request<pb::CreateTokensRequest>,
+    ) -> Result<Response<pb::CreateTokensResponse>, Status> {
+        let caller = caller(&request, "")?;
+        Ok(Response::new(super::people::tokens(&self.app, &caller, request.into_inner()).await?))
+    }
+
     async fn create_token(
         &self,
         request: Request<pb::CreateTokenRequest>,

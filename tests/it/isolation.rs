@@ -70,6 +70,7 @@ fn asked(path: &str) -> Option<Asked> {
         "ProvisioningService/CreateToken" => Asked::About(|of| {
             pb::CreateTokenRequest { subject_id: of.subject.clone(), ..Default::default() }.encode_to_vec()
         }),
+        "ProvisioningService/CreateTokens" => Asked::About(tokens),
         "AttestationService/Verify" => Asked::About(|of| {
             let certificate = of.certificate.clone().into();
             pb::VerifyRequest { certificate, min_position: None }.encode_to_vec()
@@ -104,6 +105,17 @@ fn import(of: &Object) -> Vec<u8> {
     pb::ImportPeopleRequest { people, ..Default::default() }.encode_to_vec()
 }
 
+fn tokens(of: &Object) -> Vec<u8> {
+    let token = pb::MadeToken {
+        subject_id: of.subject.clone(),
+        token_id: "tok_01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
+        secret_sha256: vec![7; 32].into(),
+        // A day after every test begins.
+        expires_at: "2026-06-28T12:00:00Z".to_owned(),
+    };
+    pb::CreateTokensRequest { tokens: vec![token], validate_only: false }.encode_to_vec()
+}
+
 /// An answer without what the record's growth alone moves.
 fn still(path: &str, answer: Vec<u8>) -> Vec<u8> {
     match path.rsplit('/').next().unwrap() {
@@ -114,6 +126,10 @@ fn still(path: &str, answer: Vec<u8>) -> Vec<u8> {
         "ImportPeople" => {
             let said = pb::ImportPeopleResponse::decode(answer.as_slice()).unwrap();
             pb::ImportPeopleResponse { position: None, ..said }.encode_to_vec()
+        }
+        "CreateTokens" => {
+            let said = pb::CreateTokensResponse::decode(answer.as_slice()).unwrap();
+            pb::CreateTokensResponse { position: None, ..said }.encode_to_vec()
         }
         _ => answer,
     }

@@ -115,11 +115,15 @@ mod mandates;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod ninety_minutes;
+#[cfg(test)]
 mod officers;
 #[cfg(test)]
 mod officers_cli;
 #[cfg(test)]
 mod partition;
+#[cfg(test)]
+mod partner;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
@@ -142,6 +146,8 @@ mod recovery;
 mod recovery_cli;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod relay;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
@@ -202,6 +208,9 @@ mod tools;
 mod trust;
 #[cfg(test)]
 mod under_root;
+mod vet_cli;
+#[cfg(test)]
+mod vetting;
 #[cfg(test)]
 mod world;
 

@@ -1,5 +1,7 @@
 //! Commands: are they signed, current and sensible?
 
+use std::collections::BTreeSet;
+
 use super::announced;
 use super::authority;
 use super::issuance::check_unblocked;
@@ -11,12 +13,12 @@ use super::reject::Reject;
 use super::screening;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
-use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
+use crate::domain::command::{Command, NewPrincipal, Ruling, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
 use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId, Seq, SubjectId};
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
-use crate::domain::subject::SubjectBody;
+use crate::domain::subject::{RULINGS_MAX, SubjectBody};
 use crate::domain::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
 /// The most entities one annex amendment may name: an annex of a letter has a few hundred lines.
@@ -126,6 +128,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
         Command::Hold { ordinal, .. } => found(is_taken(state, *ordinal), "certificate"),
         Command::ReleaseHold(ordinal) => found(state.enforcement.held.contains(*ordinal), "hold"),
         Command::DecideSubject { subject, decision } => check_subject(state, *subject, decision),
+        Command::DecideSubjects(rulings) => check_rulings(state, rulings),
         Command::RecordScreening { entity: id, screening, reason } => {
             entity(state, *id)?;
             text("list_version", &screening.list_version, 1)?;
@@ -420,6 +423,34 @@ fn check_subject(state: &State, id: SubjectId, decision: &SubjectDecision) -> Re
         check_due(subject.reverify_due, *reverify_due)?;
     }
     check_decision(subject.body.clone(), decision)
+}
+
+fn check_rulings(state: &State, rulings: &[Ruling]) -> Result<(), Reject> {
+    if !(1..=RULINGS_MAX).contains(&rulings.len()) {
+        let why = format!("1 to {RULINGS_MAX} are decided on at once");
+        return Err(Reject::Invalid { field: "subjects", why });
+    }
+    let mut seen = BTreeSet::new();
+    for Ruling { subject, decision } in rulings {
+        if !seen.insert(*subject) {
+            let why = format!("{subject} is in it twice");
+            return Err(Reject::Invalid { field: "subjects", why });
+        }
+        check_subject(state, *subject, decision)?;
+    }
+    Ok(())
+}
+
+/// Could this officer decide so on one of many? Who nominated somebody does not decide on them.
+///
+/// # Errors
+/// What does not hold.
+pub fn check_ruling(state: &State, officer: &PrincipalId, ruling: &Ruling) -> Result<(), Reject> {
+    check_subject(state, ruling.subject, &ruling.decision)?;
+    match state.nominator_fault(std::slice::from_ref(ruling), std::iter::once(officer)) {
+        Some(why) => Err(Reject::Denied(why)),
+        None => Ok(()),
+    }
 }
 
 fn check_decision(body: SubjectBody, decision: &SubjectDecision) -> Result<(), Reject> {

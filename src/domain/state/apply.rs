@@ -19,7 +19,7 @@ use crate::domain::drill::Drills;
 use crate::domain::enforce::{EnforcementEvent, EnforcementSet, LEASE_MAX_MS, Position};
 use crate::domain::entity::{Entity, EntityCard, EntityStatus};
 use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
-use crate::domain::id::{Digest, EntityId, Epoch, Ordinal, Seq, SubjectId};
+use crate::domain::id::{Digest, EntityId, Epoch, Ordinal, PrincipalId, Seq, SubjectId};
 use crate::domain::person::Relation;
 use crate::domain::principal::{Principal, Role};
 use crate::domain::root::ROOTS_MAX;
@@ -147,10 +147,9 @@ impl State {
             checklist: Vec::new(),
             safeguards: OrdMap::new(),
             corrections: OrdMap::new(),
+            nominators: OrdMap::new(),
         };
-        for officer in &genesis.officers {
-            state.put_principal(officer.clone(), seq);
-        }
+        genesis.officers.iter().for_each(|officer| state.put_principal(officer.clone(), seq));
         state.put_entity(&genesis.provider, true, seq);
         Ok(state)
     }
@@ -251,7 +250,7 @@ impl State {
                 self.put_entity(new, false, seq);
                 return Ok(Applied::card(new.id));
             }
-            nominated @ Event::SubjectNominated { .. } => self.nominate(nominated, seq),
+            nominated @ Event::SubjectNominated { .. } => self.nominate(nominated, entry.by.as_ref(), seq),
             Event::RelationAttested { subject, relation, until } => {
                 return self.attest((seq, time), *subject, (*relation, *until));
             }
@@ -370,9 +369,10 @@ impl State {
         self.touch(ObjectRef::Entity(new.id), seq);
     }
 
-    fn nominate(&mut self, event: &Event, seq: Seq) {
+    fn nominate(&mut self, event: &Event, by: Option<&PrincipalId>, seq: Seq) {
         let Event::SubjectNominated { id, entity, body, reference } = event else { return };
         let (id, entity) = (*id, *entity);
+        self.nominators.extend(by.filter(|by| self.officer(by).is_some()).map(|by| (id, by.clone())));
         self.references.extend(reference.map(|reference| (reference, id)));
         let subject = Subject {
             id,

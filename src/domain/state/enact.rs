@@ -1,20 +1,21 @@
 //! What an enacted command does to State. Whoever changes a fact that certificates state commits a cut-off in the same
 //! record for the certificates that carry the old fact (design section 2).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::apply::Applied;
 use super::{AcceptedClock, State};
 use crate::domain::bundle::{Bundle, BundleFault};
 use crate::domain::certificate::TTL_MAX_S;
-use crate::domain::command::{Command, ObjectRef, SubjectDecision};
+use crate::domain::command::{Command, ObjectRef, Ruling, SubjectDecision};
 use crate::domain::decision::Operator;
 use crate::domain::enforce::{EnforcementEvent, operators_of};
 use crate::domain::entity::{Entity, EntityStatus, Membership};
 use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PersonId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
-use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
+use crate::domain::subject::{Subject, SubjectBody, SubjectStatus, Workload};
 use crate::domain::time::{Interval, Now, Timestamp};
 
 impl State {
@@ -65,6 +66,7 @@ impl State {
             Command::DecideSubject { subject, decision } => {
                 return self.decide_subject(seq, time, *subject, decision);
             }
+            Command::DecideSubjects(rulings) => return self.decide_subjects(seq, time, rulings),
             Command::RecordScreening { entity, screening, .. } => {
                 return self.record_screening(seq, *entity, screening);
             }
@@ -218,16 +220,15 @@ impl State {
         id: SubjectId,
         decision: &SubjectDecision,
     ) -> Result<Applied, String> {
-        self.change_subject(id, seq, time, |subject| match decision {
-            SubjectDecision::Approve { vetting, reverify_due } => {
-                subject.status = SubjectStatus::Approved;
-                subject.reverify_due = *reverify_due;
-                if let (SubjectBody::Human(employment), Some(_)) = (&mut subject.body, vetting) {
-                    employment.vetting.clone_from(vetting);
-                }
-            }
-            SubjectDecision::Refuse => subject.status = SubjectStatus::Refused,
-        })
+        self.change_subject(id, seq, time, |subject| subject.decide(decision))
+    }
+
+    fn decide_subjects(&mut self, seq: Seq, time: Timestamp, rulings: &[Ruling]) -> Result<Applied, String> {
+        let mut cut = Cut::default();
+        for Ruling { subject, decision } in rulings {
+            self.replace_subject((*subject, seq, time), |row| row.decide(decision), &mut cut)?;
+        }
+        Ok(self.cut_off(cut, time))
     }
 
     /// Changes a subject and cuts off what the change makes untrue: its own certificates when a compared fact or its
@@ -240,6 +241,18 @@ impl State {
         time: Timestamp,
         change: impl FnOnce(&mut Subject),
     ) -> Result<Applied, String> {
+        let mut cut = Cut::default();
+        self.replace_subject((id, seq, time), change, &mut cut)?;
+        Ok(self.cut_off(cut, time))
+    }
+
+    /// Changes a subject, and notes what that makes untrue.
+    fn replace_subject(
+        &mut self,
+        (id, seq, time): (SubjectId, Seq, Timestamp),
+        change: impl FnOnce(&mut Subject),
+        cut: &mut Cut,
+    ) -> Result<(), String> {
         let row = self.subjects.get_mut(&id).ok_or("no such subject")?;
         let before = Arc::clone(row);
         let subject = Arc::make_mut(row);
@@ -248,17 +261,33 @@ impl State {
         let after = Arc::clone(row);
         self.touch(ObjectRef::Subject(id), seq);
         // Before its approval a subject has no certificate, and no workload that it operates has one.
-        if before.status != SubjectStatus::Approved {
-            return Ok(Applied::default());
+        if before.status == SubjectStatus::Approved {
+            let is_shortened = is_shortened(&before, &after, time);
+            if is_shortened || compared(&before) != compared(&after) {
+                cut.subjects.push(id);
+                cut.operators.insert(id, is_shortened);
+            }
         }
-        let is_shortened = is_shortened(&before, &after, time);
-        let mut subjects = Vec::new();
-        if is_shortened || compared(&before) != compared(&after) {
-            subjects.push(id);
-            let ineligible = |workload: &SubjectId| !self.is_operated_by_eligible(*workload, time);
-            subjects.extend(self.operated_by(id).into_iter().filter(|id| is_shortened || ineligible(id)));
+        Ok(())
+    }
+
+    /// The cut-off of what changes made untrue. However many changed, all subjects are looked through once.
+    fn cut_off(&self, cut: Cut, time: Timestamp) -> Applied {
+        let Cut { mut subjects, operators } = cut;
+        if !operators.is_empty() {
+            let untrue = |workload: &Workload, id: SubjectId| {
+                let mut by = workload.operators.iter().filter_map(|id| operators.get(id)).peekable();
+                by.peek().is_some()
+                    && (by.any(|is_shortened| *is_shortened) || !self.is_operated_by_eligible(id, time))
+            };
+            let untrue = self.subjects.values().filter(|subject| match &subject.body {
+                SubjectBody::Human(_) => false,
+                SubjectBody::Workload(workload) => untrue(workload, subject.id),
+            });
+            let own: BTreeSet<_> = subjects.iter().copied().collect();
+            subjects.extend(untrue.map(|subject| subject.id).filter(|id| !own.contains(id)));
         }
-        Ok(Applied { events: self.cut_subjects(subjects).into_iter().collect(), cards: Vec::new() })
+        Applied { events: self.cut_subjects(subjects).into_iter().collect(), cards: Vec::new() }
     }
 
     /// The cut-off of these subjects, if there are any.
@@ -287,6 +316,15 @@ impl State {
             }
         }
     }
+}
+
+/// What changes of subjects made untrue.
+#[derive(Default)]
+struct Cut {
+    /// Whose own certificates.
+    subjects: Vec<SubjectId>,
+    /// The same, as operators of workloads: does a limit come sooner?
+    operators: BTreeMap<SubjectId, bool>,
 }
 
 /// Does a limit of the subject's certificates come sooner than before, and so soon that one could outlive it?

@@ -238,6 +238,10 @@ pub struct State {
     #[n(61)]
     #[cbor(with = "rows")]
     pub corrections: OrdMap<Seq, Arc<Vec<Correction>>>,
+    /// Which officer nominated whom, and so does not decide on them among many. Partners decide on nobody and are not kept.
+    #[n(66)]
+    #[cbor(with = "map")]
+    pub nominators: OrdMap<SubjectId, PrincipalId>,
 }
 
 /// A clock that officers accepted.

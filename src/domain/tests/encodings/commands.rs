@@ -1,7 +1,7 @@
 use super::{assert_lines, spelled};
 use crate::domain::authority::NewAuthority;
 use crate::domain::certificate::{AuthorityKind, Serial};
-use crate::domain::command::{Command, ObjectRef, SubjectDecision};
+use crate::domain::command::{Command, ObjectRef, Ruling, SubjectDecision};
 use crate::domain::entity::{Screening, ScreeningResult};
 use crate::domain::grant::Grant;
 use crate::domain::id::{
@@ -112,6 +112,7 @@ fn vetting() -> Vec<Command> {
     vec![
         Command::DecideSubject { subject: SUBJECT, decision: approve },
         Command::DecideSubject { subject: SUBJECT, decision: SubjectDecision::Refuse },
+        Command::DecideSubjects(vec![Ruling { subject: SUBJECT, decision: SubjectDecision::Refuse }]),
         Command::RecordScreening { entity: ENTITY, screening, reason: "a match".to_owned() },
         Command::RecordSafeguards { entity: ENTITY, until: AT, reverify_due: None },
     ]
@@ -248,6 +249,7 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         IMPOSE 1 821833818875323032362d30362d31322d696d706f736974696f6e000182f61b0000019ebdb5aa6082676661626c652d35686d7974686f732d358080827135302055534320343831372862292831296d313520434652203734342e3232
         DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820082840002195097031b0000019f06604400
         DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820180
+        DECIDE_SUBJECTS 1 8218588181825002020202020202020202020202020202820180
         RECORD_SCREENING 1 8212835001010101010101010101010101010101836563736c2d311b0000019f06604400026761206d61746368
         RECORD_SAFEGUARDS 1 82138250010101010101010101010101010101011b0000019f06604400
         PREPARE_AUTHORITY 2 821818818450050505050505050505050505050505050141301b000001a5d82c1800
@@ -329,7 +331,7 @@ fn every_command_is_in_a_test_of_its_encoding() {
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 47, "one of each");
+    assert_eq!(names.len(), 48, "one of each");
 }
 
 #[test]
