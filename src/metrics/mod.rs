@@ -169,11 +169,7 @@ impl Metrics {
             "Decisions of the server and of gateways on disk, in the record of decisions",
             self.decision_lines.clone(),
         );
-        registry.register(
-            "signals",
-            "What in decisions somebody should look at, by kind",
-            self.signals.clone(),
-        );
+        registry.register("signals", "What in decisions somebody should look at", self.signals.clone());
         registry.register(
             "audit_dropped_calls",
             "Calls that left no line in the audit: none of them refused",
