@@ -20,6 +20,7 @@ pub use super::object::ObjectRef;
 use super::officer_command::OfficerCommand;
 use super::partner_command::PartnerCommand;
 pub use super::principal::NewPrincipal;
+use super::record_command::RecordCommand;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
@@ -328,6 +329,9 @@ pub enum Command {
         #[n(1)]
         shrinks: bool,
     },
+    /// About orders to keep records.
+    #[n(85)]
+    Records(#[n(0)] RecordCommand),
     /// Say what a match with an entry of the list is.
     #[n(61)]
     ResolveScreeningMatch {
@@ -413,6 +417,7 @@ impl Command {
             | Self::ResolveScreeningMatch { .. } => VET,
             Self::Officers(command) => command.signers(),
             Self::Partners(command) => command.signers(),
+            Self::Records(command) => command.signers(),
         }
     }
 
@@ -469,6 +474,7 @@ impl Command {
             Self::Drill(_) => vec![ObjectRef::Drills],
             Self::Officers(command) => command.objects(),
             Self::Partners(command) => command.objects(),
+            Self::Records(command) => vec![ObjectRef::RecordHold(command.id().clone())],
             Self::ImportScreeningList { .. } => vec![ObjectRef::ScreeningList],
             Self::ResolveScreeningMatch { entity, .. } => vec![ObjectRef::Screening(*entity)],
             Self::PrepareAuthority(_)
@@ -536,6 +542,7 @@ impl Command {
             Self::Drill(_) => "DRILL",
             Self::Officers(command) => command.name(),
             Self::Partners(command) => command.name(),
+            Self::Records(command) => command.name(),
             Self::ImportScreeningList { .. } => "IMPORT_SCREENING_LIST",
             Self::ResolveScreeningMatch { .. } => "RESOLVE_SCREENING_MATCH",
         }

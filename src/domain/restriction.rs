@@ -53,6 +53,7 @@ impl Command {
             | Self::AddCrossCertificate(_)
             | Self::DropRoot(_)
             | Self::Partners(_)
+            | Self::Records(_)
             | Self::PermitRotation { .. }
             | Self::HastenRevocation { .. }
             | Self::PostponeRevocation { .. }
