@@ -302,7 +302,7 @@ impl Files {
                 if seals.len() >= SEALS_AT_ONCE {
                     return true;
                 }
-                match seal.take().map_or_else(|| seal(&self.dir, *number, *origin), Ok) {
+                match seal.take().map_or_else(|| to_record(&self.dir, *number, *origin), Ok) {
                     Ok(read) => seals.push(seal.insert(read).clone()),
                     Err(error) if error.kind() == ErrorKind::NotFound => {
                         tracing::error!(
@@ -361,7 +361,7 @@ const fn limit([known, strangers]: [u64; 2], origin: Origin) -> u64 {
 }
 
 /// What is to be recorded of a complete segment.
-fn seal(dir: &Path, number: u64, origin: Origin) -> io::Result<SealedCalls> {
+fn to_record(dir: &Path, number: u64, origin: Origin) -> io::Result<SealedCalls> {
     let (len, batches, parts) = sealed::seal::<CallBatch>(&path(dir, number, origin, Stage::Complete))?;
     Ok(SealedCalls { number, origin, len, batches, parts })
 }

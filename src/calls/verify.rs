@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::files::{len_max, listed};
+use super::files::{Stage, len_max, listed};
 use crate::domain::call::{CallBatch, Origin, SealedCalls};
 use crate::segments::sealed::{differs, walk};
 

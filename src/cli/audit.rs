@@ -10,7 +10,6 @@ use super::output::table;
 use super::remote::answer;
 use super::signed::Signed;
 use super::{Context, Failure, Outcome, Output, calls, decisions, explain, holds, partners, signals, words};
-use crate::app::CallsVerified;
 use crate::app::store::{StoreError, Verified, verify_offline};
 use crate::domain::codec::from_bytes;
 use crate::domain::head::SignedHead;
