@@ -172,9 +172,13 @@ fn every_command_that_takes_away_can_be_an_emergency_and_none_that_gives() {
     let access = authorities.as_array().unwrap().iter().find(|row| row["kind"] == "ACCESS").unwrap();
     let access = access["authority_id"].as_str().unwrap().to_owned();
     served.desk.run(&["officer", "new", "--name", "mallory", "--out", "mallory"]).done();
+    served.both(&["grant", "add", &entity, "--model", "mythos-5"]);
+    let shown = served.by("alice", &["entity", "show", &entity]).done().json();
+    let grant = shown["grants"][0]["grant_id"].as_str().unwrap().to_owned();
     let reason = ["--reason", "MISUSE"];
     let glass = ["--break-glass", "nobody answers"];
-    let commands: [(&[&str], &[&str]); 8] = [
+    let commands: [(&[&str], &[&str]); 9] = [
+        (&["grant", "end", &entity, &grant], &["--commit"]),
         (&["revoke", "entity", &entity], &["--commit"]),
         (&["revoke", "subject", &person], &["--commit"]),
         (&["entity", "suspend", &entity], &[]),
@@ -185,18 +189,23 @@ fn every_command_that_takes_away_can_be_an_emergency_and_none_that_gives() {
         (&["stop", "engage", "--all"], &[]),
     ];
     for (open, (what, how)) in commands.iter().enumerate() {
-        let plain = [what, &reason[..], how].concat();
+        // The end of a grant needs no reason; the emergency has one.
+        let reason = if what[0] == "grant" { &[] } else { &reason[..] };
+        let plain = [what, reason, how].concat();
         served.by("vera", &plain).fails(&["DENIED", "--break-glass"]);
         assert_eq!(served.reviews().len(), open, "{what:?}");
         let done = served.by("vera", &[&plain[..], &glass].concat()).done().json();
         let last = served.reviews().pop().unwrap();
         assert_eq!((&last["review"], served.reviews().len()), (&done["record"], open + 1), "{what:?}");
     }
-    // What takes effect later, can be planned or gives back is no emergency; nothing is sent.
+    // What takes effect later, is for good, can be planned or gives back is no emergency; nothing is sent.
     let before = served.seq();
     let later = ["revoke", "announce", "--issuer", &access, "--in-hours", "1", "--commit"];
     let denied = served.by("vera", &[&later[..], &reason, &glass].concat());
-    denied.fails(&["only taken away at once", "ANNOUNCE_REVOCATION"]);
+    denied.fails(&["only taken away at once", "ANNOUNCE_REVOCATION", "taint the authority"]);
+    let remove = ["entity", "remove", &entity, "--commit"];
+    let denied = served.by("vera", &[&remove[..], &reason, &glass].concat());
+    denied.fails(&["only taken away at once", "REMOVE_ENTITY", "suspend the partner"]);
     served.by("vera", &[&["stop", "drill", "--all"][..], &glass].concat()).fails(&["no emergency"]);
     let release = [&["stop", "release", "--all", "--commit"][..], &glass].concat();
     assert_eq!(served.by("vera", &release).code, 64);
