@@ -190,7 +190,7 @@ fn every_command_that_takes_away_can_be_an_emergency_and_none_that_gives() {
     ];
     for (open, (what, how)) in commands.iter().enumerate() {
         // The end of a grant needs no reason; the emergency has one.
-        let reason = if what[0] == "grant" { &[] } else { &reason[..] };
+        let reason: &[&str] = if what[0] == "grant" { &[] } else { &reason[..] };
         let plain = [what, reason, how].concat();
         served.by("vera", &plain).fails(&["DENIED", "--break-glass"]);
         assert_eq!(served.reviews().len(), open, "{what:?}");
