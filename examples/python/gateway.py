@@ -19,12 +19,14 @@ import json
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+import algorithms
 from countersign.v1 import attestation_pb2, attestation_pb2_grpc, common_pb2, enforcement_pb2, enforcement_pb2_grpc
 from view import CROCKFORD, SNAPSHOT_LEN_MAX, Head, Leaf, Refusal, View
 
@@ -77,8 +79,10 @@ class Drained(Exception):
 
 
 class Gateway:
-    def __init__(self, server: str, credentials: grpc.ChannelCredentials, log_key: Ed25519PublicKey, pausable: bool):
+    def __init__(self, server: str, credentials: grpc.ChannelCredentials, log_key: Ed25519PublicKey, pausable: bool,
+                 prove=None):
         self.server, self.credentials, self.log_key = server, credentials, log_key
+        self.prove = prove  # what the service has to show once before anything is believed of it; None: nothing, or it has
         self.boot_id = new_boot_id()
         # Each request is decided anew and nothing streams, so a revocation reaches the next request. A machine that can be
         # paused without its clocks noticing (most virtual ones) must say so: its promises are then weak.
@@ -295,6 +299,13 @@ class Gateway:
             await asyncio.sleep(wait_s)
 
     async def connection(self):
+        if self.prove is not None:
+            try:
+                await self.prove()
+            except algorithms.WrongAlgorithms as error:
+                raise Lost(str(error)) from error
+            self.prove = None
+            log("the service has shown that it takes nothing but the suite of cnsa")
         # A new channel each time: gRPC's own pause after a failure grows far beyond a lease.
         async with grpc.aio.secure_channel(self.server, self.credentials, CHANNEL_OPTIONS) as channel:
             sending: asyncio.Queue = asyncio.Queue(SEND_MAX)
@@ -371,7 +382,15 @@ async def main():
     if not isinstance(log_key, Ed25519PublicKey):
         raise SystemExit("log-key.pem is not an Ed25519 key")
     leaf = Leaf.of_pem(given.decide.read_bytes())
-    gateway = Gateway(given.server, credentials, log_key, given.pausable)
+    prove = None
+    try:
+        profile = algorithms.profile_of(identity["system-bundle.pem"])
+        algorithms.check_identity(profile, identity["certificate.pem"], identity["key.pem"])
+    except algorithms.WrongAlgorithms as error:
+        raise SystemExit(f"{given.identity}: {error}") from error
+    if profile == algorithms.CNSA:
+        prove = partial(algorithms.check_service, given.server, given.identity)
+    gateway = Gateway(given.server, credentials, log_key, given.pausable, prove)
     running = asyncio.create_task(gateway.run())
     while not running.done():
         decision = await gateway.decide(leaf, given.model, given.place, given.serving_region)

@@ -1,13 +1,16 @@
-//! A list of people as a file (src/cli/import/read.rs), as it is shipped.
+//! A list of people as a file (src/cli/import/read.rs and table.rs), as it is shipped.
 
 #[path = "../../src/cli/import/read.rs"]
 mod read;
+#[path = "../../src/cli/import/table.rs"]
+mod table;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use self::read::{People, Row, RowFault};
+use self::read::{People, Row};
+use self::table::RowFault;
 use crate::cli::Failure;
 use crate::domain::id::{EntityId, SubjectId};
 

@@ -1,8 +1,10 @@
 //! The agent's two canaries: keys that it makes and keeps, certificates that the service issues for them.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
@@ -13,7 +15,7 @@ use crate::domain::id::AuthorityId;
 use crate::domain::time::Timestamp;
 use crate::pb;
 use crate::pb::attestation_service_client::AttestationServiceClient;
-use crate::x509::{ClientKey, Curve, Profile, parse};
+use crate::x509::{ClientKey, Curve, Profile, chain_pem, parse};
 
 /// How long the service may take: it may wait 15 s for ordinals.
 const ISSUE_TIMEOUT: Duration = Duration::from_secs(40);
@@ -25,6 +27,8 @@ pub(super) struct Canary {
     pub(super) serial: Serial,
     /// The certificate, DER.
     pub(super) certificate: Vec<u8>,
+    /// What is shown with it, DER: its authority, when that stands beneath a root, and cross-certificates.
+    pub(super) above: Vec<Vec<u8>>,
     /// Its key, PKCS#8.
     pub(super) key: Vec<u8>,
     issuer: AuthorityId,
@@ -114,20 +118,28 @@ impl Nest {
         let issued = issued.map_err(|_| "no canaries were issued in time".to_owned())?;
         let issued = issued.map_err(|status| format!("no canaries: {}", status.message()))?.into_inner();
         Ok(Canaries {
-            a: self.canary(CanarySide::A, &issued.certificate_a, &a)?,
-            b: self.canary(CanarySide::B, &issued.certificate_b, &b)?,
+            a: self.canary(CanarySide::A, (&issued.certificate_a, &issued.chain_a), &a)?,
+            b: self.canary(CanarySide::B, (&issued.certificate_b, &issued.chain_b), &b)?,
         })
     }
 
-    fn canary(&self, side: CanarySide, der: &[u8], key: &ClientKey) -> Result<Canary, String> {
-        let leaf =
-            parse(der, &self.profile).map_err(|fault| format!("the canary that was issued: {fault}"))?;
+    fn canary(
+        &self,
+        side: CanarySide,
+        (der, above): (&[u8], &[Bytes]),
+        key: &ClientKey,
+    ) -> Result<Canary, String> {
+        let wrong = |fault: &dyn fmt::Display| format!("the canary that was issued: {fault}");
+        let leaf = parse(der, &self.profile).map_err(|fault| wrong(&fault))?;
+        // One certificate that does not belong there could make every handshake fail.
+        chain_pem(der, above).map_err(|fault| wrong(&fault))?;
         match leaf.facts() {
             Facts::Canary(facts) if facts.side == side && leaf.spki() == key.public_key().spki() => {
                 Ok(Canary {
                     side,
                     serial: leaf.serial(),
                     certificate: der.to_vec(),
+                    above: above.iter().map(|der| der.to_vec()).collect(),
                     key: key.to_pkcs8(),
                     issuer: leaf.issuer(),
                     not_before: leaf.not_before(),

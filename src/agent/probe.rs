@@ -164,7 +164,8 @@ impl Prober {
         resumption: Resumption,
     ) -> Result<Dress, String> {
         let provider = Arc::new(suite::provider(self.algorithms));
-        let chain = vec![CertificateDer::from(canary.certificate.clone())];
+        let chain = std::iter::once(&canary.certificate).chain(&canary.above);
+        let chain = chain.map(|der| CertificateDer::from(der.clone())).collect();
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .and_then(|builder| {

@@ -229,7 +229,7 @@ impl App {
         let known = self.authorities.known(&state);
         let trusted = state.enforcement.trusted(kind).filter_map(|card| known.find(card.id).cloned());
         match TrustBundle::new(trusted.collect()) {
-            Ok(bundle) => Some(hierarchy::with_roots(&state, bundle)),
+            Ok(bundle) => Some(hierarchy::with_roots(&state, bundle).stating(self.algorithms())),
             Err(BundleFault::Empty) => None,
             Err(error) => {
                 tracing::error!(%error, "the trusted authorities are no bundle");

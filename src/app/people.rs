@@ -64,11 +64,12 @@ pub enum Differing {
 }
 
 /// A row that is to be recorded.
-struct Step {
+pub(super) struct Step<T> {
     /// Its place in the batch.
-    at: usize,
-    event: Event,
-    taken: Taken,
+    pub(super) at: usize,
+    pub(super) event: Event,
+    /// What became of it then.
+    pub(super) taken: T,
 }
 
 /// What became of each row, in order, and where the record stands.
@@ -104,30 +105,33 @@ impl App {
                 Err(error) => Err(error),
             });
         }
-        let position = match mode {
-            Mode::Commit => self.commit_people(caller, steps, &mut outcomes).await?,
-            Mode::ValidateOnly => {
-                let now = self.clock.now();
-                for step in steps {
-                    let checked = admit(&state, &row_entry(caller, step.event), now).map(drop);
-                    let checked = checked.map(|()| match step.taken {
-                        Taken::Nominated(_) => Taken::Nominated(None),
-                        taken @ (Taken::Attested(_) | Taken::Unchanged(_)) => taken,
-                    });
-                    put(&mut outcomes, step.at, checked.map_err(Error::from));
+        if mode == Mode::ValidateOnly {
+            // Nobody is there yet.
+            for step in &mut steps {
+                if let Taken::Nominated(id) = &mut step.taken {
+                    *id = None;
                 }
-                None
             }
-        };
+        }
+        let position = self.take_steps(caller, (steps, mode), &mut outcomes).await?;
         Ok((outcomes, position.unwrap_or(state.position)))
     }
 
-    async fn commit_people(
+    /// Records rows together, or only checks them, and puts what became of each in its place.
+    pub(super) async fn take_steps<T>(
         &self,
         caller: &Caller,
-        steps: Vec<Step>,
-        outcomes: &mut [Result<Taken, Error>],
+        (steps, mode): (Vec<Step<T>>, Mode),
+        outcomes: &mut [Result<T, Error>],
     ) -> Result<Option<Position>, Error> {
+        if mode == Mode::ValidateOnly {
+            let (state, now) = (self.state(), self.clock.now());
+            for Step { at, event, taken } in steps {
+                let checked = admit(&state, &row_entry(caller, event), now).map(drop);
+                put(outcomes, at, checked.map(|()| taken).map_err(Error::from));
+            }
+            return Ok(None);
+        }
         if steps.is_empty() {
             return Ok(None);
         }
@@ -194,7 +198,7 @@ fn row_entry(caller: &Caller, event: Event) -> Entry {
     Entry { event, by: caller.principal.clone(), request: None }
 }
 
-fn put(outcomes: &mut [Result<Taken, Error>], at: usize, outcome: Result<Taken, Error>) {
+fn put<T>(outcomes: &mut [Result<T, Error>], at: usize, outcome: Result<T, Error>) {
     if let Some(place) = outcomes.get_mut(at) {
         *place = outcome;
     }

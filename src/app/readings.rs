@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use super::{App, RotationOutlook, SERVER_NAME};
 use crate::domain::certificate::PrincipalKind;
 use crate::domain::decision::StateFault;
+use crate::domain::due::{DueKind, DueStage, REMINDER_MS, due};
 use crate::domain::id::PrincipalId;
 use crate::domain::root::Root;
 use crate::domain::state::State;
+use crate::domain::time::{Now, Timestamp};
 use crate::feed::SessionStatus;
 use crate::journal::Condition;
 use crate::metrics::{Fault, GatewayReading, Readings, RootReading, RotationReading};
@@ -39,6 +41,8 @@ impl App {
             gateways: gateways(&state, registered.map(|p| &p.id), &sessions),
             head_seq: state.position.seq.0,
             disk_free: space.map_or(0, |space| space.free),
+            decisions_unwritten: len(self.record.unwritten()),
+            decisions_kept: self.record.kept_len(),
             low_water: space.map_or(0, |space| space.low_water),
             reserve: space.map_or(0, |space| space.reserve),
             certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),
@@ -53,6 +57,7 @@ impl App {
                 .filter(|p| p.suspended.is_some() && !p.is_removed)
                 .count()),
             screening: self.screening_reading(&state),
+            due: due_readings(&state, self.clock.now()),
             faults: self.faults(space.is_some()),
             rotations: self.rotation_readings(),
             listeners: Vec::new(),
@@ -80,6 +85,19 @@ impl App {
             Fault { kind: "NO_LEASES", is_so: self.feed.closed().is_some() },
         ]
     }
+}
+
+/// How much is due, by kind and stage; those of which there is nothing too. People are counted, not lines.
+fn due_readings(state: &State, now: Timestamp) -> Vec<(&'static str, &'static str, u64)> {
+    let rows = due(state, None, now, now.plus_ms(REMINDER_MS));
+    let judged = Now::with_margin(now);
+    let stages = [DueStage::Reminder, DueStage::Grace, DueStage::Overdue];
+    let cells = DueKind::ALL.iter().flat_map(|kind| stages.map(|stage| (*kind, stage)));
+    let count = |(kind, stage): (DueKind, DueStage)| {
+        let of = rows.iter().filter(|row| row.kind == kind && row.stage(judged) == stage);
+        (kind.as_str(), stage.as_str(), of.map(|row| row.subjects.max(1)).sum())
+    };
+    cells.map(count).collect()
 }
 
 fn root_reading(root: &Root) -> RootReading {

@@ -65,7 +65,23 @@ impl App {
             self.engine.record(Caller::default().entry(event), true).await?;
         }
         tracing::warn!(gateway.id = %gateway, upto = %held.seq, collected, "a gateway gave restrictions back");
+        self.warn_of_spared(&gateway);
         Ok(collected)
+    }
+}
+
+impl App {
+    fn warn_of_spared(&self, gateway: &PrincipalId) {
+        let state = self.state();
+        let reports = state.restore.iter().flat_map(|restore| &restore.reports);
+        for key in
+            reports.filter(|report| report.gateway == *gateway).flat_map(|report| &report.spared).flatten()
+        {
+            tracing::error!(
+                gateway.id = %gateway, %key,
+                "a gateway says that a key is blocked without which too few officers or recovery keys are left; it is not blocked"
+            );
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{Digest, EntityId, Seq};
 use crate::domain::screening::{EntityScreening, FOUND_MAX, MATCHES_MAX, ScreeningList, ScreeningMatch};
 use crate::domain::state::State;
+use crate::journal::{Condition, Journal};
 use crate::metrics::ScreeningReading;
 use crate::screening::{ListFault, ListFiles, ListSummary, Loaded, Query, Upload};
 
@@ -37,9 +38,11 @@ pub(super) struct Lists {
     received: Mutex<Option<Arc<Loaded>>>,
 }
 
-/// A list that is being received. Only one at a time.
+/// A list that is being received. Only one at a time. Whoever drops it gives up, and nothing of it stays.
 pub struct Receiving {
+    // Before its place is free, its file is gone.
     upload: Upload,
+    journal: Arc<dyn Journal>,
     _place: OwnedMutexGuard<()>,
 }
 
@@ -47,9 +50,23 @@ impl Receiving {
     /// Takes the next part. Blocks.
     ///
     /// # Errors
-    /// It is too long, or the disk.
+    /// It is too long, the disk is nearly full, or it fails.
     pub fn write(&mut self, part: &[u8]) -> Result<(), Error> {
+        has_room(self.journal.as_ref(), part.len() as u64)?;
         self.upload.write(part).map_err(|fault| refused(&fault))
+    }
+}
+
+/// What officers record comes first: a list takes none of the room that is kept for it.
+fn has_room(journal: &dyn Journal, len: u64) -> Result<(), Error> {
+    match journal.condition() {
+        Condition::Open(space) if space.free < space.low_water.saturating_add(len) => {
+            Err(Error::ReadOnly(format!(
+                "the disk is almost full ({} bytes free); make room and import the list again",
+                space.free
+            )))
+        }
+        Condition::Open(_) | Condition::Closed(_) => Ok(()),
     }
 }
 
@@ -90,14 +107,15 @@ impl App {
     /// Begins to receive a list.
     ///
     /// # Errors
-    /// Another one is being received, or the disk.
+    /// Another one is being received, the disk is nearly full, or it fails.
     pub async fn receive_list(self: &Arc<Self>) -> Result<Receiving, Error> {
         let place = Arc::clone(&self.lists.receiving).try_lock_owned();
         let place = place.map_err(|_| Error::Limit { retry_after_ms: 1_000 })?;
         let app = Arc::clone(self);
         blocking(move || {
+            has_room(app.journal.as_ref(), 0)?;
             let upload = app.lists.files.begin().map_err(|e| refused(&ListFault::Io(e)))?;
-            Ok(Receiving { upload, _place: place })
+            Ok(Receiving { upload, journal: Arc::clone(&app.journal), _place: place })
         })
         .await
     }
@@ -109,7 +127,7 @@ impl App {
     pub async fn take_list(self: &Arc<Self>, receiving: Receiving) -> Result<ListSummary, Error> {
         let app = Arc::clone(self);
         blocking(move || {
-            let Receiving { upload, _place } = receiving;
+            let Receiving { upload, _place, .. } = receiving;
             let loaded = upload.finish().map_err(|fault| refused(&fault))?;
             let summary = loaded.summary.clone();
             *lock(&app.lists.received) = Some(Arc::new(loaded));

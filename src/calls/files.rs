@@ -1,29 +1,29 @@
-//! The segments: files of frames, open or complete, each with a number that no other had.
+//! The segments: files of frames, each with a number that no other had. The end of a file's name says how far it is: it grows, it is
+//! complete, or the record has its digests.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::domain::call::{CallBatch, CallLine, Origin, SEALED_PART_LEN, SealedCalls};
-use crate::domain::id::Digest;
-use crate::segments::{self, AppendFault, Frames};
+use crate::domain::call::{CallBatch, CallLine, Origin, SealedCalls};
+use crate::segments::sealed::{self, Batch, Cursor, Growing};
+use crate::segments::{self, AppendFault};
 
 /// How long all segments of known callers are together: some ten million lines.
 const KNOWN_LEN_MAX: u64 = 192 << 20;
 /// And of strangers.
 const STRANGERS_LEN_MAX: u64 = 64 << 20;
-/// From this length on a segment is complete: so much is read at once.
-const SEGMENT_LEN: u64 = 1 << 20;
-/// And from this age on: what is not sealed yet could be altered unseen by who has the disk.
-const SEGMENT_AGE_MS: u64 = 3_600_000;
+/// From this length on a segment is complete: so much is read at once. And from this age in milliseconds on: what is not sealed
+/// yet could be altered unseen by who has the disk.
+const DUE: (u64, u64) = (1 << 20, 3_600_000);
 /// Segments that one page looks through.
 const SEGMENTS_PER_PAGE: usize = 16;
-/// The end of a file's name while it grows, and when it is complete.
-const OPEN: &str = "open";
-const COMPLETE: &str = "calls";
+/// All segments of an origin are longer than they may be by this part while the oldest cannot be removed; then no more is written.
+const OVER_PART: u64 = 8;
+/// Segments that are given to the record at once: with their digests some 40 KB.
+const SEALS_AT_ONCE: usize = 64;
 
 /// Lines are not stored, or cannot be read.
 #[derive(Debug, Error)]
@@ -34,32 +34,54 @@ pub enum CallLogFault {
     /// Nobody knows what is on disk until the next start.
     #[error("the audit of calls is closed: {0}")]
     Closed(String),
+    /// The lines are stored, and what they push out is still there.
+    #[error(
+        "the oldest segment of the audit of calls, {path}, cannot be removed: {why}; make it removable, or move it away yourself"
+    )]
+    Room {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+    /// Nothing was removed for so long that there is no room left.
+    #[error("the audit of calls has no room: its oldest segments cannot be removed")]
+    Full,
 }
 
-/// Where a page begins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
-    /// In which segment.
-    pub segment: u64,
-    /// At which of its lines.
-    pub line: u64,
+/// What the name of a segment ends with once it does not grow any more.
+const LATER: [&str; 2] = [Stage::Complete.end(), Stage::Sealed.end()];
+
+/// How far a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// It grows.
+    Open,
+    /// It is complete, and nobody knows that the record has its digests.
+    Complete,
+    /// The record has its digests.
+    Sealed,
 }
 
+impl Stage {
+    const ALL: [Self; 3] = [Self::Open, Self::Complete, Self::Sealed];
+
+    /// The end of a file's name.
+    const fn end(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Complete => "complete",
+            Self::Sealed => "calls",
+        }
+    }
+}
+
+/// A segment that grows no more.
 #[derive(Debug, Clone, Copy)]
 struct Complete {
     number: u64,
     len: u64,
-}
-
-/// The segment that grows.
-#[derive(Debug)]
-struct Growing {
-    number: u64,
-    len: u64,
-    batches: u64,
-    file: File,
-    /// When its first line was written, on the clock that never goes back; none: before this start.
-    begun_ms: Option<u64>,
+    stage: Stage,
 }
 
 /// The segments of one origin.
@@ -69,9 +91,8 @@ struct Own {
     complete: VecDeque<Complete>,
     len: u64,
     growing: Option<Growing>,
-    /// Complete ones whose digests may not be on record: those of this run that were just completed, and the last of the run
-    /// before, which may have ended between the two.
-    unsealed: Vec<Complete>,
+    /// Complete ones that are to be recorded, and what of them once they were read: as many as there are, some 600 bytes each.
+    unsealed: BTreeMap<u64, Option<SealedCalls>>,
 }
 
 /// All segments.
@@ -81,20 +102,18 @@ pub(super) struct Files {
     len_max: [u64; 2],
     next: u64,
     own: BTreeMap<Origin, Own>,
+    /// The name of a complete segment may not be on disk: a crash could have it grow again, so it is not recorded yet.
+    is_unsynced: bool,
     closed: Option<String>,
 }
 
-/// A segment's number, whose it is, and whether it is complete.
-pub(super) fn parts(name: &str) -> Option<(u64, Origin, bool)> {
+/// A segment's number, whose it is, and how far it is.
+pub(super) fn parts(name: &str) -> Option<(u64, Origin, Stage)> {
     let (number, rest) = name.split_once('.')?;
     let (origin, end) = rest.split_once('.')?;
     let origin = Origin::ALL.iter().find(|known| word(**known) == origin)?;
-    let is_complete = match end {
-        OPEN => false,
-        COMPLETE => true,
-        _ => return None,
-    };
-    Some((number.parse().ok()?, *origin, is_complete))
+    let stage = Stage::ALL.into_iter().find(|stage| stage.end() == end)?;
+    Some((number.parse().ok()?, *origin, stage))
 }
 
 /// How long all segments of an origin are together.
@@ -112,12 +131,12 @@ const fn word(origin: Origin) -> &'static str {
     }
 }
 
-fn path(dir: &Path, number: u64, origin: Origin, end: &str) -> PathBuf {
-    dir.join(format!("{number:020}.{}.{end}", word(origin)))
+fn path(dir: &Path, number: u64, origin: Origin, stage: Stage) -> PathBuf {
+    dir.join(format!("{number:020}.{}.{}", word(origin), stage.end()))
 }
 
 /// The segments in a folder, in the order of their numbers.
-pub(super) fn listed(dir: &Path) -> io::Result<Vec<(u64, Origin, bool, PathBuf)>> {
+pub(super) fn listed(dir: &Path) -> io::Result<Vec<(u64, Origin, Stage, PathBuf)>> {
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -125,23 +144,20 @@ pub(super) fn listed(dir: &Path) -> io::Result<Vec<(u64, Origin, bool, PathBuf)>
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if let Some((number, origin, is_complete)) = entry.file_name().to_str().and_then(parts) {
-            found.push((number, origin, is_complete, entry.path()));
+        if let Some((number, origin, stage)) = entry.file_name().to_str().and_then(parts) {
+            found.push((number, origin, stage, entry.path()));
         }
     }
     found.sort();
     Ok(found)
 }
 
-/// The digests of a segment.
-pub(super) fn digests(bytes: &[u8]) -> Vec<Digest> {
-    bytes.chunks(SEALED_PART_LEN).map(Digest::of).collect()
-}
-
 impl Files {
     pub(super) fn open(dir: &Path) -> Self {
         let len_max = [KNOWN_LEN_MAX, STRANGERS_LEN_MAX];
-        let mut files = Self { dir: dir.to_owned(), len_max, next: 1, own: BTreeMap::new(), closed: None };
+        let own = BTreeMap::new();
+        // The run before may have ended before it synced a name.
+        let mut files = Self { dir: dir.to_owned(), len_max, next: 1, own, is_unsynced: true, closed: None };
         if let Err(error) = files.find() {
             tracing::error!(path = %dir.display(), %error, "the audit of calls cannot be opened; calls are not kept");
             files.closed = Some(error.to_string());
@@ -150,24 +166,24 @@ impl Files {
     }
 
     fn find(&mut self) -> io::Result<()> {
-        for (number, origin, is_complete, path) in listed(&self.dir)? {
+        for (number, origin, stage, path) in listed(&self.dir)? {
             self.next = self.next.max(number.saturating_add(1));
             let own = self.own.entry(origin).or_default();
-            let found = match is_complete {
-                true => Complete { number, len: std::fs::metadata(&path)?.len() },
-                false => {
-                    let growing = reopen(number, &path)?;
-                    let found = Complete { number, len: growing.len };
+            match stage {
+                Stage::Open => {
+                    let growing = Growing::reopen::<CallBatch>(number, &path)?;
+                    own.len += growing.len;
                     own.growing = Some(growing);
-                    own.len += found.len;
-                    continue;
                 }
-            };
-            own.len += found.len;
-            own.complete.push_back(found);
-        }
-        for own in self.own.values_mut() {
-            own.unsealed.extend(own.complete.back().copied());
+                Stage::Complete | Stage::Sealed => {
+                    let len = std::fs::metadata(&path)?.len();
+                    own.len += len;
+                    own.complete.push_back(Complete { number, len, stage });
+                }
+            }
+            if stage == Stage::Complete {
+                own.unsealed.insert(number, None);
+            }
         }
         Ok(())
     }
@@ -189,26 +205,27 @@ impl Files {
     }
 
     fn try_append(&mut self, origin: Origin, batch: &mut CallBatch) -> Result<(), CallLogFault> {
-        if self.own.entry(origin).or_default().growing.is_none() {
+        let own = self.own.entry(origin).or_default();
+        // Room is made after each write: so much is there only when nothing could be removed.
+        let len_max = limit(self.len_max, origin);
+        if own.len > len_max.saturating_add(len_max / OVER_PART) {
+            return Err(CallLogFault::Full);
+        }
+        if own.growing.is_none() {
             let growing = self.begin(origin)?;
             self.own.entry(origin).or_default().growing = Some(growing);
         }
         let own = self.own.entry(origin).or_default();
         let Some(growing) = &mut own.growing else { return Ok(()) };
-        batch.number = growing.batches;
-        let frame = segments::encode(batch)?;
-        match segments::append((&mut growing.file, growing.len), &frame) {
-            Ok(()) => {}
+        match growing.append(batch) {
+            Ok(len) => own.len += len,
             Err(AppendFault::Undone(error)) => return Err(error.into()),
             Err(AppendFault::Unknown(error)) => {
                 self.closed = Some(error.to_string());
                 return Err(CallLogFault::Closed(error.to_string()));
             }
         }
-        growing.batches += 1;
-        growing.len += frame.len() as u64;
-        own.len += frame.len() as u64;
-        self.make_room(origin)
+        Ok(())
     }
 
     fn begin(&mut self, origin: Origin) -> io::Result<Growing> {
@@ -218,65 +235,110 @@ impl Files {
         let number = self.next;
         // Whatever fails from here on, the next try takes another name.
         self.next = self.next.saturating_add(1);
-        let file = segments::create(&path(&self.dir, number, origin, OPEN))?;
-        Ok(Growing { number, len: 0, batches: 0, file, begun_ms: None })
+        Growing::create(number, &path(&self.dir, number, origin, Stage::Open))
     }
 
-    /// The oldest of an origin go when its segments are too long together.
-    fn make_room(&mut self, origin: Origin) -> Result<(), CallLogFault> {
-        let [known, strangers] = self.len_max;
-        let len_max = match origin {
-            Origin::Known => known,
-            Origin::Strangers => strangers,
-        };
-        let own = self.own.entry(origin).or_default();
-        while own.len > len_max {
-            let Some(oldest) = own.complete.pop_front() else { break };
-            match std::fs::remove_file(path(&self.dir, oldest.number, origin, COMPLETE)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    own.complete.push_front(oldest);
-                    return Err(error.into());
+    /// The oldest of an origin go when its segments are too long together. What cannot be removed is tried again with the next
+    /// write; no line is lost for it.
+    pub(super) fn make_room(&mut self) -> Result<(), CallLogFault> {
+        for (origin, own) in &mut self.own {
+            while own.len > limit(self.len_max, *origin) {
+                let Some(oldest) = own.complete.front().copied() else { break };
+                let path = path(&self.dir, oldest.number, *origin, oldest.stage);
+                match std::fs::remove_file(&path) {
+                    Err(why) if why.kind() != ErrorKind::NotFound => {
+                        return Err(CallLogFault::Room { path, why });
+                    }
+                    Ok(()) | Err(_) => {}
                 }
-                Ok(()) | Err(_) => {}
+                own.complete.pop_front();
+                own.unsealed.remove(&oldest.number);
+                own.len -= oldest.len;
+                tracing::info!(
+                    segment = oldest.number,
+                    origin = origin.as_str(),
+                    "the oldest calls made room"
+                );
             }
-            own.len -= oldest.len;
-            tracing::info!(segment = oldest.number, origin = origin.as_str(), "the oldest calls made room");
         }
         Ok(())
     }
 
-    /// Completes what is long or old enough, and says what is to be recorded of it.
-    pub(super) fn seal(&mut self, now_ms: u64) -> Result<Vec<SealedCalls>, CallLogFault> {
+    /// Completes what is long or old enough.
+    pub(super) fn complete(&mut self, now_ms: u64) -> Result<(), CallLogFault> {
         if let Some(why) = &self.closed {
             return Err(CallLogFault::Closed(why.clone()));
         }
-        let mut sealed = Vec::new();
         for (origin, own) in &mut self.own {
-            if let Some(growing) = own.growing.take_if(|growing| is_due(growing, now_ms)) {
-                let complete = Complete { number: growing.number, len: growing.len };
-                let open = path(&self.dir, growing.number, *origin, OPEN);
-                if let Err(error) = std::fs::rename(&open, path(&self.dir, growing.number, *origin, COMPLETE))
-                {
-                    own.growing = Some(growing);
-                    return Err(error.into());
-                }
-                own.complete.push_back(complete);
-                own.unsealed.push(complete);
-                segments::sync_dir(&self.dir)?;
+            let Some(growing) = own.growing.take_if(|growing| growing.is_due(now_ms, DUE)) else { continue };
+            let (number, len, stage) = (growing.number, growing.len, Stage::Complete);
+            let name = |stage| path(&self.dir, number, *origin, stage);
+            if let Err(error) = std::fs::rename(name(Stage::Open), name(stage)) {
+                own.growing = Some(growing);
+                return Err(error.into());
             }
-            for complete in std::mem::take(&mut own.unsealed) {
-                match read(&self.dir, complete.number, *origin) {
-                    Ok(seal) => sealed.push(seal),
-                    // It may have made room meanwhile.
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => {
-                        own.unsealed.push(complete);
-                        return Err(error.into());
+            self.is_unsynced = true;
+            own.complete.push_back(Complete { number, len, stage });
+            own.unsealed.insert(number, None);
+        }
+        Ok(())
+    }
+
+    /// What is to be recorded of complete segments, until it is said that it was ([`Self::sealed`]). One that cannot be read
+    /// holds up no other.
+    pub(super) fn unsealed(&mut self) -> (Vec<SealedCalls>, Option<CallLogFault>) {
+        let (mut seals, mut fault) = (Vec::new(), None);
+        if self.own.values().all(|own| own.unsealed.is_empty()) {
+            return (seals, fault);
+        }
+        if self.is_unsynced {
+            match segments::sync_dir(&self.dir) {
+                Ok(()) => self.is_unsynced = false,
+                Err(error) => return (seals, Some(error.into())),
+            }
+        }
+        for (origin, own) in &mut self.own {
+            own.unsealed.retain(|number, seal| {
+                if seals.len() >= SEALS_AT_ONCE {
+                    return true;
+                }
+                match seal.take().map_or_else(|| seal(&self.dir, *number, *origin), Ok) {
+                    Ok(read) => seals.push(seal.insert(read).clone()),
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        tracing::error!(
+                            segment = *number,
+                            "somebody removed calls that were not on record yet"
+                        );
+                        return false;
                     }
+                    Err(error) => fault = Some(error.into()),
+                }
+                true
+            });
+        }
+        (seals, fault)
+    }
+
+    /// These are on record. A name that cannot be changed has the next start record the same again, which harms nothing.
+    pub(super) fn sealed(&mut self, numbers: &[u64]) -> Result<(), CallLogFault> {
+        let mut outcome = Ok(());
+        for (origin, own) in &mut self.own {
+            for number in numbers {
+                if own.unsealed.remove(number).is_none() {
+                    continue;
+                }
+                let Some(complete) = own.complete.iter_mut().find(|complete| complete.number == *number)
+                else {
+                    continue;
+                };
+                let name = |stage| path(&self.dir, *number, *origin, stage);
+                match std::fs::rename(name(complete.stage), name(Stage::Sealed)) {
+                    Ok(()) => complete.stage = Stage::Sealed,
+                    Err(error) => outcome = Err(error.into()),
                 }
             }
         }
-        Ok(sealed)
+        outcome
     }
 
     #[cfg(test)]
@@ -291,31 +353,17 @@ impl Files {
     }
 }
 
-fn is_due(growing: &mut Growing, now_ms: u64) -> bool {
-    let begun_ms = *growing.begun_ms.get_or_insert(now_ms);
-    growing.batches > 0 && (growing.len >= SEGMENT_LEN || now_ms.saturating_sub(begun_ms) >= SEGMENT_AGE_MS)
+const fn limit([known, strangers]: [u64; 2], origin: Origin) -> u64 {
+    match origin {
+        Origin::Known => known,
+        Origin::Strangers => strangers,
+    }
 }
 
 /// What is to be recorded of a complete segment.
-fn read(dir: &Path, number: u64, origin: Origin) -> io::Result<SealedCalls> {
-    let bytes = std::fs::read(path(dir, number, origin, COMPLETE))?;
-    let batches = Frames::<CallBatch>::of(&bytes).count() as u64;
-    Ok(SealedCalls { number, origin, len: bytes.len() as u64, batches, parts: digests(&bytes) })
-}
-
-/// Goes on with a segment of the run before. What a crash tore of it is cut off.
-fn reopen(number: u64, path: &Path) -> io::Result<Growing> {
-    let bytes = std::fs::read(path)?;
-    let (mut len, mut batches) = (0, 0);
-    for (end, _) in Frames::<CallBatch>::of(&bytes) {
-        (len, batches) = (end as u64, batches + 1);
-    }
-    if len < bytes.len() as u64 {
-        tracing::warn!(path = %path.display(), offset = len, "torn lines of the audit of calls were cut off");
-        segments::cut(path, len)?;
-    }
-    let file = OpenOptions::new().append(true).open(path)?;
-    Ok(Growing { number, len, batches, file, begun_ms: None })
+fn seal(dir: &Path, number: u64, origin: Origin) -> io::Result<SealedCalls> {
+    let (len, batches, parts) = sealed::seal::<CallBatch>(&path(dir, number, origin, Stage::Complete))?;
+    Ok(SealedCalls { number, origin, len, batches, parts })
 }
 
 /// The lines of these segments that are wanted.
@@ -325,35 +373,21 @@ pub(super) fn page(
     len: usize,
     wanted: &dyn Fn(&CallLine) -> bool,
 ) -> Result<(Vec<CallLine>, Option<Cursor>), CallLogFault> {
-    let mut lines = Vec::new();
-    for (looked, (number, path)) in paths.iter().enumerate() {
-        if looked >= SEGMENTS_PER_PAGE {
-            return Ok((lines, Some(Cursor { segment: *number, line: 0 })));
-        }
-        let bytes = match read_segment(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            bytes => bytes?,
-        };
-        let skip = if *number == from.segment { from.line } else { 0 };
-        let all =
-            Frames::<CallBatch>::of(&bytes).filter_map(|(_, batch)| batch).flat_map(|batch| batch.lines);
-        for (at, line) in (0..).zip(all) {
-            if at < skip || !wanted(&line) {
-                continue;
-            }
-            if lines.len() >= len {
-                return Ok((lines, Some(Cursor { segment: *number, line: at })));
-            }
-            lines.push(line);
-        }
-    }
-    Ok((lines, None))
+    Ok(sealed::page::<CallBatch>((paths, &LATER, SEGMENTS_PER_PAGE), from, len, wanted)?)
 }
 
-/// A segment that was completed between the listing and now has another name.
-fn read_segment(path: &Path) -> io::Result<Vec<u8>> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => std::fs::read(path.with_extension(COMPLETE)),
-        bytes => bytes,
+impl Batch for CallBatch {
+    type Line = CallLine;
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn set_number(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    fn lines(self) -> Vec<CallLine> {
+        self.lines
     }
 }

@@ -3,7 +3,7 @@
 //! every second.
 //!
 //! A segment that is complete is sealed: its digests go into the journal, and [`verify()`] finds what was altered or taken out
-//! since. Strangers have segments of their own. When there is no room, permits and reads are dropped and counted; refusals are
+//! since. They are given until somebody says that the record has them ([`CallLog::sealed`]), over restarts too. Strangers have segments of their own. When there is no room, permits and reads are dropped and counted; refusals are
 //! counted by caller and never dropped. Called by `app`.
 
 mod book;
@@ -15,8 +15,9 @@ mod verify;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+pub use crate::segments::sealed::Cursor;
 pub use book::Call;
-pub use files::{CallLogFault, Cursor};
+pub use files::CallLogFault;
 pub use verify::{CallsFault, CallsVerified, verify};
 
 use self::book::Book;
@@ -41,9 +42,9 @@ pub struct Written {
     pub lines: u64,
     /// Calls that left no line.
     pub dropped: u64,
-    /// Segments that are complete: to be recorded.
-    pub sealed: Vec<SealedCalls>,
-    /// Why not all is written; it is tried again.
+    /// Segments that are complete and not known to be on record: to be recorded.
+    pub unsealed: Vec<SealedCalls>,
+    /// What went wrong last; it is tried again.
     pub fault: Option<CallLogFault>,
 }
 
@@ -90,11 +91,21 @@ impl CallLog {
                 }
             }
         }
-        match files.seal(now_ms) {
-            Ok(sealed) => written.sealed = sealed,
-            Err(fault) => written.fault = Some(fault),
+        if let Err(fault) = files.make_room().and_then(|()| files.complete(now_ms)) {
+            written.fault.get_or_insert(fault);
         }
+        let (unsealed, fault) = files.unsealed();
+        written.unsealed = unsealed;
+        written.fault = written.fault.or(fault);
         written
+    }
+
+    /// The record has the digests of these segments.
+    ///
+    /// # Errors
+    /// Not all of them can be named so; the next start gives those again.
+    pub fn sealed(&self, numbers: &[u64]) -> Result<(), CallLogFault> {
+        lock(&self.files).sealed(numbers)
     }
 
     /// Lines from a place on that are wanted, oldest segment first, and where to go on; none: that was all. Looks through so many

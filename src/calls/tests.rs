@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::verify::verify_within;
 use super::*;
-use crate::domain::call::{AGGREGATED, CallBatch, CallerName, DROPPED, SEALED_PART_LEN};
+use crate::domain::call::{AGGREGATED, CallBatch, CallerName, DROPPED};
 use crate::domain::id::{Digest, Ordinal, RequestId, Seq};
 use crate::segments::Frames;
+use crate::segments::sealed::PART_LEN;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -72,7 +73,8 @@ fn sealed(log: &CallLog) -> SealedCalls {
         assert!(n < 100, "nothing is ever sealed");
         (0..2_000).for_each(|i| log.note(recorded(n * 2_000 + i + 1)));
         let mut written = write(log, n);
-        if let Some(seal) = written.sealed.pop() {
+        if let Some(seal) = written.unsealed.pop() {
+            log.sealed(&[seal.number]).unwrap();
             return seal;
         }
     }
@@ -194,27 +196,125 @@ fn lines_go_on_after_a_restart_and_a_torn_end_is_cut() {
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "no restart begins a segment");
 }
 
+fn numbers(written: &Written) -> Vec<(u64, Origin)> {
+    written.unsealed.iter().map(|seal| (seal.number, seal.origin)).collect()
+}
+
 #[test]
-fn a_segment_is_sealed_when_it_is_long_or_an_hour_old_and_again_after_a_restart() {
+fn a_segment_is_sealed_when_it_is_long_or_an_hour_old() {
     let (_parent, dir, log) = open();
     let seal = sealed(&log);
     assert_eq!((seal.number, seal.origin), (1, Origin::Known));
-    assert_eq!(seal.parts.len(), usize::try_from(seal.len).unwrap().div_ceil(SEALED_PART_LEN));
+    assert_eq!(seal.parts.len(), usize::try_from(seal.len).unwrap().div_ceil(PART_LEN));
     assert!(verify(&dir, std::slice::from_ref(&seal)).unwrap().faults.is_empty());
     // A stranger's is not long; it is sealed when it is old.
     log.note(call(1, CallerName::Nobody, "UNAUTHENTICATED"));
-    assert_eq!(write(&log, 1_000).sealed, []);
-    assert_eq!(write(&log, HOUR_MS).sealed, []);
-    let young = write(&log, 1_000 + HOUR_MS).sealed;
-    assert_eq!(
-        young.iter().map(|seal| (seal.number, seal.origin)).collect::<Vec<_>>(),
-        [(2, Origin::Strangers)]
-    );
+    assert_eq!(write(&log, 1_000).unsealed, []);
+    assert_eq!(write(&log, HOUR_MS).unsealed, []);
+    assert_eq!(numbers(&write(&log, 1_000 + HOUR_MS)), [(2, Origin::Strangers)]);
+}
+
+#[test]
+fn a_segment_is_to_be_recorded_until_it_is_over_restarts_too() {
+    let (_parent, dir, log) = open();
+    (1..=2).for_each(|n| log.note(recorded(n)));
+    log.note(call(1, CallerName::Nobody, "UNAUTHENTICATED"));
+    assert_eq!(write(&log, 1_000).unsealed, []);
+    let both = [(1, Origin::Known), (2, Origin::Strangers)];
+    let first = write(&log, 1_000 + HOUR_MS);
+    assert_eq!(numbers(&first), both);
+    // Nobody said that they are on record, or the process ended before.
+    assert_eq!(write(&log, 1_001 + HOUR_MS).unsealed, first.unsealed);
     drop(log);
-    // The record may not have got what the run before sealed last.
     let log = CallLog::open(&dir);
-    assert_eq!(write(&log, 5).sealed, [seal, young[0].clone()]);
-    assert_eq!(write(&log, 6).sealed, []);
+    assert_eq!(write(&log, 5).unsealed, first.unsealed);
+    log.sealed(&[1]).unwrap();
+    assert_eq!(write(&log, 6).unsealed, first.unsealed[1..]);
+    drop(log);
+    let log = CallLog::open(&dir);
+    assert_eq!(write(&log, 7).unsealed, first.unsealed[1..]);
+    // One that is recorded twice is recorded the same.
+    log.sealed(&[2, 2, 1, 77]).unwrap();
+    assert_eq!(write(&log, 8).unsealed, []);
+    drop(log);
+    let log = CallLog::open(&dir);
+    assert_eq!(write(&log, 9).unsealed, []);
+    assert_eq!(all(&log).len(), 3, "and nothing is lost");
+    assert_eq!(verify(&dir, &first.unsealed).unwrap().good, 2);
+}
+
+#[test]
+fn one_segment_that_cannot_be_read_holds_up_no_other() {
+    let (_parent, dir, log) = open();
+    log.note(recorded(1));
+    log.note(call(1, CallerName::Nobody, "UNAUTHENTICATED"));
+    write(&log, 1_000);
+    assert_eq!(write(&log, 1_000 + HOUR_MS).unsealed.len(), 2);
+    drop(log);
+    let first = dir.join("00000000000000000001.known.complete");
+    let kept = std::fs::read(&first).unwrap();
+    let log = CallLog::open(&dir);
+    std::fs::remove_file(&first).unwrap();
+    std::fs::create_dir(&first).unwrap();
+    let written = log.write((at(5), 5), true, false);
+    assert!(written.fault.is_some());
+    assert_eq!(numbers(&written), [(2, Origin::Strangers)]);
+    std::fs::remove_dir(&first).unwrap();
+    std::fs::write(&first, &kept).unwrap();
+    assert_eq!(numbers(&write(&log, 6)), [(1, Origin::Known), (2, Origin::Strangers)]);
+}
+
+/// Lines that compress badly, as many as one write takes.
+fn bulk(log: &CallLog, n: u64) {
+    for i in 0..2_000_u64 {
+        let detail = Some(Digest::of(&(n * 2_000 + i).to_be_bytes()).to_string());
+        log.note(Call { seq: Some(Seq(1)), detail, ..call(i, CallerName::Nobody, "PERMISSION_DENIED") });
+    }
+}
+
+#[test]
+fn an_old_segment_that_cannot_be_removed_is_no_failed_write() {
+    let (_parent, dir, log) = open();
+    lock(&log.files).shrink(1 << 20);
+    let oldest = dir.join("00000000000000000001.strangers.complete");
+    let mut n = 0;
+    while !oldest.exists() {
+        n += 1;
+        assert!(n < 100, "nothing is complete");
+        bulk(&log, n);
+        write(&log, n);
+    }
+    let kept = std::fs::read(&oldest).unwrap();
+    std::fs::remove_file(&oldest).unwrap();
+    std::fs::create_dir(&oldest).unwrap();
+    // Lines are stored once and all of them, and what is wrong is said by name.
+    let mut lines = n * 2_000;
+    let full = loop {
+        n += 1;
+        assert!(n < 500, "it never ends");
+        bulk(&log, n);
+        let written = log.write((at(n), n), true, false);
+        match written.fault {
+            Some(CallLogFault::Full) => break written.lines,
+            Some(CallLogFault::Room { path, .. }) => assert_eq!(path, oldest),
+            fault => assert!(fault.is_none(), "{fault:?}"),
+        }
+        assert_eq!(written.lines, 2_000);
+        lines += 2_000;
+    };
+    // And there is an end: then refusals are kept in memory, and written when there is room.
+    assert_eq!(full, 0);
+    let len = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().metadata().unwrap().len();
+    assert!(std::fs::read_dir(&dir).unwrap().map(len).sum::<u64>() < 3 << 20);
+    std::fs::remove_dir(&oldest).unwrap();
+    let seen = all(&log).len() as u64;
+    assert_eq!(seen + lines_of(&kept), lines, "none twice");
+    assert_eq!(log.write((at(n), n), true, false).lines, 0, "room is made after a write");
+    assert!(write(&log, n + 1).lines > 0);
+}
+
+fn lines_of(bytes: &[u8]) -> u64 {
+    Frames::<CallBatch>::of(bytes).map(|(_, batch)| batch.unwrap().lines.len() as u64).sum()
 }
 
 #[test]
@@ -253,7 +353,7 @@ fn what_is_altered_or_taken_out_is_found_where_it_is() {
     let bytes: Vec<u8> = batches.iter().flat_map(|batch| crate::segments::encode(batch).unwrap()).collect();
     let found = fault(&bytes);
     let (altered, offset) = (ends[1] as u64, found.offset.unwrap());
-    assert!(offset <= ends[2] as u64 && offset + SEALED_PART_LEN as u64 > altered, "{found:?}");
+    assert!(offset <= ends[2] as u64 && offset + PART_LEN as u64 > altered, "{found:?}");
     // The end, and all of it.
     let found = fault(&whole[..ends[ends.len() - 2]]);
     assert!(found.why.contains("taken out"), "{found:?}");
@@ -279,13 +379,10 @@ fn strangers_push_out_strangers_only() {
     {
         n += 1;
         assert!(n < 500, "nothing goes");
-        for i in 0..2_000_u64 {
-            let detail = Some(Digest::of(&(n * 2_000 + i).to_be_bytes()).to_string());
-            let stranger =
-                Call { seq: Some(Seq(1)), detail, ..call(i, CallerName::Nobody, "PERMISSION_DENIED") };
-            log.note(stranger);
-        }
-        seals.extend(write(&log, n).sealed);
+        bulk(&log, n);
+        let unsealed = write(&log, n).unsealed;
+        log.sealed(&unsealed.iter().map(|seal| seal.number).collect::<Vec<_>>()).unwrap();
+        seals.extend(unsealed);
     }
     // What made room is known as that, and what is removed beyond it is not.
     let verified = || verify_within(&dir, &seals, |_| 2 << 20).unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::output::{every_page, table};
 use super::remote::{answer, request_id};
-use super::{Context, Failure, Outcome, simulate, words};
+use super::{Context, Failure, Outcome, partners, simulate, words};
 use crate::domain::command::Command;
 use crate::domain::entity::{EntityKind, Organisation};
 use crate::domain::grant::Grant;
@@ -216,9 +216,17 @@ pub(super) enum LicenseVerb {
         /// Its provisos are met. Without this flag it covers nothing.
         #[arg(long)]
         provisos_met: bool,
+        /// A report that its holder owes, NAME=RFC3339; may be given several times. One that is overdue makes it cover nothing.
+        #[arg(long = "report", value_name = "NAME=RFC3339")]
+        reports: Vec<partners::Duty>,
         #[command(flatten)]
         commit: Commit,
     },
+    /// Record that the holder of a licence filed a report that it owed. Two officers sign.
+    #[command(
+        after_help = "Example:\n  countersign license file-report --id d1234567 --report annual-2026 --document report.pdf --commit"
+    )]
+    FileReport(partners::Filed),
 }
 
 /// When something holds.
@@ -324,8 +332,21 @@ pub(super) async fn grant(verb: GrantVerb, context: &Context<'_>) -> Result<Outc
 }
 
 pub(super) async fn license(verb: LicenseVerb, context: &Context<'_>) -> Result<Outcome, Failure> {
-    let LicenseVerb::Register { id, holder, models, subjects, period, conditions, provisos_met, commit } =
-        verb;
+    let (id, holder, models, subjects, period, conditions, provisos_met, reports, commit) = match verb {
+        LicenseVerb::FileReport(filed) => return partners::file_report(filed, context).await,
+        LicenseVerb::Register {
+            id,
+            holder,
+            models,
+            subjects,
+            period,
+            conditions,
+            provisos_met,
+            reports,
+            commit,
+        } => (id, holder, models, subjects, period, conditions, provisos_met, reports, commit),
+    };
+    let reports: Vec<_> = reports.into_iter().map(|duty| duty.0).collect();
     let license = License {
         id,
         holder,
@@ -335,6 +356,7 @@ pub(super) async fn license(verb: LicenseVerb, context: &Context<'_>) -> Result<
         purposes: sorted(conditions.purposes),
         interval: period.interval()?,
         provisos_met,
+        reports: (!reports.is_empty()).then_some(reports),
     };
     sign(context, Command::RegisterLicense(license), commit).await
 }

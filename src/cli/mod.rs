@@ -11,21 +11,25 @@ mod authority;
 mod backup;
 mod calls;
 mod certificate;
+mod decisions;
 mod determination;
 mod dev;
 mod doctor;
 #[cfg(test)]
 mod documented;
 mod drill;
+mod due;
 mod enroll;
 mod entity;
 mod evaluate;
+mod explain;
 mod files;
 mod follow;
 mod gateway;
 mod head;
 mod health;
 mod hierarchy;
+mod holds;
 mod identity;
 mod import;
 mod init;
@@ -34,6 +38,7 @@ mod lint;
 mod mandate;
 mod officer;
 mod output;
+mod partners;
 mod policy;
 mod principal;
 mod records;
@@ -45,6 +50,7 @@ mod restrict;
 mod root;
 mod screening;
 mod serve;
+mod signals;
 mod signed;
 mod simulate;
 mod subject;
@@ -115,9 +121,12 @@ enum Verb {
     /// Screening: lists, matches, and what officers make of them.
     #[command(subcommand)]
     Screening(screening::Verb),
-    /// Attested safeguards.
+    /// Safeguards: what is asked of entities, and what they attest.
     #[command(subcommand)]
-    Safeguards(records::SafeguardsVerb),
+    Safeguards(partners::SafeguardsVerb),
+    /// What must be verified, attested or reported anew.
+    #[command(subcommand)]
+    Due(due::Verb),
     /// One-time enrollment tokens.
     #[command(subcommand)]
     Token(subject::TokenVerb),
@@ -127,6 +136,8 @@ enum Verb {
     #[command(subcommand)]
     Cert(certificate::Verb),
     Evaluate(evaluate::Arguments),
+    Explain(Box<explain::Arguments>),
+    Replay(explain::ReplayArguments),
     /// Revoke, for good: one record, however many certificates.
     #[command(subcommand)]
     Revoke(restrict::RevokeVerb),
@@ -166,7 +177,7 @@ enum Verb {
     Backup(backup::Arguments),
     Doctor(doctor::Arguments),
     Health(health::Arguments),
-    /// Go on from a backup.
+    /// Go on from a backup, and restore access after a lift.
     #[command(subcommand)]
     Restore(restore::Verb),
     /// The record, on disk.
@@ -263,12 +274,15 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Person(verb) => subject::person(verb, context).await,
         Verb::Workload(verb) => subject::workload(verb, context).await,
         Verb::Screening(verb) => screening::run(verb, context).await,
-        Verb::Safeguards(verb) => records::safeguards(verb, context).await,
+        Verb::Safeguards(verb) => partners::safeguards(verb, context).await,
+        Verb::Due(verb) => due::run(verb, context).await,
         Verb::Token(verb) => subject::token(verb, context).await,
         Verb::Enroll(arguments) => enroll::enroll(&arguments, context).await,
         Verb::Renew(arguments) => enroll::renew(&arguments, context).await,
         Verb::Cert(certificate::Verb::Remote(verb)) => certificate::remote(verb, context).await,
         Verb::Evaluate(arguments) => evaluate::run(arguments, context).await,
+        Verb::Explain(arguments) => explain::run(*arguments, context).await,
+        Verb::Replay(arguments) => explain::replay(&arguments, context).await,
         Verb::Revoke(verb) => restrict::revoke(verb, context).await,
         Verb::Key(key::Verb::Remote(verb)) => key::run(verb, context).await,
         Verb::Stop(verb) => restrict::stop(verb, context).await,

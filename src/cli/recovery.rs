@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::files::{self, Access};
-use super::identity::{KEY, key_in, load_key, requested_key, sign, write_certificate};
+use super::identity::{KEY, key_in, load_key, requested_key, sign, write_chain};
 use super::mandate::Commit;
 use super::output::confirm;
 use super::remote::{Connection, SEE_WHO_SIGNS, answer};
@@ -250,7 +250,7 @@ pub(super) async fn submit(verb: Verb, connection: &Connection, output: &Output)
         "effective": !done.certificate.is_empty(), "certificate": out.display().to_string(),
     });
     if !done.certificate.is_empty() {
-        write_certificate(&out, &done.certificate)?;
+        write_chain(&out, &done.certificate, &done.chain)?;
         output.print(&value, &format!("The officer is registered. certificate  {}", out.display()));
     } else if done.recovery_id.is_empty() {
         let text = "It can be announced. Nothing changed; add --commit to do it.";

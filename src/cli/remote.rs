@@ -3,6 +3,8 @@
 //! The channel is the client library's: the server is trusted by the system bundle of the identity and by nothing of this
 //! machine.
 
+pub(super) mod retry;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -194,20 +196,25 @@ impl Remote {
         let pem = answer(self.attestation().get_trust_bundle(pb::GetTrustBundleRequest {})).await?.system_pem;
         let trusted = TrustBundle::from_pem(&pem)?;
         let known = TrustBundle::from_pem(&files::read_text(path)?)?;
-        let (is, was) = (trusted.algorithms()?, known.algorithms()?);
+        let was = known.algorithms()?;
+        // A service of before says no profile.
+        let trusted = if trusted.stated().is_some() { trusted } else { trusted.stating(was) };
+        let is = trusted.algorithms()?;
         if is != was {
             return Err(Failure(format!(
-                "the server's system authorities are of profile {is}, those of {} of {was}; a service never changes it",
+                "the server says that its profile is {is}, {} is of {was}, and a service never changes it: a server does not talk \
+                 its clients into another; take the operator's trust/system.pem if that is so",
                 path.display()
             )));
         }
         let systems = known.authorities().iter().filter(|a| a.kind() == AuthorityKind::System);
         let is_same_above =
             known.roots() == trusted.roots() && known.cross_certificates() == trusted.cross_certificates();
-        if is_same_above && systems.eq(trusted.authorities()) {
+        let is_said = known.stated().is_some();
+        if is_said && is_same_above && systems.eq(trusted.authorities()) {
             return Ok(());
         }
-        files::write(path, pem.as_bytes(), Access::Public)?;
+        files::write(path, trusted.to_pem().as_bytes(), Access::Public)?;
         eprintln!("the system authorities changed: {} was brought up to date", path.display());
         Ok(())
     }

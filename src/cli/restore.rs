@@ -1,4 +1,4 @@
-//! `countersign restore`: a record goes on from a backup.
+//! `countersign restore`: a record goes on from a backup; and how far access is restored after a lift.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::backup::HEAD;
 use super::mandate::{Commit, Wait, carry_out, progress};
 use super::output::table;
 use super::remote::{Remote, answer};
-use super::{Context, Failure, Outcome, Output, files, head, words};
+use super::{Context, Failure, Outcome, Output, due, files, head, words};
 use crate::app::backup::{Restored, restore};
 use crate::domain::codec::from_bytes;
 use crate::domain::command::Command;
@@ -43,6 +43,22 @@ pub(super) enum Verb {
     Acknowledge {
         #[command(flatten)]
         commit: Commit,
+    },
+    /// After a lift: who may use a model by the record, cohort by cohort, who still has to enroll, and why others are denied.
+    #[command(after_help = "Example:\n  countersign restore plan --model mythos-5")]
+    Plan {
+        #[command(flatten)]
+        query: due::Query,
+    },
+    /// After a lift: how many of them have a certificate, and how long it took.
+    #[command(after_help = "Examples:\n  countersign restore status --model mythos-5 --watch\n  \
+                            countersign restore status --model mythos-5 --entity ent_01J... --json")]
+    Status {
+        #[command(flatten)]
+        query: due::Query,
+        /// Go on showing it until everybody eligible has a certificate.
+        #[arg(long)]
+        watch: bool,
     },
 }
 
@@ -116,6 +132,8 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
     match verb {
         Verb::Begin(_) => Err(Failure("this verb needs no server".to_owned())),
         Verb::Show => show(context).await,
+        Verb::Plan { query } => due::plan(&query, context).await,
+        Verb::Status { query, watch } => due::status(&query, watch, context).await,
         Verb::Acknowledge { commit } => {
             let remote = context.connection.remote().await?;
             let restore = last(&remote).await?.filter(|restore| restore.acknowledged_seq == 0);
@@ -156,7 +174,7 @@ async fn show(context: &Context<'_>) -> Result<Outcome, Failure> {
     let silent: Vec<_> = restore.silent_gateways.iter().map(|gateway| words::printable(gateway)).collect();
     let text = format!(
         "restored {} at record {}, epoch {}\nfrom     a backup that ends at record {} of epoch {}\nlost     {lost}\n\
-         revoked  certificates {} to {}, which may have been issued since\nsilent   {}\n{standing}\n\n{}",
+         revoked  certificates {} to {}, which may have been issued since\nsilent   {}\n{}{standing}\n\n{}",
         restore.time,
         position.seq,
         position.epoch,
@@ -165,24 +183,50 @@ async fn show(context: &Context<'_>) -> Result<Outcome, Failure> {
         restore.first_ordinal,
         restore.last_ordinal,
         if silent.is_empty() { "no registered gateway".to_owned() } else { silent.join(", ") },
+        given_back(&restore),
         table(["GATEWAY", "APPLIED", "GAVE BACK", "AT"], &rows),
     );
-    let reports: Vec<_> = restore
-        .reports
-        .iter()
-        .map(|report| {
-            json!({
-                "gateway": report.gateway, "applied": report.applied_seq, "restrictions": report.restrictions,
-                "time": report.time,
-            })
-        })
-        .collect();
     let value = json!({
         "restored": position.seq, "epoch": position.epoch, "time": restore.time, "backup_end": end.seq,
         "records_lost": restore.records_lost, "first_ordinal": restore.first_ordinal,
-        "last_ordinal": restore.last_ordinal, "reports": reports, "silent_gateways": restore.silent_gateways,
+        "last_ordinal": restore.last_ordinal, "reports": reports(&restore), "silent_gateways": restore.silent_gateways,
+        "announcements": announcements(&restore),
         "acknowledged": (restore.acknowledged_seq != 0).then_some(restore.acknowledged_seq),
     });
     context.output.print(&value, &text);
     Ok(Outcome::Done)
+}
+
+fn announcements(restore: &pb::Restore) -> Vec<serde_json::Value> {
+    let announcement = |one: &pb::AnnouncementGivenBack| {
+        json!({
+            "announcement_id": one.announcement_id, "announced_at": one.announced_at, "cut_at": one.cut_at,
+        })
+    };
+    restore.announcements.iter().map(announcement).collect()
+}
+
+fn reports(restore: &pb::Restore) -> Vec<serde_json::Value> {
+    let report = |report: &pb::RestoreReport| {
+        json!({
+            "gateway": report.gateway, "applied": report.applied_seq, "restrictions": report.restrictions,
+            "time": report.time, "keys_spared": report.keys_spared,
+        })
+    };
+    restore.reports.iter().map(report).collect()
+}
+
+/// What officers have to look at of what gateways gave back, a line each.
+fn given_back(restore: &pb::Restore) -> String {
+    let announced = restore.announcements.iter().map(|one| {
+        let [id, at] = [&one.announcement_id, &one.cut_at].map(|text| words::printable(text));
+        format!("cut      {id} at {at}, as gateways gave back; why is lost\n")
+    });
+    let keys =
+        restore.reports.iter().flat_map(|report| report.keys_spared.iter().map(move |key| (report, key)));
+    let spared = keys.map(|(report, key)| {
+        let [gateway, key] = [&report.gateway, key].map(|text| words::printable(text));
+        format!("LOOK     {gateway} says that the key {key} is blocked; too few would be left\n")
+    });
+    announced.chain(spared).collect()
 }

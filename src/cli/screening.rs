@@ -199,7 +199,8 @@ async fn import(arguments: Import, context: &Context<'_>) -> Result<Outcome, Fai
 
 fn read_here(file: &Path) -> Result<ListSummary, Failure> {
     let open = File::open(file).map_err(|e| Failure(format!("{}: {e}", file.display())))?;
-    read_list(std::io::BufReader::new(open), |_| {}).map_err(|e| Failure(format!("{}: {e}", file.display())))
+    read_list(std::io::BufReader::new(open), |_| Ok(()))
+        .map_err(|e| Failure(format!("{}: {e}", file.display())))
 }
 
 async fn upload(remote: &Remote, path: &Path) -> Result<pb::UploadListResponse, Failure> {
@@ -363,7 +364,7 @@ async fn candidates(file: &Path, score_min: u8, context: &Context<'_>) -> Result
     .await?;
     let mut index = NameIndex::new();
     for entity in entities {
-        index.add(registered(entity));
+        index.add(registered(entity)).map_err(|fault| Failure(fault.to_string()))?;
     }
     let (mut rows, mut values) = (Vec::new(), Vec::new());
     for name in &names {

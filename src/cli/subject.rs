@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::import::{Import, import};
+use super::import::{Import, Tokens, Vet, import, tokens, vet};
 use super::mandate::{Check, Commit, Wait, carry_out};
 use super::output::{every_page, table};
 use super::remote::{answer, request_id};
@@ -43,6 +43,21 @@ pub(super) enum PersonVerb {
                       not taken."
     )]
     Import(Import),
+    /// Decide on many people from a file: sign as a vetter who nominated none of those that are approved.
+    #[command(
+        after_help = "Examples:\n  countersign person vet decisions.csv\n  countersign person vet decisions.csv --commit\n\n\
+                      decisions.csv:\n  subject_id,decision,evidence,verified_on,assurance,reverify_due\n  \
+                      sub_01J...,APPROVE,CITIZEN_OR_NATIONAL,2026-06-27,IAL2,2027-06-27T00:00:00Z\n  sub_01K...,REFUSE,,,,\n\n\
+                      Each signature is over at most a thousand decisions, which are all in the record. When it ends half way, \
+                      run the same command again. Exit 1: somebody was not decided on."
+    )]
+    Vet(Vet),
+    /// Make enrollment tokens for many people from a file. Their secrets are made here and the server never has them.
+    #[command(after_help = "Examples:\n  countersign person tokens subjects.jsonl --out tokens.jsonl\n  \
+                      countersign person tokens subjects.jsonl --out tokens.jsonl --ttl-hours 24 --commit\n\nsubjects.jsonl is \
+                      the file of person import --results, for example. When it ends half way, run the same command again: \
+                      nobody gets a second token. Exit 1: somebody gets none.")]
+    Tokens(Tokens),
     /// Attest the relation of a person to the entity anew.
     #[command(after_help = "Example:\n  countersign person attest sub_01J... --relation CONTRACTOR")]
     Attest {
@@ -206,6 +221,8 @@ pub(super) async fn person(verb: PersonVerb, context: &Context<'_>) -> Result<Ou
             nominate(context, entity, pb::nominate_subject_request::Body::Person(person), check).await
         }
         PersonVerb::Import(file) => import(file, context).await,
+        PersonVerb::Vet(file) => vet(file, context).await,
+        PersonVerb::Tokens(file) => tokens(file, context).await,
         PersonVerb::Attest { subject, relation, check } => {
             let request = pb::AttestRelationRequest {
                 subject_id: subject.to_string(),

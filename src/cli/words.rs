@@ -3,17 +3,18 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::Failure;
+use super::{Failure, partners};
 use crate::domain::approval::Mandate;
 use crate::domain::authority::NewAuthority;
 use crate::domain::bundle::{Bundle, BundleParts};
 use crate::domain::certificate::Serial;
-use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
+use crate::domain::command::{Command, NewPrincipal, Ruling, SubjectDecision};
 use crate::domain::determination::Determination;
 use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
 use crate::domain::officer_command::OfficerCommand;
+use crate::domain::record_command::RecordCommand;
 use crate::domain::root::CrossSubject;
 use crate::domain::screening::ScreeningList;
 use crate::domain::subject::Vetting;
@@ -73,6 +74,7 @@ fn command(command: &Command) -> Vec<String> {
         Command::GrantModel { entity, grant: granted } => grant(entity, granted),
         Command::EndGrant { entity, grant } => vec![format!("End the grant {grant} of {entity} now")],
         Command::RegisterLicense(license) => licence(license),
+        Command::Partners(command) => partners::words(command),
         Command::AdoptPolicy(parts) => policy(parts),
         Command::Impose(new) => imposition(new),
         Command::Revoke { scope, reason } => {
@@ -96,6 +98,7 @@ fn command(command: &Command) -> Vec<String> {
         }
         Command::ReleaseHold(ordinal) => vec![format!("Release the hold on certificate {ordinal}")],
         Command::DecideSubject { subject, decision } => decided(subject, decision),
+        Command::DecideSubjects(rulings) => decided_on(rulings),
         Command::ImportScreeningList { list, shrinks } => imported(list, *shrinks),
         Command::ResolveScreeningMatch { .. } | Command::RecordScreening { .. } => screened(command),
         Command::RecordSafeguards { entity, until, reverify_due } => {
@@ -115,8 +118,27 @@ fn command(command: &Command) -> Vec<String> {
         Command::UnblockKey(key) => {
             vec![format!("Unblock the public key {key}; what was issued to it stays revoked")]
         }
+        Command::Records(command) => ordered(command),
         Command::AcceptClock(at) => vec![format!("Accept that the server's clock is right: it is {at}")],
         of_authority => rotated(of_authority),
+    }
+}
+
+/// About orders to keep records.
+fn ordered(command: &RecordCommand) -> Vec<String> {
+    match command {
+        RecordCommand::Hold { id, hold } => vec![
+            format!(
+                "Keep all records since {}, whatever their age, until two officers release {id}",
+                hold.since
+            ),
+            format!("  because: {}", printable(&hold.reason)),
+        ],
+        RecordCommand::Release(id) => {
+            vec![format!(
+                "Let records that {id} holds go after their time: what is older is removed for good"
+            )]
+        }
     }
 }
 
@@ -297,6 +319,10 @@ fn imported(list: &ScreeningList, shrinks: bool) -> Vec<String> {
     lines
 }
 
+fn decided_on(rulings: &[Ruling]) -> Vec<String> {
+    rulings.iter().flat_map(|ruling| decided(&ruling.subject, &ruling.decision)).collect()
+}
+
 fn decided(subject: &SubjectId, decision: &SubjectDecision) -> Vec<String> {
     match decision {
         SubjectDecision::Refuse => vec![format!("Refuse {subject}")],
@@ -335,7 +361,7 @@ fn grant(entity: &crate::domain::id::EntityId, grant: &Grant) -> Vec<String> {
 }
 
 fn licence(license: &License) -> Vec<String> {
-    vec![
+    let mut lines = vec![
         format!("Register the licence {} of {}", license.id, license.holder),
         format!("  models      {}", list(license.models.iter())),
         format!("  when        {}", interval(license.interval)),
@@ -343,7 +369,10 @@ fn licence(license: &License) -> Vec<String> {
         format!("  places      US{}", license.countries.iter().map(|c| format!(", {c}")).collect::<String>()),
         format!("  purposes    {}", or_any(&license.purposes)),
         format!("  provisos    {}", if license.provisos_met { "met" } else { "NOT met: it covers nothing" }),
-    ]
+    ];
+    let reports = license.reports.iter().flatten();
+    lines.extend(reports.map(|duty| format!("  report      {} by {}", printable(&duty.name), duty.due)));
+    lines
 }
 
 fn vetting_line(vetting: &Vetting) -> String {

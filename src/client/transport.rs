@@ -57,7 +57,11 @@ pub enum TransportFault {
     #[error("the private key: {0}")]
     Key(SealFault),
     /// The key is not of the profile of the service.
-    #[error("the private key cannot be used under the profile {0}: {remedy}", remedy = .0.remedy())]
+    #[error(
+        "the private key cannot be used under the profile {0}: {remedy}; a bundle of P-384 authorities without a line \
+         \"# PROFILE\" is taken for one of cnsa: if the service is of profile standard, take its trust/system.pem anew",
+        remedy = .0.remedy()
+    )]
     Profile(AlgorithmProfile),
     /// TLS cannot be set up so.
     #[error("TLS cannot be set up: {0}")]

@@ -32,7 +32,7 @@ impl Trust {
 /// The authorities that the server may prove itself by, PEM; none: the set trusts nobody of the system.
 ///
 /// # Errors
-/// An authority of the set is none, or of another profile of algorithms than the one that the gate was configured with.
+/// An authority of the set is none, or its key is not one of the profile of algorithms that the gate was configured with.
 pub(super) fn system_pem(
     set: &EnforcementSet,
     algorithms: AlgorithmProfile,
@@ -40,11 +40,9 @@ pub(super) fn system_pem(
     let Some(bundle) = bundle(set.trusted(AuthorityKind::System).map(AsRef::as_ref))? else {
         return Ok(None);
     };
+    let bundle = bundle.stating(algorithms);
     match bundle.algorithms() {
-        Ok(learnt) if learnt == algorithms => Ok(Some(bundle.to_pem())),
-        Ok(learnt) => {
-            Err(format!("the system authorities are of profile {learnt}, and {algorithms} is configured"))
-        }
+        Ok(_) => Ok(Some(bundle.to_pem())),
         Err(fault) => Err(fault.to_string()),
     }
 }

@@ -18,12 +18,15 @@ use super::id::{
 use super::license::License;
 pub use super::object::ObjectRef;
 use super::officer_command::OfficerCommand;
+use super::partner_command::PartnerCommand;
 pub use super::principal::NewPrincipal;
-use super::principal::Role;
+use super::record_command::RecordCommand;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
-pub use super::subject::SubjectDecision;
+pub use super::signers::Signers;
+use super::signers::{LOOSEN, RESTRICT, VET, VET_BY_TWO};
+pub use super::subject::{Ruling, SubjectDecision};
 use super::time::Timestamp;
 
 /// A command of officers.
@@ -310,6 +313,9 @@ pub enum Command {
     /// About officers and other principals, and emergencies.
     #[n(40)]
     Officers(#[n(0)] OfficerCommand),
+    /// About what partners owe.
+    #[n(70)]
+    Partners(#[n(0)] PartnerCommand),
     /// Put one more imposition in force. It reaches what nothing lifts, so it only takes away.
     #[n(51)]
     Impose(#[n(0)] Box<Determination>),
@@ -323,6 +329,9 @@ pub enum Command {
         #[n(1)]
         shrinks: bool,
     },
+    /// About orders to keep records.
+    #[n(85)]
+    Records(#[n(0)] RecordCommand),
     /// Say what a match with an entry of the list is.
     #[n(61)]
     ResolveScreeningMatch {
@@ -342,22 +351,10 @@ pub enum Command {
         #[n(4)]
         reason: String,
     },
+    /// Decide on many nominated people or workloads, each by itself.
+    #[n(88)]
+    DecideSubjects(#[n(0)] Vec<Ruling>),
 }
-
-/// Who must sign a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signers {
-    /// How many different officers.
-    pub count: usize,
-    /// The roles, one of which each of them must hold.
-    pub roles: &'static [Role],
-}
-
-pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
-pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
-const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
-/// What a vetter decides and what would let somebody in whom a list nearly names.
-const VET_BY_TWO: Signers = Signers { count: 2, roles: &[Role::Vetter, Role::Approver] };
 
 impl Command {
     /// Who must sign it: restrict with one, loosen with two, a vetter for what vetters decide.
@@ -413,11 +410,14 @@ impl Command {
                 VET_BY_TWO
             }
             Self::DecideSubject { .. }
+            | Self::DecideSubjects(_)
             | Self::RecordScreening { .. }
             | Self::RecordSafeguards { .. }
             | Self::ImportScreeningList { .. }
             | Self::ResolveScreeningMatch { .. } => VET,
             Self::Officers(command) => command.signers(),
+            Self::Partners(command) => command.signers(),
+            Self::Records(command) => command.signers(),
         }
     }
 
@@ -467,11 +467,14 @@ impl Command {
             Self::Suspend { target, .. } | Self::Unsuspend(target) => vec![ObjectRef::Suspension(*target)],
             Self::Hold { ordinal, .. } | Self::ReleaseHold(ordinal) => vec![ObjectRef::Hold(*ordinal)],
             Self::DecideSubject { subject, .. } => vec![ObjectRef::Subject(*subject)],
+            Self::DecideSubjects(rulings) => rulings.iter().map(|r| ObjectRef::Subject(r.subject)).collect(),
             Self::AcceptClock(_) => vec![ObjectRef::Clock],
             Self::AcknowledgeRestore { .. } => vec![ObjectRef::Restore],
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
             Self::Drill(_) => vec![ObjectRef::Drills],
             Self::Officers(command) => command.objects(),
+            Self::Partners(command) => command.objects(),
+            Self::Records(command) => vec![ObjectRef::RecordHold(command.id().clone())],
             Self::ImportScreeningList { .. } => vec![ObjectRef::ScreeningList],
             Self::ResolveScreeningMatch { entity, .. } => vec![ObjectRef::Screening(*entity)],
             Self::PrepareAuthority(_)
@@ -489,60 +492,6 @@ impl Command {
             Self::AnnounceRevocation { id, .. }
             | Self::HastenRevocation { announcement: id, .. }
             | Self::PostponeRevocation { announcement: id, .. } => vec![ObjectRef::Announcement(*id)],
-        }
-    }
-
-    /// What a restriction that its officers gave a reason for reaches, as one word, and that reason.
-    pub fn restriction(&self) -> Option<(&'static str, RevocationReason)> {
-        match self {
-            Self::RemoveEntity { reason, .. } => Some(("ENTITY", *reason)),
-            Self::Revoke { scope, reason } | Self::AnnounceRevocation { scope, reason, .. } => {
-                Some((scope.word(), *reason))
-            }
-            Self::Stop { scope, reason } => Some((scope.word(), *reason)),
-            Self::Suspend { target: SuspensionTarget::Entity(_), reason } => Some(("ENTITY", *reason)),
-            Self::Suspend { target: SuspensionTarget::Subject(_), reason } => Some(("SUBJECT", *reason)),
-            Self::Hold { reason, .. } => Some(("CERTIFICATE", *reason)),
-            Self::BlockKey { reason, .. } => Some(("KEY", *reason)),
-            Self::RevokeAuthority { reason, .. } => Some(("ISSUER", *reason)),
-            // Whatever it revokes, the root says that it is not to be trusted.
-            Self::RenewRootList { .. } => Some(("ISSUER", RevocationReason::CaCompromise)),
-            Self::Officers(command) => command.restriction(),
-            Self::RegisterPrincipal(_)
-            | Self::RemovePrincipal(_)
-            | Self::ActivateEntity(_)
-            | Self::RejectEntity(_)
-            | Self::AmendAnnex { .. }
-            | Self::GrantModel { .. }
-            | Self::EndGrant { .. }
-            | Self::RegisterLicense(_)
-            | Self::AdoptPolicy(_)
-            | Self::Impose(_)
-            | Self::ReleaseStop(_)
-            | Self::Unsuspend(_)
-            | Self::ReleaseHold(_)
-            | Self::DecideSubject { .. }
-            | Self::RecordScreening { .. }
-            | Self::RecordSafeguards { .. }
-            | Self::AcceptClock(_)
-            | Self::AcknowledgeRestore { .. }
-            | Self::UnblockKey(_)
-            | Self::PrepareAuthority(_)
-            | Self::ActivateAuthority(_)
-            // They deny nobody anything.
-            | Self::Drill(_)
-            | Self::ImportScreeningList { .. }
-            | Self::ResolveScreeningMatch { .. }
-            | Self::TaintAuthority { .. }
-            | Self::RollbackAuthority(_)
-            | Self::RetireAuthority(_)
-            | Self::TrustRoot(_)
-            | Self::AddCrossCertificate(_)
-            | Self::DropRoot(_) => None,
-            | Self::PermitRotation { .. }
-            | Self::HastenRevocation { .. }
-            | Self::PostponeRevocation { .. }
-            | Self::WithdrawRotation(_) => None,
         }
     }
 
@@ -568,6 +517,7 @@ impl Command {
             Self::Hold { .. } => "HOLD",
             Self::ReleaseHold(_) => "RELEASE_HOLD",
             Self::DecideSubject { .. } => "DECIDE_SUBJECT",
+            Self::DecideSubjects(_) => "DECIDE_SUBJECTS",
             Self::RecordScreening { .. } => "RECORD_SCREENING",
             Self::RecordSafeguards { .. } => "RECORD_SAFEGUARDS",
             Self::AcceptClock(_) => "ACCEPT_CLOCK",
@@ -591,6 +541,8 @@ impl Command {
             Self::WithdrawRotation(_) => "WITHDRAW_ROTATION",
             Self::Drill(_) => "DRILL",
             Self::Officers(command) => command.name(),
+            Self::Partners(command) => command.name(),
+            Self::Records(command) => command.name(),
             Self::ImportScreeningList { .. } => "IMPORT_SCREENING_LIST",
             Self::ResolveScreeningMatch { .. } => "RESOLVE_SCREENING_MATCH",
         }

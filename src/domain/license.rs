@@ -4,7 +4,21 @@ use minicbor::{Decode, Encode};
 
 use super::id::{EntityId, LicenseId, ModelId, PurposeId, SubjectId};
 use super::policy::{Country, Place};
-use super::time::{Interval, Now};
+use super::time::{Interval, Now, Timestamp};
+
+/// The most reports of one licence: a year's monthly ones, for five years.
+pub const REPORTS_MAX: usize = 64;
+
+/// A report that the holder of a licence owes. One that is overdue and not on record makes the licence cover nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReportDuty {
+    /// Its name: 1 to 64 letters, digits and hyphens.
+    #[n(0)]
+    pub name: String,
+    /// By when.
+    #[n(1)]
+    pub due: Timestamp,
+}
 
 /// A licence.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -33,6 +47,9 @@ pub struct License {
     /// Its provisos are met. A licence whose provisos are not met covers nothing.
     #[n(7)]
     pub provisos_met: bool,
+    /// The reports that its holder owes; none: none, as in records from before there were any.
+    #[n(8)]
+    pub reports: Option<Vec<ReportDuty>>,
 }
 
 impl License {

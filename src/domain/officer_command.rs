@@ -3,10 +3,12 @@
 
 use minicbor::{Decode, Encode};
 
-use super::command::{Command, ObjectRef, RESTRICT, Signers};
+use super::command::{Command, ObjectRef, Signers};
 use super::id::{AuthorityId, Digest, EntityId, GrantId, Ordinal, PrincipalId, Seq};
 use super::principal::Role;
+use super::record_command::RecordCommand;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use super::signers::RESTRICT;
 
 /// A command about principals, or of one who lacks the role.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -112,6 +114,9 @@ impl Emergency {
             Command::HastenRevocation { .. } => Some("revoke what was announced: that is at once"),
             Command::WithdrawRotation(_) => Some("taint the authority that must not issue"),
             Command::Impose(_) => Some("stop the models that it would restrict"),
+            Command::Records(RecordCommand::Hold { .. }) => {
+                Some("nothing is needed: nobody loses what is kept")
+            }
             Command::RenewRootList { .. } => Some("taint the authority that the list revokes"),
             _ => None,
         }
@@ -144,7 +149,7 @@ impl OfficerCommand {
     pub const fn signers(&self) -> Signers {
         match self {
             Self::Suspend { .. } => RESTRICT,
-            Self::Release(_) => super::command::LOOSEN,
+            Self::Release(_) => super::signers::LOOSEN,
             Self::BreakGlass { .. } => Signers { count: 1, roles: ANY },
             Self::CloseReview { .. } => Signers { count: 1, roles: REVIEWERS },
         }

@@ -5,7 +5,7 @@
 use minicbor::{Decode, Encode};
 
 use super::enforce::Position;
-use super::id::{PrincipalId, Seq};
+use super::id::{Digest, PrincipalId, Seq};
 use super::revocation::OrdinalRange;
 use super::time::Timestamp;
 
@@ -72,4 +72,7 @@ pub struct RestoreReport {
     /// Restrictions that were new.
     #[n(3)]
     pub restrictions: u64,
+    /// Keys that it says were blocked and that are not: without them nobody could acknowledge the restore, or undo the block.
+    #[n(4)]
+    pub spared: Option<Vec<Digest>>,
 }

@@ -116,6 +116,35 @@ impl Subject {
     }
 }
 
+impl Subject {
+    /// Makes it what a vetter decided.
+    pub(super) fn decide(&mut self, decision: &SubjectDecision) {
+        match decision {
+            SubjectDecision::Approve { vetting, reverify_due } => {
+                self.status = SubjectStatus::Approved;
+                self.reverify_due = *reverify_due;
+                if let (SubjectBody::Human(employment), Some(_)) = (&mut self.body, vetting) {
+                    employment.vetting.clone_from(vetting);
+                }
+            }
+            SubjectDecision::Refuse => self.status = SubjectStatus::Refused,
+        }
+    }
+
+    /// Is this what was decided?
+    pub fn is_decided(&self, decision: &SubjectDecision) -> bool {
+        match decision {
+            SubjectDecision::Approve { vetting, reverify_due } => {
+                let held = self.employment().and_then(|employment| employment.vetting.as_ref());
+                self.status == SubjectStatus::Approved
+                    && self.reverify_due == *reverify_due
+                    && (vetting.is_none() || vetting.as_ref() == held)
+            }
+            SubjectDecision::Refuse => self.status == SubjectStatus::Refused,
+        }
+    }
+}
+
 /// A vetter's decision on a subject.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum SubjectDecision {
@@ -132,6 +161,20 @@ pub enum SubjectDecision {
     /// Refused or removed.
     #[n(1)]
     Refuse,
+}
+
+/// Subjects that one signature decides on at most: a mandate of some 80 KiB, of the 512 KiB that one may have.
+pub const RULINGS_MAX: usize = 1_000;
+
+/// A decision on one of many.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Ruling {
+    /// On whom.
+    #[n(0)]
+    pub subject: SubjectId,
+    /// How.
+    #[n(1)]
+    pub decision: SubjectDecision,
 }
 
 /// The longest reference of an entity for one of its people: a number of staff or an id of its directory.

@@ -338,6 +338,11 @@ impl Feed {
         self.shared.lock().counts
     }
 
+    /// Changes when something that gateways are told was published, after State shows it.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.shared.news.subscribe()
+    }
+
     /// Lets barriers look at the clock again. They do so by themselves; a test that moves a clock calls this.
     pub fn tick(&self) {
         self.shared.wake_barriers();

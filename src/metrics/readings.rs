@@ -101,6 +101,10 @@ pub struct Readings {
     pub sessions_opened: u64,
     /// Claims refused since the start.
     pub bad_claims: u64,
+    /// Decisions that are not on disk yet.
+    pub decisions_unwritten: u64,
+    /// Bytes of complete segments of decisions.
+    pub decisions_kept: u64,
     /// Nacks since the start.
     pub nacks: u64,
     /// Snapshots begun since the start.
@@ -141,6 +145,8 @@ pub struct Readings {
     pub suspended: u64,
     /// How screening stands.
     pub screening: ScreeningReading,
+    /// What is due within a month or overdue: of which kind, how near, and how many.
+    pub due: Vec<(&'static str, &'static str, u64)>,
     /// Every kind of fault.
     pub faults: Vec<Fault>,
     /// How the authorities of each kind are rotated.
@@ -190,6 +196,8 @@ impl Readings {
             ("journal_head_seq", "The last record", self.head_seq),
             ("journal_disk_free_bytes", "Free on the disk of the journal", self.disk_free),
             ("journal_low_water_bytes", "With less free only restrictions are recorded", self.low_water),
+            ("decisions_unwritten", "Decisions that a kill now would lose", self.decisions_unwritten),
+            ("decisions_kept_bytes", "Complete segments of decisions", self.decisions_kept),
             ("approvals_waiting", "Commands that wait for another officer", self.proposals),
             ("recoveries_pending", "Officers whom recovery keys register a day later", self.recoveries),
             (
@@ -225,6 +233,7 @@ impl Readings {
         }
         registry.register("fault", "1 while it keeps the service from permitting or recording", faults);
         self.register_rotations(&mut registry);
+        self.register_due(&mut registry);
         let build = Labelled::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
         registry.register("build_info", "Always 1; the version is a label", build);
@@ -251,6 +260,15 @@ impl Readings {
             "When the newest revocation list of a root ends; from then on proxies that check it refuse everybody",
             lists,
         );
+    }
+
+    fn register_due(&self, registry: &mut Registry) {
+        let due = Family::<[(&'static str, String); 2], Gauge<u64, AtomicU64>>::default();
+        for (kind, stage, count) in &self.due {
+            due.get_or_create(&[("kind", (*kind).to_owned()), ("stage", (*stage).to_owned())]).set(*count);
+        }
+        let help = "What must be verified, attested or reported anew within a month, or is overdue";
+        registry.register("due", help, due);
     }
 
     fn register_rotations(&self, registry: &mut Registry) {

@@ -11,7 +11,7 @@ use super::show_approvals::Mandates::{With, Without};
 use super::show_approvals::{Watched, closed, recoveries, reviews, waiting};
 use super::watch::{self, Look, Watches};
 use super::{show, status::status};
-use crate::app::{App, Error, Recovered};
+use crate::app::{App, Error, Recovered, Ruled};
 use crate::domain::approval::MANDATE_LEN_MAX;
 use crate::domain::codec::{from_bytes, to_bytes};
 use crate::domain::command::Command;
@@ -53,6 +53,26 @@ impl pb::mandate_service_server::MandateService for Mandates {
         let signatures_needed = show::count(command.signers().count);
         let mandate = to_bytes(&self.app.prepare(command)).into();
         Ok(Response::new(pb::PrepareMandateResponse { mandate, signatures_needed }))
+    }
+
+    async fn prepare_rulings(
+        &self,
+        request: Request<pb::PrepareRulingsRequest>,
+    ) -> Result<Response<pb::PrepareRulingsResponse>, Status> {
+        let caller = caller(&request, "")?;
+        let bytes = &request.get_ref().command;
+        if bytes.len() > MANDATE_LEN_MAX {
+            return Err(invalid("command", "it is longer than 512 KiB"));
+        }
+        let command: Command = from_bytes(bytes).map_err(|e| invalid("command", &e.to_string()))?;
+        let Command::DecideSubjects(rulings) = command else {
+            return Err(invalid("command", "only DECIDE_SUBJECTS is prepared here"));
+        };
+        let (outcomes, mandate) = self.app.prepare_rulings(&caller, &rulings).map_err(status)?;
+        Ok(Response::new(pb::PrepareRulingsResponse {
+            outcomes: outcomes.into_iter().map(ruling_outcome).collect(),
+            mandate: mandate.map(|mandate| to_bytes(&mandate).into()).unwrap_or_default(),
+        }))
     }
 
     async fn submit_mandate(
@@ -159,8 +179,10 @@ impl pb::mandate_service_server::MandateService for Mandates {
                 effective_at: effective_at.to_string(),
                 ..Default::default()
             },
-            Recovered::Effective(issued) => pb::SubmitRecoveryResponse {
-                certificate: issued.map(|issued| issued.certificate.into()).unwrap_or_default(),
+            Recovered::Effective(None) => pb::SubmitRecoveryResponse::default(),
+            Recovered::Effective(Some(issued)) => pb::SubmitRecoveryResponse {
+                chain: self.app.above(&issued.certificate).into_iter().map(Into::into).collect(),
+                certificate: issued.certificate.into(),
                 ..Default::default()
             },
         }))
@@ -178,5 +200,17 @@ impl pb::mandate_service_server::MandateService for Mandates {
             watched.look(app).map_or(Look::Same, Look::News)
         });
         Ok(Response::new(stream))
+    }
+}
+
+fn ruling_outcome(ruled: Result<Ruled, Error>) -> pb::RulingOutcome {
+    let shown = |outcome: &str| pb::RulingOutcome { outcome: outcome.to_owned(), ..Default::default() };
+    match ruled {
+        Ok(Ruled::Ready) => shown("READY"),
+        Ok(Ruled::Unchanged) => shown("UNCHANGED"),
+        Err(error) => {
+            let reason = error.code().to_owned();
+            pb::RulingOutcome { reason, message: status(error).message().to_owned(), ..shown("REFUSED") }
+        }
     }
 }

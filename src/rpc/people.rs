@@ -1,4 +1,4 @@
-//! Lists of people as they come in: batches that are recorded one after the other.
+//! Lists of people as they come in: batches that are recorded one after the other; and their tokens.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use tonic::{Status, Streaming};
 use super::parse::{invalid, mode, optional, required};
 use super::show;
 use super::status::status;
-use crate::app::{App, Caller, Differing, Error, Known, PersonRow, Taken};
+use crate::app::{App, Caller, Differing, Error, Known, PersonRow, Taken, TokenRow, TokenTaken};
+use crate::domain::id::Digest;
 use crate::pb;
 
 /// Batches of one call: what is recorded well within the time that a call has, and an answer of less than 2 MiB.
@@ -42,22 +43,64 @@ pub(super) async fn import(
 
 /// A row that cannot be read is refused, and the others are not.
 fn row(person: pb::ImportedPerson) -> Result<PersonRow, Error> {
-    let field = |read: Result<PersonRow, Status>| {
-        read.map_err(|status| Error::Invalid { field: "person", why: status.message().to_owned() })
-    };
     let known = match (person.reference.is_empty(), person.subject_id.is_empty()) {
         (false, true) => Ok(Known::Reference(person.reference)),
         (true, false) => required("subject_id", &person.subject_id).map(Known::Subject),
         (true, true) | (false, false) => Err(invalid("reference", "either it or subject_id is needed")),
     };
-    field(known.and_then(|known| {
+    let read = known.and_then(|known| {
         Ok(PersonRow {
             entity: required("entity_id", &person.entity_id)?,
             known,
             relation: required("relation", &person.relation)?,
             until: optional("relation_until", &person.relation_until)?,
         })
-    }))
+    });
+    read.map_err(|status| Error::Invalid { field: "person", why: status.message().to_owned() })
+}
+
+/// Takes tokens that the caller has made.
+pub(super) async fn tokens(
+    app: &Arc<App>,
+    caller: &Caller,
+    request: pb::CreateTokensRequest,
+) -> Result<pb::CreateTokensResponse, Status> {
+    let rows = request.tokens.into_iter().map(|token| {
+        token_row(&token)
+            .map_err(|status| Error::Invalid { field: "token", why: status.message().to_owned() })
+    });
+    let taken = app.create_tokens(caller, rows.collect(), mode(request.validate_only)).await;
+    let (outcomes, position) = taken.map_err(status)?;
+    Ok(pb::CreateTokensResponse {
+        outcomes: outcomes.into_iter().map(token_outcome).collect(),
+        position: Some(show::position(position)),
+    })
+}
+
+fn token_row(token: &pb::MadeToken) -> Result<TokenRow, Status> {
+    let secret: [u8; 32] = token
+        .secret_sha256
+        .as_ref()
+        .try_into()
+        .map_err(|_| invalid("secret_sha256", "32 bytes are needed"))?;
+    Ok(TokenRow {
+        subject: required("subject_id", &token.subject_id)?,
+        id: required("token_id", &token.token_id)?,
+        secret: Digest(secret),
+        expires_at: required("expires_at", &token.expires_at)?,
+    })
+}
+
+fn token_outcome(taken: Result<TokenTaken, Error>) -> pb::TokenOutcome {
+    let shown = |outcome: &str| pb::TokenOutcome { outcome: outcome.to_owned(), ..Default::default() };
+    match taken {
+        Ok(TokenTaken::Created) => shown("CREATED"),
+        Ok(TokenTaken::Unchanged) => shown("UNCHANGED"),
+        Err(error) => {
+            let reason = error.code().to_owned();
+            pb::TokenOutcome { reason, message: status(error).message().to_owned(), ..shown("REFUSED") }
+        }
+    }
 }
 
 fn outcome(taken: Result<Taken, Error>) -> pb::PersonOutcome {

@@ -192,6 +192,28 @@ impl pb::provisioning_service_server::ProvisioningService for Provisioning {
         Ok(Response::new(pb::ListSubjectsResponse { subjects, next_page_token: next.unwrap_or_default() }))
     }
 
+    async fn list_due(
+        &self,
+        request: Request<pb::ListDueRequest>,
+    ) -> Result<Response<pb::ListDueResponse>, Status> {
+        super::due::list(&self.app, request).await
+    }
+
+    async fn get_restoration(
+        &self,
+        request: Request<pb::GetRestorationRequest>,
+    ) -> Result<Response<pb::GetRestorationResponse>, Status> {
+        super::due::restoration(&self.app, request).await
+    }
+
+    async fn create_tokens(
+        &self,
+        request: Request<pb::CreateTokensRequest>,
+    ) -> Result<Response<pb::CreateTokensResponse>, Status> {
+        let caller = caller(&request, "")?;
+        Ok(Response::new(super::people::tokens(&self.app, &caller, request.into_inner()).await?))
+    }
+
     async fn create_token(
         &self,
         request: Request<pb::CreateTokenRequest>,

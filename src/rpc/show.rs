@@ -1,6 +1,9 @@
 //! From values to messages.
 
+use std::sync::Arc;
+
 use crate::app::{Answer, Restriction};
+use crate::domain::announcement::Announcement;
 use crate::domain::drill::Drill;
 use crate::domain::enforce::{EnforcedBy, ParticipantId, Position};
 use crate::domain::entity::Entity;
@@ -38,6 +41,7 @@ pub(super) fn decision(answer: &Answer) -> pb::Decision {
         good_until: answer.good_until.to_string(),
         code: decision.code().to_owned(),
         determination: decision.determination.as_ref().map(ToString::to_string).unwrap_or_default(),
+        id: answer.id.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -209,6 +213,14 @@ pub(super) fn restore(state: &State, restore: &Restore) -> pb::Restore {
         applied_seq: report.upto.seq.0,
         time: report.at.to_string(),
         restrictions: report.restrictions,
+        keys_spared: report.spared.iter().flatten().map(ToString::to_string).collect(),
+    };
+    let rowless =
+        state.enforcement.announced.values().filter(|held| !state.announcements.contains_key(&held.id));
+    let announced = |held: &Arc<Announcement>| pb::AnnouncementGivenBack {
+        announcement_id: held.id.to_string(),
+        announced_at: held.announced_at.to_string(),
+        cut_at: held.cut_at.to_string(),
     };
     pb::Restore {
         position: Some(position(Position { epoch: Epoch(restore.from.epoch.0 + 1), seq: restore.seq })),
@@ -220,5 +232,6 @@ pub(super) fn restore(state: &State, restore: &Restore) -> pb::Restore {
         silent_gateways: silent.map(ToString::to_string).collect(),
         records_lost: restore.records_lost(),
         acknowledged_seq: restore.acknowledged.map_or(0, |seq| seq.0),
+        announcements: rowless.map(announced).collect(),
     }
 }

@@ -74,6 +74,12 @@ pub enum ListFault {
         /// What is wrong.
         why: &'static str,
     },
+    /// Its names would take too much memory.
+    #[error(
+        "the names of the file have so many different words that comparing with them takes more than 512 MiB of memory, three times \
+         what the published list does; import the list as it was published, or leave entries out that are no parties"
+    )]
+    TooManyWords,
     /// Bytes that are not UTF-8.
     #[error("entry {row} is not UTF-8; save the file as it was published")]
     Encoding {

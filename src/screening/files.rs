@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::{FILE_LEN_MAX, ListFault, ListSummary, NameIndex, read_list};
 use crate::domain::id::Digest;
 
-/// What is being received; a leftover is written over.
+/// What is being received. What a crash left of it is removed at the next start.
 const UPLOAD: &str = "upload.new";
 
 /// A list in memory: what it holds, and its names.
@@ -28,17 +28,19 @@ pub struct ListFiles {
     dir: PathBuf,
 }
 
-/// A file that is being received.
+/// A file that is being received. Dropped before it is a list, it leaves nothing.
 #[derive(Debug)]
 pub struct Upload {
     dir: PathBuf,
     file: File,
     len: u64,
+    is_kept: bool,
 }
 
 impl ListFiles {
-    /// The folder at this path. It is made when there is something to keep.
-    pub fn at(dir: &Path) -> Self {
+    /// The folder at this path, without what the run before was receiving. It is made when there is something to keep.
+    pub fn open(dir: &Path) -> Self {
+        remove(&dir.join(UPLOAD));
         Self { dir: dir.to_owned() }
     }
 
@@ -50,7 +52,7 @@ impl ListFiles {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let path = self.dir.join(UPLOAD);
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        Ok(Upload { dir: self.dir.clone(), file, len: 0 })
+        Ok(Upload { dir: self.dir.clone(), file, len: 0, is_kept: false })
     }
 
     /// Reads the file with this digest. Takes seconds.
@@ -100,16 +102,32 @@ impl Upload {
     ///
     /// # Errors
     /// It is no list, or the disk.
-    pub fn finish(self) -> Result<Loaded, ListFault> {
+    pub fn finish(mut self) -> Result<Loaded, ListFault> {
         self.file.sync_all()?;
         let path = self.dir.join(UPLOAD);
-        let loaded = read(&path);
-        match &loaded {
-            Ok(loaded) => fs::rename(&path, self.dir.join(name(loaded.summary.file)))?,
-            Err(_) => fs::remove_file(&path)?,
-        }
+        let loaded = read(&path)?;
+        fs::rename(&path, self.dir.join(name(loaded.summary.file)))?;
+        self.is_kept = true;
         File::open(&self.dir)?.sync_all()?;
-        loaded
+        Ok(loaded)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            remove(&self.dir.join(UPLOAD));
+        }
+    }
+}
+
+/// Removes what is no list. What cannot be removed is written over by the next upload.
+fn remove(upload: &Path) {
+    match fs::remove_file(upload) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %upload.display(), %error, "an upload that is no list was not removed");
+        }
+        Ok(()) | Err(_) => {}
     }
 }
 

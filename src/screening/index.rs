@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::entry::{EntryKind, ListEntry};
+use super::fault::ListFault;
 use super::name::{Reading, by_looks, by_sound};
 use super::score::{ALIKE_MIN, Comparison, Weighed, alike, compare, explain, with_country};
 use crate::domain::id::Digest;
@@ -15,6 +16,16 @@ use crate::domain::id::Digest;
 const MET_MIN: f64 = 0.4;
 /// The longest explanation, in bytes.
 const EXPLANATION_LEN_MAX: usize = 900;
+
+/// The most memory of an index, by its own count: three times what the published list takes. Words that occur once cost far
+/// more than their letters, so a file of them would take many times its length; two lists are held, and a third is read.
+const HELD_LEN_MAX: usize = 512 << 20;
+/// Vectors and tables have room for up to so many times what is in them.
+const SLACK: usize = 3;
+/// What the allocator keeps of each piece.
+const PIECE_LEN: usize = 16;
+/// A list of numbers and its first four.
+const NUMBERS_LEN: usize = PIECE_LEN + 4 * size_of::<u32>();
 
 /// What is looked up.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +71,6 @@ struct Word {
 }
 
 /// An index of entries.
-#[derive(Default)]
 pub struct NameIndex {
     entries: Vec<(ListEntry, Digest)>,
     /// Where an entry is: a page of matches asks for a thousand.
@@ -71,12 +81,36 @@ pub struct NameIndex {
     /// Numbers of words by their length, so that only those of about the same length are compared.
     by_len: BTreeMap<usize, Vec<u32>>,
     whole: HashMap<String, Vec<u32>>,
+    /// Bytes that all of it takes at most.
+    held: usize,
+    held_max: usize,
+}
+
+impl Default for NameIndex {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl NameIndex {
     /// An index without entries.
     pub fn new() -> Self {
-        Self::default()
+        Self::within(HELD_LEN_MAX)
+    }
+
+    /// With so much memory.
+    pub(super) fn within(held_max: usize) -> Self {
+        Self {
+            entries: Vec::new(),
+            by_digest: HashMap::new(),
+            names: Vec::new(),
+            words: Vec::new(),
+            numbers: HashMap::new(),
+            by_len: BTreeMap::new(),
+            whole: HashMap::new(),
+            held: 0,
+            held_max,
+        }
     }
 
     /// How many entries it has.
@@ -95,22 +129,80 @@ impl NameIndex {
     }
 
     /// Adds an entry. Ships and aircraft are no parties, and are left out.
-    pub fn add(&mut self, entry: ListEntry) {
+    ///
+    /// # Errors
+    /// There is no room for it. What was added before stays.
+    pub fn add(&mut self, entry: ListEntry) -> Result<(), ListFault> {
         if matches!(entry.kind, EntryKind::Vessel | EntryKind::Aircraft) {
-            return;
+            return Ok(());
         }
         let at = self.entries.len();
         for (number, name) in entry.names().enumerate() {
             self.add_name(at, number, by_sound(name));
+            if self.held > self.held_max {
+                return Err(ListFault::TooManyWords);
+            }
         }
+        self.held += entry_len(&entry);
         let digest = entry.digest();
         self.by_digest.entry(digest).or_insert(at);
         self.entries.push((entry, digest));
+        Ok(())
+    }
+
+    /// Bytes that it counted.
+    #[cfg(test)]
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Bytes that it takes, by the room that every piece of it has.
+    #[cfg(test)]
+    pub(super) fn measured(&self) -> usize {
+        let text = |text: &String| text.capacity() + PIECE_LEN;
+        let numbers = |list: &Vec<u32>| match list.capacity() {
+            0 => 0,
+            room => room * size_of::<u32>() + PIECE_LEN,
+        };
+        let table = |room: usize, row: usize| room * 8 / 7 * (row + 1);
+        let texts =
+            |list: &Vec<String>| list.capacity() * size_of::<String>() + list.iter().map(text).sum::<usize>();
+        let entries: usize = self
+            .entries
+            .iter()
+            .map(|(entry, _)| {
+                let own = [&entry.id, &entry.source, &entry.name, &entry.start_date, &entry.end_date];
+                own.into_iter().map(text).sum::<usize>()
+                    + texts(&entry.alt_names)
+                    + texts(&entry.countries)
+                    + texts(&entry.programs)
+            })
+            .sum();
+        let names: usize = self
+            .names
+            .iter()
+            .map(|name| texts(&name.reading.words) + text(&name.joined) + numbers(&name.words))
+            .sum();
+        let words: usize = self
+            .words
+            .iter()
+            .map(|word| text(&word.text) + numbers(&word.names) + numbers(&word.as_pair))
+            .sum();
+        let whole: usize = self.whole.iter().map(|(key, list)| text(key) + numbers(list)).sum();
+        let rows = self.entries.capacity() * size_of::<(ListEntry, Digest)>()
+            + self.names.capacity() * size_of::<Name>()
+            + self.words.capacity() * size_of::<Word>()
+            + table(self.by_digest.capacity(), size_of::<(Digest, usize)>())
+            + table(self.numbers.capacity(), size_of::<(String, u32)>())
+            + table(self.whole.capacity(), size_of::<(String, Vec<u32>)>());
+        let keys = self.numbers.keys().map(text).sum::<usize>();
+        rows + keys + entries + names + words + whole + self.by_len.values().map(numbers).sum::<usize>()
     }
 
     fn add_name(&mut self, entry: usize, number: usize, reading: Reading) {
         let Ok(id) = u32::try_from(self.names.len()) else { return };
         let mut words = Vec::with_capacity(reading.words.len());
+        self.held += name_len(&reading);
         for word in &reading.words {
             let number = self.number(word);
             words.push(number);
@@ -136,6 +228,7 @@ impl NameIndex {
             return *number;
         }
         let number = u32::try_from(self.words.len()).unwrap_or(u32::MAX);
+        self.held += word_len(text);
         self.numbers.insert(text.to_owned(), number);
         self.words.push(Word {
             text: text.to_owned(),
@@ -288,6 +381,38 @@ impl NameIndex {
         }
         found
     }
+}
+
+/// What an entry takes at most, beside its names as they are compared.
+fn entry_len(entry: &ListEntry) -> usize {
+    let texts = [&entry.id, &entry.source, &entry.name, &entry.start_date, &entry.end_date];
+    let lists = [&entry.alt_names, &entry.countries, &entry.programs];
+    let texts = texts.into_iter().map(text_len).sum::<usize>();
+    let lists = lists.into_iter().flatten().map(|text| SLACK * size_of::<String>() + text_len(text));
+    let rows = size_of::<(ListEntry, Digest)>() + size_of::<(Digest, usize)>() + 1;
+    SLACK * rows + texts + lists.sum::<usize>()
+}
+
+/// What a name takes at most, beside words that are new: itself, and its place with each of its words and pairs.
+fn name_len(reading: &Reading) -> usize {
+    let words = reading.words.len();
+    let own: usize = reading.words.iter().map(|word| SLACK * size_of::<String>() + text_len(word)).sum();
+    let joined: usize = reading.words.iter().map(String::len).sum::<usize>() + words + PIECE_LEN;
+    let whole = SLACK * (size_of::<(String, Vec<u32>)>() + 1) + NUMBERS_LEN;
+    // Its own numbers, and one in a list of each word and pair.
+    let numbers = (1 + 2 * SLACK) * words * size_of::<u32>() + PIECE_LEN;
+    SLACK * size_of::<Name>() + own + SLACK * joined + whole + numbers
+}
+
+/// What a new word takes at most: twice its letters, its row, its numbers, and its two lists of names.
+fn word_len(text: &str) -> usize {
+    let rows = size_of::<Word>() + size_of::<(String, u32)>() + 1 + size_of::<u32>();
+    SLACK * rows + 2 * (text.len() + PIECE_LEN) + 2 * NUMBERS_LEN
+}
+
+/// A text's letters. It may have been read with room to spare.
+fn text_len(text: &String) -> usize {
+    text.capacity() + PIECE_LEN
 }
 
 /// Which letters and digits occur. A letter that only one of two words has costs an edit.

@@ -40,7 +40,7 @@ pub struct ListSummary {
 
 /// Takes entries one by one.
 pub(super) struct Sink<'a> {
-    each: &'a mut dyn FnMut(ListEntry),
+    each: &'a mut dyn FnMut(ListEntry) -> Result<(), ListFault>,
     entries: u32,
     by_source: BTreeMap<String, u32>,
 }
@@ -57,16 +57,18 @@ impl Sink<'_> {
         }
         self.entries += 1;
         *self.by_source.entry(entry.source.clone()).or_default() += 1;
-        (self.each)(entry);
-        Ok(())
+        (self.each)(entry)
     }
 }
 
 /// Reads a whole list. Entries are handed on as they are read, so whoever takes them keeps nothing when an error follows.
 ///
 /// # Errors
-/// The first thing that does not hold, with its entry.
-pub fn read_list(input: impl Read, mut each: impl FnMut(ListEntry)) -> Result<ListSummary, ListFault> {
+/// The first thing that does not hold, with its entry, or that an entry cannot be taken.
+pub fn read_list(
+    input: impl Read,
+    mut each: impl FnMut(ListEntry) -> Result<(), ListFault>,
+) -> Result<ListSummary, ListFault> {
     let counts = Counts::new();
     let mut guarded = Guard::new(input, &counts);
     let mut head = Vec::new();

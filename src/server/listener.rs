@@ -19,6 +19,7 @@ use tonic::transport::server::Connected;
 
 use super::connections::{ConnectionLimits, Connections, Room};
 use super::handshakes::{Handshake, Handshakes};
+use super::reload::Offered;
 use super::turned_away::TurnedAway;
 use crate::app::App;
 use crate::rpc::Peer;
@@ -30,6 +31,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of both (RFC 9113 sections 3.4 and 4.1).
 const BEGIN_LEN: usize = 24 + 9;
+/// How long a handshake waits for another certificate when the authority of the one that is shown was revoked: issuing one
+/// takes milliseconds.
+const SWITCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the server may wait to write, without a byte taken, to a peer that reads nothing: three leases. HTTP/2's own probe
 /// does not end such a connection, because its farewell cannot be written either.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -150,7 +154,8 @@ pub(super) struct Bounds {
 #[derive(Clone)]
 struct Desk {
     /// As it is now: it follows the record.
-    config: watch::Receiver<Arc<ServerConfig>>,
+    offered: watch::Receiver<Offered>,
+    app: Arc<App>,
     cut: watch::Receiver<bool>,
     /// When a stranger's connection is cut.
     stranger_age: Duration,
@@ -165,7 +170,7 @@ struct Desk {
 /// other networks must not wait in the kernel's queue behind those who have taken every place.
 pub(super) fn incoming(
     (listener, bounds): (TcpListener, Bounds),
-    config: watch::Receiver<Arc<ServerConfig>>,
+    offered: watch::Receiver<Offered>,
     app: Arc<App>,
     stopped: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
@@ -174,9 +179,9 @@ pub(super) fn incoming(
     let (known, known_out) = mpsc::channel(READY_MAX);
     let (strangers, strangers_out) = mpsc::channel(READY_MAX);
     let turned_away = TurnedAway::new(Arc::clone(&app));
-    let connections = Connections::new(app, limits);
+    let connections = Connections::new(Arc::clone(&app), limits);
     tokio::spawn(Arc::clone(&connections).look_after(stopped.clone()));
-    let desk = Desk { config, cut, stranger_age, pace, connections, turned_away, known, strangers };
+    let desk = Desk { offered, app, cut, stranger_age, pace, connections, turned_away, known, strangers };
     tokio::spawn(accept((listener, Handshakes::new(limits.handshakes)), desk, stopped));
     Accepted { known: ReceiverStream::new(known_out), strangers: ReceiverStream::new(strangers_out) }
 }
@@ -225,10 +230,18 @@ impl Desk {
         }
     }
 
+    /// What is shown: from the record on that revokes its authority another one, if any can be had.
+    async fn config(&self) -> Arc<ServerConfig> {
+        let mut offered = self.offered.clone();
+        let switched = offered.wait_for(|offered| offered.holds(&self.app));
+        // Whoever heard of the record refuses the old one; for who did not it is better than nothing.
+        drop(tokio::time::timeout(SWITCH_TIMEOUT, switched).await);
+        Arc::clone(&self.offered.borrow().config)
+    }
+
     async fn shake(&self, socket: TcpStream, address: IpAddr) -> io::Result<(TlsStream<TcpStream>, Peer)> {
         socket.set_nodelay(true)?;
-        let config = Arc::clone(&self.config.borrow());
-        let stream = TlsAcceptor::from(config).accept(socket).await?;
+        let stream = TlsAcceptor::from(self.config().await).accept(socket).await?;
         let chain = stream.get_ref().1.peer_certificates();
         let certificate = chain.and_then(|chain| chain.first()).map(|der| Arc::from(der.as_ref()));
         Ok((stream, Peer { address, certificate }))

@@ -11,12 +11,14 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use super::ServerError;
 use super::keys::{is_due, server_credential};
 use super::own_key::OwnKey;
 use super::tls::server_config;
 use crate::app::App;
+use crate::domain::id::AuthorityId;
 use crate::x509::ServerName;
 
 /// How often it looks.
@@ -31,9 +33,25 @@ pub(super) struct Source {
     pub(super) names: Vec<ServerName>,
 }
 
-/// The configuration of the listener, and the task that replaces it. Connections that are open keep theirs; whether their
+/// What the listener shows in its handshakes.
+#[derive(Clone)]
+pub(super) struct Offered {
+    /// TLS with a certificate.
+    pub(super) config: Arc<ServerConfig>,
+    /// Whose certificate it is; none: it cannot be read.
+    issuer: Option<AuthorityId>,
+}
+
+impl Offered {
+    /// Is its authority trusted, as of the record?
+    pub(super) fn holds(&self, app: &App) -> bool {
+        self.issuer.is_none_or(|issuer| app.state().enforcement.is_trusted(&issuer))
+    }
+}
+
+/// What the listener shows, and the task that replaces it. Connections that are open keep theirs; whether their
 /// callers may call is asked at each call.
-pub(super) type Reloaded = (watch::Receiver<Arc<ServerConfig>>, JoinHandle<()>);
+pub(super) type Reloaded = (watch::Receiver<Offered>, JoinHandle<()>);
 
 /// Begins with what is so now.
 ///
@@ -45,8 +63,8 @@ pub(super) async fn start(
     may_issue: bool,
     stopped: watch::Receiver<bool>,
 ) -> Result<Reloaded, ServerError> {
-    let (config, shown) = made(app, &source, may_issue).await?;
-    let (sender, receiver) = watch::channel(config);
+    let (offered, shown) = made(app, &source, may_issue).await?;
+    let (sender, receiver) = watch::channel(offered);
     let task = tokio::spawn(follow(Arc::clone(app), (source, shown), sender, stopped));
     Ok((receiver, task))
 }
@@ -64,37 +82,41 @@ impl Shown {
     }
 }
 
-async fn made(
-    app: &Arc<App>,
-    source: &Source,
-    may_issue: bool,
-) -> Result<(Arc<ServerConfig>, Shown), ServerError> {
+async fn made(app: &Arc<App>, source: &Source, may_issue: bool) -> Result<(Offered, Shown), ServerError> {
     let credential = server_credential(app, source, may_issue).await?;
     let leaf = credential.certificate.clone();
     let above = app.above(&leaf);
-    Ok((server_config(app, credential, &above)?, Shown { leaf, above }))
+    let issuer = app.read_certificate(&leaf).ok().map(|certificate| certificate.issuer);
+    let config = server_config(app, credential, &above)?;
+    Ok((Offered { config, issuer }, Shown { leaf, above }))
 }
 
 async fn follow(
     app: Arc<App>,
     (source, mut shown): (Source, Shown),
-    config: watch::Sender<Arc<ServerConfig>>,
+    offered: watch::Sender<Offered>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut wait: u32 = 0;
+    let (mut wait, mut news): (u32, _) = (0, app.feed().news());
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(TICK) => {}
+            _ = ticks.tick() => wait = wait.saturating_sub(1),
+            // Handshakes wait for another certificate when the authority of this one is revoked. Other news wait for the next look.
+            _ = news.changed() => if offered.borrow().holds(&app) { continue } else { wait = 0 },
         }
         let is_due = wait == 0 && is_due(&app, &source);
-        wait = if is_due { RETRY_TICKS } else { wait.saturating_sub(1) };
+        if is_due {
+            wait = RETRY_TICKS;
+        }
         if !is_due && !shown.is_changed(&app) {
             continue;
         }
         match made(&app, &source, is_due).await {
             Ok((new, now)) => {
-                config.send_replace(new);
+                offered.send_replace(new);
                 tracing::info!(
                     "TLS is set up anew: the certificate was due, or another chain leads up from it"
                 );

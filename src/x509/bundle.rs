@@ -3,7 +3,8 @@
 //! The file holds the authorities' certificates, the roots that they stand beneath and cross-certificates, so it can be given
 //! as it is to `openssl verify -CAfile`, Envoy, nginx and HAProxy, which want every certificate up to one that is
 //! self-signed. Id and kind come from each certificate's subject (`OU=ACCESS, CN=aut_...`); the comment lines before the
-//! blocks are for people. Verifiers of ours trust the authorities and nothing for being beneath a root.
+//! blocks are for people, but for the first: `# PROFILE cnsa` says of which profile of algorithms the service is that wrote it.
+//! Verifiers of ours trust the authorities and nothing for being beneath a root.
 
 use std::fmt::Write as _;
 
@@ -63,11 +64,22 @@ pub enum BundleFault {
         /// What is wrong with it.
         fault: RootFault,
     },
-    /// System authorities of both profiles of algorithms: one of them is not this service's.
+    /// System authorities with both kinds of key, and no word of a profile of algorithms.
     #[error(
-        "the trust bundle has system authorities with P-256 and with P-384 keys, which no service has; fetch it anew"
+        "the trust bundle has system authorities with P-256 and with P-384 keys and does not say its profile; take the \
+         operator's trust/system.pem anew"
     )]
     MixedProfiles,
+    /// More than one profile of algorithms, or one that is unknown here.
+    #[error(
+        "the trust bundle says a profile that is neither standard nor cnsa, or two; take the operator's anew"
+    )]
+    WrongProfile,
+    /// A key that the profile of algorithms does not take.
+    #[error(
+        "the trust bundle is of profile cnsa and has an authority whose key is not P-384; take the operator's trust/system.pem anew"
+    )]
+    NotCnsa,
     /// No authority.
     #[error("the trust bundle is empty")]
     Empty,
@@ -82,7 +94,11 @@ pub struct TrustBundle {
     authorities: Vec<Authority>,
     roots: Vec<Root>,
     cross_certificates: Vec<Vec<u8>>,
+    stated: Option<AlgorithmProfile>,
 }
+
+/// What begins the line that says the profile.
+const PROFILE_LINE: &str = "# PROFILE ";
 
 impl TrustBundle {
     /// A bundle of these authorities.
@@ -101,7 +117,7 @@ impl TrustBundle {
                 return Err(BundleFault::Duplicate(first.id()));
             }
         }
-        Ok(Self { authorities, roots: Vec::new(), cross_certificates: Vec::new() })
+        Ok(Self { authorities, roots: Vec::new(), cross_certificates: Vec::new(), stated: None })
     }
 
     /// The bundle with these roots and certificates by other roots, for who verifies up to a root.
@@ -109,6 +125,18 @@ impl TrustBundle {
         roots.sort_by_key(Root::id);
         (self.roots, self.cross_certificates) = (roots, cross_certificates);
         self
+    }
+
+    /// The bundle as one of a service of this profile of algorithms.
+    #[must_use]
+    pub const fn stating(mut self, algorithms: AlgorithmProfile) -> Self {
+        self.stated = Some(algorithms);
+        self
+    }
+
+    /// The profile of algorithms that it says; none: it was written by a service that did not say so yet.
+    pub const fn stated(&self) -> Option<AlgorithmProfile> {
+        self.stated
     }
 
     /// Reads a bundle; every certificate in it must be an authority of this service.
@@ -128,12 +156,16 @@ impl TrustBundle {
             }
             parts.take(index, block.contents())?;
         }
-        parts.into_bundle()
+        let bundle = parts.into_bundle()?;
+        Ok(Self { stated: stated(text)?, ..bundle })
     }
 
     /// Writes the bundle, the same bytes for the same authorities.
     pub fn to_pem(&self) -> String {
         let mut out = String::new();
+        if let Some(algorithms) = self.stated {
+            let _ = writeln!(out, "{PROFILE_LINE}{algorithms}");
+        }
         for authority in &self.authorities {
             // Writing to a String cannot fail.
             let _ =
@@ -179,12 +211,21 @@ impl TrustBundle {
         &self.cross_certificates
     }
 
-    /// The profile of algorithms of the service whose bundle this is, by the keys of its system authorities: what a client pins
-    /// says what it may offer, and nothing that a server sends can talk it down.
+    /// The profile of algorithms of the service whose bundle this is, as it says: what a client pins says what it may offer, and
+    /// nothing that a server sends can talk it down. A bundle of before, which says none, is judged by the keys of its system
+    /// authorities, and strictly: if they are P-384 it is taken for one of `cnsa`.
     ///
     /// # Errors
-    /// Keys of both profiles.
+    /// A key that the profile does not take, or no word of a profile and keys of both kinds.
     pub fn algorithms(&self) -> Result<AlgorithmProfile, BundleFault> {
+        match self.stated {
+            Some(AlgorithmProfile::Standard) => return Ok(AlgorithmProfile::Standard),
+            Some(AlgorithmProfile::Cnsa) if self.is_all_of(AlgorithmProfile::Cnsa) => {
+                return Ok(AlgorithmProfile::Cnsa);
+            }
+            Some(AlgorithmProfile::Cnsa) => return Err(BundleFault::NotCnsa),
+            None => {}
+        }
         let systems = self.authorities.iter().filter(|authority| authority.kind() == AuthorityKind::System);
         let is_cnsa: Vec<_> = systems.map(|one| AlgorithmProfile::Cnsa.accepts(one.key().spki())).collect();
         match (is_cnsa.contains(&true), is_cnsa.contains(&false)) {
@@ -194,6 +235,13 @@ impl TrustBundle {
         }
     }
 
+    /// Does the profile take every key in it?
+    fn is_all_of(&self, algorithms: AlgorithmProfile) -> bool {
+        let authorities = self.authorities.iter().map(Authority::key);
+        let mut keys = authorities.chain(self.roots.iter().map(|root| root.certificate().key()));
+        keys.all(|key| algorithms.accepts(key.spki()))
+    }
+
     /// SHA-256 over the fingerprints: names this state of trust, for caches.
     pub fn digest(&self) -> Digest {
         let authorities = self.authorities.iter().map(Authority::fingerprint);
@@ -201,6 +249,17 @@ impl TrustBundle {
         let crosses = self.cross_certificates.iter().map(|der| Digest::of(der));
         let fingerprints: Vec<u8> = authorities.chain(roots).chain(crosses).flat_map(|hash| hash.0).collect();
         Digest::of(&fingerprints)
+    }
+}
+
+/// The profile that the lines of a bundle say: the same, however often.
+fn stated(text: &str) -> Result<Option<AlgorithmProfile>, BundleFault> {
+    let words = text.lines().filter_map(|line| line.strip_prefix(PROFILE_LINE));
+    let mut said = words.map(|word| word.trim_end().parse().map_err(|_| BundleFault::WrongProfile));
+    let Some(first) = said.next().transpose()? else { return Ok(None) };
+    match said.all(|other| other == Ok(first)) {
+        true => Ok(Some(first)),
+        false => Err(BundleFault::WrongProfile),
     }
 }
 

@@ -32,7 +32,11 @@ const REASON: RevocationReason = RevocationReason::CaCompromise;
 const HOUR_MS: u32 = 3_600_000;
 
 impl World {
-    fn announcement(&self, scope: RevocationScope, in_ms: u32) -> (AnnouncementId, Timestamp, Command) {
+    pub(crate) fn announcement(
+        &self,
+        scope: RevocationScope,
+        in_ms: u32,
+    ) -> (AnnouncementId, Timestamp, Command) {
         let id = AnnouncementId::from_parts(self.clock.now(), SystemEntropy.bytes16());
         let cut_at = self.clock.now().plus_ms(i64::from(in_ms));
         (id, cut_at, Command::AnnounceRevocation { id, scope, cut_at, reason: REASON })
@@ -161,19 +165,19 @@ async fn no_list_and_no_pushed_set_is_good_beyond_the_instant_without_naming_it(
     }
 }
 
-async fn watch(channel: Channel) -> Streaming<pb::WatchRenewalsResponse> {
+pub(crate) async fn watch(channel: Channel) -> Streaming<pb::WatchRenewalsResponse> {
     let mut client = RevocationServiceClient::new(channel);
     client.watch_renewals(pb::WatchRenewalsRequest {}).await.unwrap().into_inner()
 }
 
 /// When a subject is to renew its certificate.
-async fn window(world: &World, caller: &Caller) -> pb::GetRenewalResponse {
+pub(crate) async fn window(world: &World, caller: &Caller) -> pb::GetRenewalResponse {
     let mut client = AttestationServiceClient::new(world.connect_as(caller).await);
     client.get_renewal(pb::GetRenewalRequest {}).await.unwrap().into_inner()
 }
 
 /// The next message in which it is so.
-async fn seen(
+pub(crate) async fn seen(
     stream: &mut Streaming<pb::WatchRenewalsResponse>,
     is_so: impl Fn(&[pb::RenewalCampaign]) -> bool,
 ) -> Vec<pb::RenewalCampaign> {

@@ -182,7 +182,7 @@ impl World {
     }
 
     /// One officer brings the root's next list.
-    async fn bring(&self, ceremony: &Ceremony, revoked: &[Serial], until: Timestamp) {
+    pub(crate) async fn bring(&self, ceremony: &Ceremony, revoked: &[Serial], until: Timestamp) {
         let list = ceremony.list(revoked, self.clock.now(), until);
         self.enact(Command::RenewRootList { root: ceremony.root.id(), list }).await.unwrap();
     }
@@ -201,7 +201,7 @@ fn day(world: &World) -> Timestamp {
 }
 
 /// What openssl says of a chain (leaf first) under a set, with every list up to the root, at an instant.
-fn openssl_says(set: &TrustSet, chain: &str, at: Timestamp) -> Result<(), String> {
+pub(crate) fn openssl_says(set: &TrustSet, chain: &str, at: Timestamp) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| put(dir.path(), name, bytes);
     let (bundle, lists) = (file("bundle.pem", &set.bundle), file("lists.pem", &set.crl));
@@ -219,7 +219,7 @@ pub(crate) fn put(dir: &Path, name: &str, bytes: &[u8]) -> String {
 }
 
 #[track_caller]
-fn refused(said: Result<(), String>, why: &str) {
+pub(crate) fn refused(said: Result<(), String>, why: &str) {
     assert!(said.as_ref().is_err_and(|said| said.contains(why)), "{said:?}");
 }
 

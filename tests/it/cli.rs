@@ -139,6 +139,17 @@ impl Desk {
         desk
     }
 
+    /// The same of a service of the profile cnsa.
+    pub(crate) fn made_under_cnsa() -> Self {
+        let desk = Self::new();
+        for officer in ["alice", "bob"] {
+            desk.run(&["officer", "new", "--name", officer, "--out", officer, "--profile", "cnsa"]).done();
+        }
+        desk.begin_with(&["--profile", "cnsa"]).done();
+        desk.finish();
+        desk
+    }
+
     /// The second step of `init`.
     pub(crate) fn finish(&self) {
         self.sign("alice").done();

@@ -257,6 +257,7 @@ async fn scenario_22_a_certificate_ends_before_anything_it_rests_on() {
         purposes: vec![],
         interval: Interval { from: world.clock.now().plus_ms(-60_000), until: Some(license_end) },
         provisos_met: true,
+        reports: None,
     };
     world.enact(Command::RegisterLicense(license)).await.unwrap();
     let second = world.enroll(subject).await;

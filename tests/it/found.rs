@@ -23,9 +23,9 @@ use countersign::x509::{ClientKey, Curve};
 use crate::tools::sign;
 use crate::world::{Officer, TRUST_DOMAIN};
 
-/// Makes keys, authorities and a journal with a genesis of this profile that both officers signed.
+/// Makes keys, authorities on this curve and a journal with a genesis of this profile that both officers signed.
 pub(crate) fn found_under(
-    algorithms: AlgorithmProfile,
+    (algorithms, curve): (AlgorithmProfile, Curve),
     data: &Path,
     (now, provider): (Timestamp, EntityId),
     officers: &[&Officer; 2],
@@ -33,7 +33,7 @@ pub(crate) fn found_under(
 ) {
     let keys = data.join("keys");
     std::fs::create_dir(&keys).unwrap();
-    let ecdsa = SignatureAlgorithm::Ecdsa(Curve::of_profile(algorithms));
+    let ecdsa = SignatureAlgorithm::Ecdsa(curve);
     let access = FileSigner::create(&keys.join("access.pem"), ecdsa).unwrap();
     let system = FileSigner::create(&keys.join("system.pem"), ecdsa).unwrap();
     let log = FileSigner::create(&keys.join("log.pem"), SignatureAlgorithm::Ed25519).unwrap();

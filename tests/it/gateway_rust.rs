@@ -22,15 +22,15 @@ use crate::world::{Caller, World};
 const HOST: &str = "gateway.test.example";
 
 /// Builds the example with what the tests themselves are built with, and gives its path.
-fn build() -> PathBuf {
+pub(crate) fn build(name: &str) -> PathBuf {
     let mut cargo = Process::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--offline", "--example", "gateway"]);
+    cargo.args(["build", "--quiet", "--locked", "--offline", "--example", name]);
     if cfg!(feature = "faults") {
         cargo.args(["--features", "faults"]);
     }
     let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
     assert!(built.success());
-    Path::new(env!("CARGO_BIN_EXE_countersign")).with_file_name("examples").join("gateway")
+    Path::new(env!("CARGO_BIN_EXE_countersign")).with_file_name("examples").join(name)
 }
 
 /// A service whose clock follows the machine's: the example has no other.
@@ -97,7 +97,7 @@ async fn client(port: u16, roots: &str, caller: &Caller) -> std::io::Result<Http
 async fn a_rust_gateway_refuses_the_revoked_and_closes_what_is_open() {
     let world = world().await;
     let entity = world.partner().await;
-    let example = tokio::task::spawn_blocking(build).await.unwrap();
+    let example = tokio::task::spawn_blocking(|| build("gateway")).await.unwrap();
     let mut callers = Vec::new();
     for _ in 0..2 {
         let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;

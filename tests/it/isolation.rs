@@ -10,6 +10,7 @@ use countersign::domain::person::EvidenceKind;
 use countersign::domain::principal::Role;
 use countersign::domain::revocation::{RevocationReason, SuspensionTarget};
 use countersign::domain::subject::Subject;
+use countersign::env::Clock as _;
 use countersign::pb;
 use countersign::rpc::methods::{Access, METHODS};
 use prost::Message;
@@ -55,6 +56,10 @@ fn asked(path: &str) -> Option<Asked> {
         "ProvisioningService/ListSubjects" => Asked::About(|of| {
             pb::ListSubjectsRequest { entity_id: of.entity.clone(), ..Default::default() }.encode_to_vec()
         }),
+        "ProvisioningService/ListDue" => Asked::About(|of| {
+            let (entity_id, within_days) = (of.entity.clone(), 3_660);
+            pb::ListDueRequest { entity_id, within_days, ..Default::default() }.encode_to_vec()
+        }),
         "ProvisioningService/NominateSubject" => Asked::About(nominate),
         "ProvisioningService/ImportPeople" => Asked::About(import),
         "ProvisioningService/AttestRelation" => Asked::About(|of| {
@@ -65,6 +70,7 @@ fn asked(path: &str) -> Option<Asked> {
         "ProvisioningService/CreateToken" => Asked::About(|of| {
             pb::CreateTokenRequest { subject_id: of.subject.clone(), ..Default::default() }.encode_to_vec()
         }),
+        "ProvisioningService/CreateTokens" => Asked::About(tokens),
         "AttestationService/Verify" => Asked::About(|of| {
             let certificate = of.certificate.clone().into();
             pb::VerifyRequest { certificate, min_position: None }.encode_to_vec()
@@ -99,6 +105,17 @@ fn import(of: &Object) -> Vec<u8> {
     pb::ImportPeopleRequest { people, ..Default::default() }.encode_to_vec()
 }
 
+fn tokens(of: &Object) -> Vec<u8> {
+    let token = pb::MadeToken {
+        subject_id: of.subject.clone(),
+        token_id: "tok_01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
+        secret_sha256: vec![7; 32].into(),
+        // A day after every test begins.
+        expires_at: "2026-06-28T12:00:00Z".to_owned(),
+    };
+    pb::CreateTokensRequest { tokens: vec![token], validate_only: false }.encode_to_vec()
+}
+
 /// An answer without what the record's growth alone moves.
 fn still(path: &str, answer: Vec<u8>) -> Vec<u8> {
     match path.rsplit('/').next().unwrap() {
@@ -109,6 +126,10 @@ fn still(path: &str, answer: Vec<u8>) -> Vec<u8> {
         "ImportPeople" => {
             let said = pb::ImportPeopleResponse::decode(answer.as_slice()).unwrap();
             pb::ImportPeopleResponse { position: None, ..said }.encode_to_vec()
+        }
+        "CreateTokens" => {
+            let said = pb::CreateTokensResponse::decode(answer.as_slice()).unwrap();
+            pb::CreateTokensResponse { position: None, ..said }.encode_to_vec()
         }
         _ => answer,
     }
@@ -213,6 +234,8 @@ impl Two {
 
     async fn object(world: &World) -> (Object, SubjectId) {
         let entity = world.partner().await;
+        let until = world.clock.now().plus_ms(365 * 86_400_000);
+        world.enact(Command::RecordSafeguards { entity, until, reverify_due: Some(until) }).await.unwrap();
         let subject = world.person(entity, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
         let certificate = world.enroll(subject).await.certificate;
         (Object { entity: entity.to_string(), subject: subject.to_string(), certificate }, subject)

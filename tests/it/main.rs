@@ -45,6 +45,10 @@ mod credential;
 #[cfg(test)]
 mod crl;
 #[cfg(test)]
+mod decided;
+#[cfg(test)]
+mod decisions_cli;
+#[cfg(test)]
 mod dev;
 #[cfg(feature = "faults")]
 #[cfg(test)]
@@ -53,6 +57,8 @@ mod disk;
 mod doctor;
 #[cfg(test)]
 mod drill;
+#[cfg(test)]
+mod due;
 #[cfg(test)]
 mod enroll;
 #[cfg(test)]
@@ -67,6 +73,8 @@ mod envoy_route;
 mod envoy_sds;
 #[cfg(test)]
 mod expired;
+#[cfg(test)]
+mod explained;
 #[cfg(test)]
 mod feed_faults;
 #[cfg(test)]
@@ -113,11 +121,15 @@ mod mandates;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod ninety_minutes;
+#[cfg(test)]
 mod officers;
 #[cfg(test)]
 mod officers_cli;
 #[cfg(test)]
 mod partition;
+#[cfg(test)]
+mod partner;
 #[cfg(test)]
 mod path;
 #[cfg(test)]
@@ -140,6 +152,8 @@ mod recovery;
 mod recovery_cli;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod relay;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
@@ -198,6 +212,11 @@ mod token_faults;
 mod tools;
 #[cfg(test)]
 mod trust;
+#[cfg(test)]
+mod under_root;
+mod vet_cli;
+#[cfg(test)]
+mod vetting;
 #[cfg(test)]
 mod world;
 

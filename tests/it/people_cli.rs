@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::ended;
+use crate::cli::{Ended, ended};
 use crate::cli_served::Served;
+use crate::relay::Relay;
 
 /// How often, and how long each time, a running import is looked at: two minutes.
 const LOOKS: u32 = 2_400;
@@ -152,30 +153,34 @@ fn an_import_that_is_killed_half_way_ends_like_one_that_was_not() {
     let seq =
         |served: &Served| served.by("alice", &["audit", "head"]).done().json()["record"].as_u64().unwrap();
     let before = seq(&served);
-    // Once the client is killed, once the server.
-    for round in 1..=2_u64 {
-        let url = served.url.clone();
-        let connection = ["--server", &url, "--identity", "alice", "--json"];
-        let arguments = [&["person", "import", "people.csv", "--commit"][..], &connection].concat();
-        let mut command = served.desk.command(&arguments);
-        let mut client = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let wanted = before + round * 3_000;
-        let reached = (0..LOOKS).any(|_| {
-            std::thread::sleep(LOOK);
-            seq(&served) > wanted
-        });
-        assert!(reached, "round {round}: nobody is imported");
-        if round == 1 {
-            client.kill().unwrap();
-        } else {
-            served.restart_after(|_| ());
-        }
-        assert!(!ended(&mut client).success(), "round {round}: it was killed half way");
-    }
+    let import = ["person", "import", "people.csv", "--commit", "--results", "subjects.jsonl"];
+    let spawn = |url: &str| {
+        let connection = ["--server", url, "--identity", "alice", "--json"];
+        let mut command = served.desk.command(&[&import[..], &connection].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut client = spawn(&served.url);
+    let reached = (0..LOOKS).any(|_| {
+        std::thread::sleep(LOOK);
+        seq(&served) > before + 3_000
+    });
+    assert!(reached, "nobody is imported");
+    client.kill().unwrap();
+    assert!(!ended(&mut client).success(), "it was killed half way");
     let recorded = seq(&served) - before;
     assert!(recorded < PEOPLE as u64, "{recorded}");
-    let import = ["person", "import", "people.csv", "--commit", "--results", "subjects.jsonl"];
-    let done = served.by("alice", &import).done().json();
+    // The connection breaks, and the service is another process when it is back: the command itself goes on.
+    let relay = Relay::until(&served.url, 1 << 20);
+    let client = spawn(&relay.url);
+    assert!((0..LOOKS).any(|_| {
+        std::thread::sleep(LOOK);
+        relay.is_cut()
+    }));
+    served.restart_after(|_| ());
+    relay.mend(&served.url);
+    let done: Ended = client.wait_with_output().unwrap().into();
+    assert!(done.err.contains("trying again in"), "{}", done.err);
+    let done = done.done().json();
     let count = |field: &str| done[field].as_u64().unwrap();
     assert_eq!((count("nominated") + count("unchanged"), count("refused")), (PEOPLE as u64, 0));
     assert!(count("unchanged") > 3_000 && count("nominated") > 0, "{done}");

@@ -213,3 +213,53 @@ async fn a_client_refuses_a_key_and_a_bundle_that_do_not_fit() {
         assert!(fault.contains("P-256 and with P-384"), "{fault}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standard_service_with_p384_authorities_is_not_taken_for_one_of_cnsa() {
+    let world = World::start_on(AlgorithmProfile::Standard, Curve::P384, BEGIN.parse().unwrap()).await;
+    let bundle = || world.running().app().trusted(AuthorityKind::System).unwrap().to_pem();
+    let said = bundle();
+    assert!(said.starts_with("# PROFILE standard\n"), "{said}");
+    is_p384(&world.running().app().state().authority(AuthorityKind::System).unwrap().certificate);
+    let subject = world.person(world.partner().await, "EMPLOYEE", EvidenceKind::NoUsStatus).await;
+    let (holder, gateway) = (world.enroll(subject).await, world.gateway("gw-1").await);
+    assert_eq!(gateway.key.public_key().curve(), Curve::P256);
+    let connect = async |pem: &str| {
+        let mut config = gate::config(&world, (&gateway, world.running().address()), STRONG, &world.clock);
+        config.target.system_bundle_pem = pem.to_owned();
+        Gate::connect(config).await
+    };
+    // What a service of before wrote says nothing: it is taken strictly, and whoever reads that is told what to do.
+    let (_, silent) = said.split_once('\n').unwrap();
+    let fault = connect(silent).await.map(drop).unwrap_err().to_string();
+    assert!(fault.contains("take its trust/system.pem anew"), "{fault}");
+    // What is said is held against the keys, and said once.
+    let other = silent.to_owned() + "# PROFILE cnsa-2\n";
+    for (pem, expected) in
+        [(other, "neither standard nor cnsa"), (said.clone() + "# PROFILE cnsa\n", "or two")]
+    {
+        let fault = connect(&pem).await.map(drop).unwrap_err().to_string();
+        assert!(fault.contains(expected), "{fault}");
+    }
+    let gate = connect(&said).await.unwrap();
+    gate.ready(gate::PATIENCE).await.unwrap();
+    assert!(gate.decide_or_ask(&holder.certificate, &question("mythos-5")).await.is_permit);
+    gate::until(&gate, &holder.certificate, permits).await;
+    // The next authority has a key of the same kind, and a gate of this service goes with it, as does one that begins then.
+    let next = world.rotate(AuthorityKind::System).await;
+    is_p384(&world.running().app().state().authorities[&next].certificate);
+    gate::until(&gate, &holder.certificate, permits).await;
+    gate.shutdown().await;
+    assert!(bundle().starts_with("# PROFILE standard\n") && bundle().matches("BEGIN").count() == 2);
+    let gate = connect(&bundle()).await.unwrap();
+    gate.ready(gate::PATIENCE).await.unwrap();
+    assert!(gate.decide_or_ask(&holder.certificate, &question("mythos-5")).await.is_permit);
+    gate.shutdown().await;
+    // Of a cnsa service it says so, and no key of another kind passes for one of it.
+    let cnsa = World::cnsa().await.running().app().trusted(AuthorityKind::System).unwrap().to_pem();
+    assert!(cnsa.starts_with("# PROFILE cnsa\n"), "{cnsa}");
+    let weak = World::start().await.running().app().trusted(AuthorityKind::System).unwrap().to_pem();
+    let weak = weak.replace("# PROFILE standard", "# PROFILE cnsa");
+    let fault = connect(&weak).await.map(drop).unwrap_err().to_string();
+    assert!(fault.contains("whose key is not P-384"), "{fault}");
+}

@@ -204,8 +204,13 @@ fn employee(served: &Served) -> String {
 
 /// Registers a gateway; its identity is in a folder of its name.
 pub(crate) fn register(served: &Served, name: &str, how: &[&str]) {
+    register_with(served, name, how, &[]);
+}
+
+/// The same with a key that is made so.
+fn register_with(served: &Served, name: &str, how: &[&str], key: &[&str]) {
     let desk = &served.desk;
-    desk.run(&["officer", "new", "--name", name, "--out", name]).done();
+    desk.run(&[&["officer", "new", "--name", name, "--out", name], key].concat()).done();
     let csr = format!("{name}/{name}.csr");
     served.both(&[&["gateway", "register", "--name", name, "--csr", &csr], how].concat());
     let certificate = format!("{name}/certificate.pem");
@@ -320,6 +325,41 @@ fn a_gateway_in_python_believes_only_the_log_key() {
         row["last_nack"].as_str().unwrap_or_default().starts_with("UNDECODABLE") || row["connected"] == false,
         "{row}"
     );
+}
+
+#[test]
+fn a_gateway_in_python_keeps_to_the_profile_of_its_service() {
+    let served = Served::of(crate::cli::Desk::made_under_cnsa());
+    let subject = employee(&served);
+    register_with(&served, "gw-py", &[], &["--profile", "cnsa"]);
+    let file = |name: &str| served.desk.path("gw-py").join(name);
+    let bundle = std::fs::read_to_string(file("system-bundle.pem")).unwrap();
+    assert!(bundle.starts_with("# PROFILE cnsa\n"), "{bundle}");
+    {
+        let gateway = Gateway::start(&served, "gw-py", &[]);
+        gateway.logs("the service has shown that it takes nothing but the suite of cnsa");
+        gateway.until(true, PERMITTED);
+        let revoke = ["revoke", "subject", &subject, "--reason", "DRILL", "--commit", "--wait"];
+        let revoked = served.by("alice", &revoke).done().json();
+        let enforced_ms = SystemClock.boot_ms();
+        assert!(names(&revoked["acked"]).contains(&"gw-py"), "{revoked}");
+        gateway.denies_after(enforced_ms, "CREDENTIAL_REVOKED");
+    }
+
+    // The bundle and the identity of a standard service are refused before anything is connected, and so is one word too many.
+    let standard = crate::cli::Desk::made();
+    let system = std::fs::read_to_string(standard.path("data/trust/system.pem")).unwrap();
+    let weak = system.replace("# PROFILE standard", "# PROFILE cnsa");
+    assert_ne!(weak, system);
+    for (wrong, why) in [(weak, "not P-384 with SHA-384"), (bundle.clone() + &system, "or two")] {
+        std::fs::write(file("system-bundle.pem"), wrong).unwrap();
+        Gateway::start(&served, "gw-py", &[]).logs(why);
+    }
+    std::fs::write(file("system-bundle.pem"), bundle).unwrap();
+    for name in ["certificate.pem", "key.pem"] {
+        std::fs::copy(standard.path("alice").join(name), file(name)).unwrap();
+    }
+    Gateway::start(&served, "gw-py", &[]).logs("the profile cnsa takes nothing else");
 }
 
 #[test]

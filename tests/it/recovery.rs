@@ -24,7 +24,7 @@ use crate::world::{Caller, TRUST_DOMAIN, World, sign};
 const LIMIT: Duration = Duration::from_secs(20);
 const DAY_MS: u32 = 86_400_000;
 
-fn officer(name: &str, key: &ClientKey) -> NewPrincipal {
+pub(crate) fn officer(name: &str, key: &ClientKey) -> NewPrincipal {
     NewPrincipal {
         id: name.parse().unwrap(),
         kind: PrincipalKind::Officer,
@@ -36,18 +36,18 @@ fn officer(name: &str, key: &ClientKey) -> NewPrincipal {
 }
 
 /// What recovery keys sign, as `countersign recovery prepare` writes it.
-fn prepared(world: &World, command: Command) -> Vec<u8> {
+pub(crate) fn prepared(world: &World, command: Command) -> Vec<u8> {
     let basis = command.objects().into_iter().map(|object| Basis { object, revision: Seq(0) }).collect();
     let made_at = world.clock.now();
     to_bytes(&Mandate { trust_domain: TRUST_DOMAIN.to_owned(), command, basis, made_at })
 }
 
-fn by(key: &ClientKey, bytes: &[u8]) -> pb::RecoverySignature {
+pub(crate) fn by(key: &ClientKey, bytes: &[u8]) -> pb::RecoverySignature {
     let digest = key.public_key().digest().to_string();
     pb::RecoverySignature { key_sha256: digest, signature: sign(key, RECOVERY_PREFIX, bytes).into() }
 }
 
-fn request(
+pub(crate) fn request(
     bytes: &[u8],
     signatures: Vec<pb::RecoverySignature>,
     key: &ClientKey,
@@ -61,7 +61,7 @@ fn request(
 }
 
 /// Without any certificate: who needs it has none.
-async fn submit(
+pub(crate) async fn submit(
     world: &World,
     request: pb::SubmitRecoveryRequest,
 ) -> Result<pb::SubmitRecoveryResponse, Status> {
@@ -75,7 +75,7 @@ async fn waiting(world: &World) -> Vec<pb::Recovery> {
 }
 
 /// Waits until the service has looked and the recovery is over.
-async fn over(world: &World) {
+pub(crate) async fn over(world: &World) {
     let over = async {
         while !world.running().app().state().recoveries.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;

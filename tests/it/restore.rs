@@ -8,14 +8,17 @@ use countersign::app::backup::restore;
 use countersign::client::Gate;
 use countersign::domain::command::Command;
 use countersign::domain::enforce::bound_ms;
-use countersign::domain::id::{BootId, Seq, SubjectId};
+use countersign::domain::id::{AnnouncementId, BootId, Seq, SubjectId};
 use countersign::domain::person::EvidenceKind;
-use countersign::domain::revocation::{RevocationReason, StopScope};
+use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope};
+use countersign::domain::time::Timestamp;
 use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
 use countersign::journal::file::Options;
 use countersign::pb;
 use countersign::pb::audit_service_client::AuditServiceClient;
+use tonic::Code;
 
+use crate::calls::refused;
 use crate::gate::{PATIENCE, STRONG, config, connect, permits, question, revoke, until, world_with_employee};
 use crate::world::World;
 
@@ -65,13 +68,12 @@ async fn yesterday_s_backup_un_revokes_nobody() {
     let yesterday = world.copy_data();
     world.open_at(port).await;
     until(&gate, &revoked, |gate, _| gate.status().fault.is_none()).await;
-    // Lost: a revocation, a stop, and a certificate.
+    // Lost: a revocation, a stop, an announcement, and a certificate.
     let lost = world.enroll(colleague).await.certificate;
-    let stop = Command::Stop {
-        scope: StopScope::Model("fable-5".parse().unwrap()),
-        reason: RevocationReason::Drill,
-    };
+    let scope = StopScope::Model("fable-5".parse().unwrap());
+    let stop = Command::Stop { scope, reason: RevocationReason::Drill };
     world.restrict(stop, pb::Wait::Committed).await.unwrap();
+    let announced = announced(&world).await;
     let done = world.restrict(revoke(&world, &revoked), pb::Wait::Committed).await.unwrap();
     let lost_at = done.position.unwrap().seq;
     until(&gate, &revoked, |gate, _| gate.status().position.seq.0 >= lost_at).await;
@@ -96,6 +98,7 @@ async fn yesterday_s_backup_un_revokes_nobody() {
     assert!(!gate.decide_or_ask(&kept, &question("mythos-5")).await.is_permit, "nor does the server");
     let refused = world.enact(Command::ActivateEntity(world.provider)).await.unwrap_err();
     assert!(refused.message().contains("only restrictions are recorded"), "{}", refused.message());
+    announcement_is_shown(&world, &restore, announced).await;
     // A restart forgets nothing of it.
     world.close().await;
     world.open_at(port).await;
@@ -117,6 +120,29 @@ async fn yesterday_s_backup_un_revokes_nobody() {
     gate.shutdown().await;
     fresh.shutdown().await;
     world.close().await;
+}
+
+/// Of nobody here, in an hour.
+async fn announced(world: &World) -> (AnnouncementId, Timestamp) {
+    let (id, cut_at, announce) = world.announcement(RevocationScope::Entity(world.provider), 3_600_000);
+    world.restrict(announce, pb::Wait::Committed).await.unwrap();
+    (id, cut_at)
+}
+
+/// Its scope and why are lost; that it cuts, and when, is shown to whoever acknowledges, and afterwards.
+async fn announcement_is_shown(
+    world: &World,
+    restore: &pb::Restore,
+    (announcement, cut_at): (AnnouncementId, Timestamp),
+) {
+    let [announced] = restore.announcements.as_slice() else { panic!("{restore:?}") };
+    assert_eq!(announced.announcement_id, announcement.to_string());
+    assert_eq!(announced.cut_at, cut_at.to_string());
+    let campaigns = world.running().app().renewal_campaigns().await.unwrap();
+    let said: Vec<_> = campaigns.iter().map(|one| (one.scope.as_str(), one.reason)).collect();
+    assert_eq!(said, [("given back by a gateway", None)]);
+    let hasten = Command::HastenRevocation { announcement, cut_at: world.clock.now() };
+    refused(world.enact(hasten).await, Code::NotFound, "announcement");
 }
 
 /// Closed to everybody, and the gateway gives back what it holds.

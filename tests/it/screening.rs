@@ -277,3 +277,47 @@ async fn after_a_restart_the_list_is_read_again_and_without_its_file_nobody_is_c
     compared(&world).await;
     world.enact(Command::ActivateEntity(after)).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_takes_none_of_the_room_that_is_kept_for_the_record_and_leaves_nothing_when_it_ends_early()
+{
+    let world = World::start().await;
+    let low_water = world.settings.low_water;
+    let disk = countersign::journal::faulty::DiskFaults::at(&world.dir.path().join("journal"));
+    let text = list_with(&[]);
+    let files = || {
+        let entries = std::fs::read_dir(world.dir.path().join("screening"));
+        entries.map_or(0, |entries| entries.filter(|entry| entry.is_ok()).count())
+    };
+    // Under the mark, and when the next part would get under it.
+    for free in [low_water - 1, low_water + 999] {
+        disk.leave_free(Some(free));
+        refused(upload(world.alice(), &text).await, Code::Unavailable, "the disk is almost full");
+        assert_eq!(files(), 0);
+    }
+    disk.leave_free(Some(low_water + 1_000));
+    upload(world.alice(), &text).await.unwrap();
+    disk.leave_free(None);
+    assert_eq!(files(), 1);
+    // Whoever leaves in the middle leaves nothing, and the place is free for the next.
+    let (parts, receiver) = tokio::sync::mpsc::channel(1);
+    let mut client = ScreeningServiceClient::new(world.alice());
+    let call = tokio::spawn(async move {
+        client.upload_list(tokio_stream::wrappers::ReceiverStream::new(receiver)).await.map(drop)
+    });
+    parts.send(pb::UploadListRequest { part: text.as_bytes()[..100].to_vec().into() }).await.unwrap();
+    eventually(|| files() == 2).await;
+    call.abort();
+    eventually(|| files() == 1).await;
+    upload(world.alice(), &text).await.unwrap();
+}
+
+async fn eventually(holds: impl Fn() -> bool) {
+    for _ in 0..LOOKS {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    panic!("it never is");
+}

@@ -298,7 +298,7 @@ fn of_files(seeds: &Seeds, (entity, subject): (EntityId, SubjectId)) {
         "nationalities": ["CN"], "ids": [{ "type": "x", "number": "1" }],
     }] });
     for (name, text) in [("csv", csv), ("tsv", tsv), ("json", json.to_string())] {
-        assert!(read_list(text.as_bytes(), drop).is_ok(), "{name}: {text}");
+        assert!(read_list(text.as_bytes(), |_| Ok(())).is_ok(), "{name}: {text}");
         seeds.write(&format!("screening/{name}"), text.as_bytes());
     }
     let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/policy");

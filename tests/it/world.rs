@@ -9,6 +9,7 @@ use countersign::domain::approval::MANDATE_PREFIX;
 use countersign::domain::certificate::{AuthorityKind, PrincipalKind};
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::{Command, NewPrincipal, SubjectDecision};
+use countersign::domain::decided::Keep;
 use countersign::domain::entity::{EntityKind, Organisation, Screening, ScreeningResult};
 use countersign::domain::grant::Grant;
 use countersign::domain::id::{EntityId, GrantId, PersonId, SubjectId};
@@ -89,13 +90,24 @@ impl World {
 
     /// The same under this profile of algorithms.
     pub(crate) async fn start_under(algorithms: AlgorithmProfile, begin: Timestamp) -> Self {
+        Self::start_on(algorithms, Curve::of_profile(algorithms), begin).await
+    }
+
+    /// The same with the keys of the first authorities on this curve.
+    pub(crate) async fn start_on(algorithms: AlgorithmProfile, authorities: Curve, begin: Timestamp) -> Self {
         let curve = Curve::of_profile(algorithms);
         let clock = Arc::new(ManualClock::at(begin));
         let dir = tempfile::tempdir().unwrap();
         let (alice, bob) = (Officer::of("alice", curve), Officer::of("bob", curve));
         let provider = EntityId::from_parts(clock.now(), SystemEntropy.bytes16());
         let recovery: Vec<_> = (0..3).map(|_| ClientKey::generate(curve).unwrap()).collect();
-        found_under(algorithms, dir.path(), (clock.now(), provider), &[&alice, &bob], &recovery);
+        found_under(
+            (algorithms, authorities),
+            dir.path(),
+            (clock.now(), provider),
+            &[&alice, &bob],
+            &recovery,
+        );
         let settings = settings(dir.path());
         let mut world = Self {
             dir,
@@ -141,6 +153,11 @@ impl World {
     pub(crate) async fn open_at(&mut self, port: u16) {
         self.settings.listen.set_port(port);
         self.running = Some(self.relaunch().await);
+        self.certify_officers().await;
+    }
+
+    /// Gives officers certificates of the authority that issues now, and connects with them.
+    pub(crate) async fn certify_officers(&mut self) {
         let mut channels = Vec::new();
         for officer in [&self.alice, &self.bob] {
             let app = self.running().app();
@@ -530,6 +547,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         crl_lifetime_s: 3_600,
         // The longest: clocks are moved by days, and only some tests are about that.
         officer_ttl_s: 30 * 86_400,
+        keep: Keep { age_ms: 3_653 * 86_400_000, len: None },
         low_water: 1 << 20,
         connections: server::ConnectionLimits::default(),
         streams_max: countersign::rpc::STREAMS_ALL_MAX,

@@ -1,7 +1,10 @@
 //! `countersign person import`: many people from a file, as nominations and attestations. Whatever ends it half way, the
-//! same command goes on: the server takes each person once.
+//! same command goes on: the server takes each person once. `person vet` and `person tokens` are of the same kind.
 
 mod read;
+mod table;
+mod tokens;
+mod vet;
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -12,8 +15,12 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use self::read::{People, Row, RowFault};
-use super::remote::{Remote, answer_within};
+use self::read::{People, Row};
+use self::table::RowFault;
+pub(super) use self::tokens::{Tokens, tokens};
+pub(super) use self::vet::{Vet, vet};
+use super::remote::Remote;
+use super::remote::retry::Persistent;
 use super::{Context, Failure, Outcome};
 use crate::pb;
 
@@ -71,17 +78,11 @@ pub(super) async fn import(import: Import, context: &Context<'_>) -> Result<Outc
         total += 1;
     }
     let errors = import.errors.clone().unwrap_or_else(|| beside(&import.file));
-    let mut books = Books {
-        errors: BufWriter::new(create(&errors)?),
-        results: import.results.as_deref().map(create).transpose()?.map(BufWriter::new),
-    };
+    let mut books = Books::create(&errors, import.results.as_deref())?;
     let bar = bar(total);
     let sent = send_all(&import, context, &mut books, &bar).await;
     bar.finish_and_clear();
-    books.errors.flush()?;
-    if let Some(results) = &mut books.results {
-        results.flush()?;
-    }
+    books.flush()?;
     let tally = sent.map_err(|Failure(why)| {
         Failure(format!("{why}\nWhat was recorded stays; run the same command again to go on"))
     })?;
@@ -95,7 +96,7 @@ async fn send_all(
     books: &mut Books,
     bar: &ProgressBar,
 ) -> Result<Tally, Failure> {
-    let remote = context.connection.remote().await?;
+    let mut remote = Persistent::connect(&context.connection).await?;
     let mut people = People::open(&import.file, import.allow_alike)?;
     let mut tally = Tally::default();
     let mut rows: Vec<Row> = Vec::with_capacity(CALL_LEN);
@@ -105,16 +106,15 @@ async fn send_all(
         tally.rows += u64::from(!is_last);
         match next {
             Some(Ok(row)) => rows.push(row),
-            Some(Err(RowFault { line, column, why })) => {
+            Some(Err(fault)) => {
                 tally.refused += 1;
                 bar.inc(1);
-                books
-                    .error(&json!({ "line": line, "column": column, "reason": "INVALID", "message": why }))?;
+                books.fault(&fault)?;
             }
             None => {}
         }
         if rows.len() == CALL_LEN || is_last && !rows.is_empty() {
-            let answer = send(&remote, import, &rows).await?;
+            let answer = send(&mut remote, import, &rows, bar).await?;
             books.enter(&rows, answer, &mut tally)?;
             bar.inc(rows.len() as u64);
             rows.clear();
@@ -125,7 +125,12 @@ async fn send_all(
     }
 }
 
-async fn send(remote: &Remote, import: &Import, rows: &[Row]) -> Result<pb::ImportPeopleResponse, Failure> {
+async fn send(
+    remote: &mut Persistent<'_>,
+    import: &Import,
+    rows: &[Row],
+    bar: &ProgressBar,
+) -> Result<pb::ImportPeopleResponse, Failure> {
     let batches: Vec<_> = rows
         .chunks(BATCH_LEN)
         .map(|rows| pb::ImportPeopleRequest {
@@ -134,19 +139,47 @@ async fn send(remote: &Remote, import: &Import, rows: &[Row]) -> Result<pb::Impo
             validate_only: !import.commit,
         })
         .collect();
-    let mut client = remote.provisioning();
-    let answer = answer_within(CALL_LIMIT, client.import_people(tokio_stream::iter(batches))).await?;
-    if answer.outcomes.len() != rows.len() {
-        return Err(Failure(format!(
-            "the server answered for {} of {} people; is it of another version?",
-            answer.outcomes.len(),
-            rows.len()
-        )));
-    }
+    let call = async |remote: &Remote| {
+        remote.provisioning().import_people(tokio_stream::iter(batches.clone())).await
+    };
+    let answer = remote.call(CALL_LIMIT, bar, call).await?;
+    check_count(answer.outcomes.len(), rows.len())?;
     Ok(answer)
 }
 
+/// Is there an answer for each row?
+fn check_count(answers: usize, rows: usize) -> Result<(), Failure> {
+    match answers == rows {
+        true => Ok(()),
+        false => Err(Failure(format!(
+            "the server answered for {answers} of {rows} rows; is it of another version?"
+        ))),
+    }
+}
+
 impl Books {
+    fn create(errors: &Path, results: Option<&Path>) -> Result<Self, Failure> {
+        Ok(Self {
+            errors: BufWriter::new(create(errors)?),
+            results: results.map(create).transpose()?.map(BufWriter::new),
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.errors.flush()?;
+        Ok(self.results.as_mut().map_or(Ok(()), BufWriter::flush)?)
+    }
+
+    /// A row that was not sent.
+    fn fault(&mut self, RowFault { line, column, why }: &RowFault) -> Result<(), Failure> {
+        self.error(&json!({ "line": line, "column": column, "reason": "INVALID", "message": why }))
+    }
+
+    /// A row that the server refused.
+    fn refusal(&mut self, line: u64, reason: &str, message: &str) -> Result<(), Failure> {
+        self.error(&json!({ "line": line, "column": "", "reason": reason, "message": message }))
+    }
+
     fn enter(
         &mut self,
         rows: &[Row],
@@ -161,9 +194,7 @@ impl Books {
                 "UNCHANGED" => tally.unchanged += 1,
                 _ => {
                     tally.refused += 1;
-                    self.error(&json!({
-                        "line": row.line, "column": "", "reason": outcome.reason, "message": outcome.message,
-                    }))?;
+                    self.refusal(row.line, &outcome.reason, &outcome.message)?;
                     continue;
                 }
             }

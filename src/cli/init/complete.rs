@@ -16,6 +16,7 @@ use crate::cli::identity::write_chain;
 use crate::cli::unlock::Unlock;
 use crate::cli::{Failure, Outcome, Output};
 use crate::config::{Config, KeyFiles};
+use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::approval::{Approval, GENESIS_PREFIX, verify};
 use crate::domain::certificate::AuthorityKind;
 use crate::domain::event::{Entry, Event, Genesis};
@@ -69,6 +70,7 @@ pub(super) fn complete(
         let bundle = TrustBundle::new(vec![Authority::from_der(&authority.certificate)?])?;
         let roots = genesis.roots.iter().flatten().map(|root| Root::from_der(&root.certificate));
         let bundle = bundle.with_roots(roots.collect::<Result<_, _>>()?, Vec::new());
+        let bundle = bundle.stating(genesis.algorithms.unwrap_or(AlgorithmProfile::Standard));
         files::write(&data.join(TRUST).join(file), bundle.to_pem().as_bytes(), Access::Public)?;
     }
     let log_key = log_key_pem(&genesis.log_key);
@@ -177,6 +179,7 @@ async fn issue(
         crl_base: config.crl_base_url.parse()?,
         crl_lifetime_s: config.crl.lifetime_s,
         officer_ttl_s: config.officer_ttl_s,
+        keep: config.decisions.keep(),
         clock: Shared::new(SystemClock),
         entropy: Shared::new(SystemEntropy),
     })?;

@@ -271,6 +271,7 @@ fn judge_grant(state: &State, entity: &Entity, subject: &Subject, family: &[Mode
     };
     let license = state
         .licenses_of(entity.card.id)
+        .filter(|license| !state.owes_report(license, now))
         .find(|license| license.covers(subject.id, family, Place::Us, license.purposes.first(), now));
     let case = Case {
         state: None,

@@ -1,21 +1,25 @@
 //! Commands: are they signed, current and sensible?
 
+use std::collections::BTreeSet;
+
 use super::announced;
 use super::authority;
 use super::issuance::check_unblocked;
 use super::officers;
+use super::partners;
 use super::policy;
 use super::quorum::{self, Gone};
+use super::records;
 use super::reject::Reject;
 use super::screening;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
 use crate::domain::certificate::{AuthorityKind, PrincipalKind};
-use crate::domain::command::{Command, NewPrincipal, SubjectDecision};
+use crate::domain::command::{Command, NewPrincipal, Ruling, SubjectDecision};
 use crate::domain::entity::{Entity, EntityStatus};
 use crate::domain::id::{AuthorityId, Digest, EntityId, ModelId, Ordinal, PrincipalId, Seq, SubjectId};
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::state::State;
-use crate::domain::subject::SubjectBody;
+use crate::domain::subject::{RULINGS_MAX, SubjectBody};
 use crate::domain::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 
 /// The most entities one annex amendment may name: an annex of a letter has a few hundred lines.
@@ -85,7 +89,11 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
-        Command::ActivateEntity(id) => screening::check_activation(state, entity(state, *id)?),
+        Command::ActivateEntity(id) => {
+            let entity = entity(state, *id)?;
+            screening::check_activation(state, entity)?;
+            partners::check_safeguards(state, entity, None, now)
+        }
         Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
         Command::RemoveEntity { entity: id, .. } => check_entity_removal(state, *id),
         Command::AmendAnnex { determination, revision, add, remove } => {
@@ -97,7 +105,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             if entity.card.grants.iter().any(|held| held.id == grant.id) {
                 return Err(Reject::Exists("grant"));
             }
-            Ok(())
+            partners::check_safeguards(state, entity, Some(&grant.model), now)
         }
         Command::EndGrant { entity: id, grant } => {
             let held = entity(state, *id)?.card.grants.iter().any(|held| held.id == *grant);
@@ -105,7 +113,8 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
         }
         Command::RegisterLicense(license) => {
             entity(state, license.holder)?;
-            license.models.iter().try_for_each(|model| check_model(state, model))
+            license.models.iter().try_for_each(|model| check_model(state, model))?;
+            partners::check_duties(license)
         }
         Command::AdoptPolicy(parts) => policy::check(state, parts),
         Command::Impose(new) => policy::check_imposition(state, new),
@@ -120,6 +129,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
         Command::Hold { ordinal, .. } => found(is_taken(state, *ordinal), "certificate"),
         Command::ReleaseHold(ordinal) => found(state.enforcement.held.contains(*ordinal), "hold"),
         Command::DecideSubject { subject, decision } => check_subject(state, *subject, decision),
+        Command::DecideSubjects(rulings) => check_rulings(state, rulings),
         Command::RecordScreening { entity: id, screening, reason } => {
             entity(state, *id)?;
             text("list_version", &screening.list_version, 1)?;
@@ -130,12 +140,14 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             Ok(())
         }
         Command::RecordSafeguards { entity: id, reverify_due, .. } => {
+            partners::check_unlisted(state)?;
             check_due(entity(state, *id)?.card.reverify_due, *reverify_due)
         }
         Command::ImportScreeningList { .. } | Command::ResolveScreeningMatch { .. } => {
             screening::check(state, command, now)
         }
         Command::AcceptClock(at) => check_clock(*at, now),
+        Command::Records(command) => records::check(state, command),
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
         Command::UnblockKey(key) => found(state.enforcement.is_blocked(*key), "key block"),
@@ -146,6 +158,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             announced::check(state, command, now)
         }
         Command::Officers(command) => officers::check(state, command, now),
+        Command::Partners(command) => partners::check(state, command, now),
         of_authority => authority::check(state, of_authority, now),
     }
 }
@@ -180,12 +193,12 @@ fn check_clock(seen: Timestamp, now: Timestamp) -> Result<(), Reject> {
     Err(Reject::Conflict(format!("the server's clock shows {now}, which is not the {seen} that was signed")))
 }
 
-fn entity(state: &State, id: EntityId) -> Result<&Entity, Reject> {
+pub(super) fn entity(state: &State, id: EntityId) -> Result<&Entity, Reject> {
     state.entities.get(&id).map(AsRef::as_ref).ok_or(Reject::NotFound("entity"))
 }
 
 /// Grants, licences and stops name a model by its own name: under another name they would reach nothing.
-fn check_model(state: &State, name: &ModelId) -> Result<(), Reject> {
+pub(super) fn check_model(state: &State, name: &ModelId) -> Result<(), Reject> {
     match state.bundle().registry().resolve(name.as_str()) {
         Some([id, ..]) if id == name => Ok(()),
         Some([id, ..]) => {
@@ -396,7 +409,7 @@ fn check_stop(state: &State, scope: &StopScope) -> Result<(), Reject> {
 
 /// A date on which something must be verified again is replaced by another, never taken away: without it nothing would
 /// ever be overdue.
-fn check_due(last: Option<Timestamp>, next: Option<Timestamp>) -> Result<(), Reject> {
+pub(super) fn check_due(last: Option<Timestamp>, next: Option<Timestamp>) -> Result<(), Reject> {
     match (last, next) {
         (Some(last), None) => Err(Reject::Invalid {
             field: "reverify_due",
@@ -412,6 +425,34 @@ fn check_subject(state: &State, id: SubjectId, decision: &SubjectDecision) -> Re
         check_due(subject.reverify_due, *reverify_due)?;
     }
     check_decision(subject.body.clone(), decision)
+}
+
+fn check_rulings(state: &State, rulings: &[Ruling]) -> Result<(), Reject> {
+    if !(1..=RULINGS_MAX).contains(&rulings.len()) {
+        let why = format!("1 to {RULINGS_MAX} are decided on at once");
+        return Err(Reject::Invalid { field: "subjects", why });
+    }
+    let mut seen = BTreeSet::new();
+    for Ruling { subject, decision } in rulings {
+        if !seen.insert(*subject) {
+            let why = format!("{subject} is in it twice");
+            return Err(Reject::Invalid { field: "subjects", why });
+        }
+        check_subject(state, *subject, decision)?;
+    }
+    Ok(())
+}
+
+/// Could this officer decide so on one of many? Who nominated somebody does not decide on them.
+///
+/// # Errors
+/// What does not hold.
+pub fn check_ruling(state: &State, officer: &PrincipalId, ruling: &Ruling) -> Result<(), Reject> {
+    check_subject(state, ruling.subject, &ruling.decision)?;
+    match state.nominator_fault(std::slice::from_ref(ruling), std::iter::once(officer)) {
+        Some(why) => Err(Reject::Denied(why)),
+        None => Ok(()),
+    }
 }
 
 fn check_decision(body: SubjectBody, decision: &SubjectDecision) -> Result<(), Reject> {

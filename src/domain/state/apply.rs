@@ -19,7 +19,7 @@ use crate::domain::drill::Drills;
 use crate::domain::enforce::{EnforcementEvent, EnforcementSet, LEASE_MAX_MS, Position};
 use crate::domain::entity::{Entity, EntityCard, EntityStatus};
 use crate::domain::event::{Cause, Entry, Event, Genesis, Intent, NewEntity};
-use crate::domain::id::{Digest, EntityId, Epoch, Ordinal, Seq, SubjectId};
+use crate::domain::id::{Digest, EntityId, Epoch, Ordinal, PrincipalId, Seq, SubjectId};
 use crate::domain::person::Relation;
 use crate::domain::principal::{Principal, Role};
 use crate::domain::root::ROOTS_MAX;
@@ -95,10 +95,7 @@ impl State {
             return Err(fault(format!("genesis is not signed by {}", officer.id)));
         }
         check_genesis(&genesis).map_err(fault)?;
-        let bundle = Bundle::new(genesis.bundle.clone()).map_err(|e| fault(e.to_string()))?;
-        let mut enforcement = EnforcementSet::new(Arc::new(bundle));
-        enforcement.lease_ms = genesis.lease_ms;
-        enforcement.authorities = genesis.authorities.iter().map(|a| (a.id, Arc::new(a.card()))).collect();
+        let enforcement = first_enforcement(&genesis).map_err(fault)?;
         let mut state = Self {
             position: Position { epoch, seq },
             time,
@@ -143,10 +140,14 @@ impl State {
             screenings: OrdMap::new(),
             remembered: Remembered::default(),
             references: OrdMap::new(),
+            filed: OrdMap::new(),
+            checklist: Vec::new(),
+            safeguards: OrdMap::new(),
+            corrections: OrdMap::new(),
+            nominators: OrdMap::new(),
+            record_holds: OrdMap::new(),
         };
-        for officer in &genesis.officers {
-            state.put_principal(officer.clone(), seq);
-        }
+        genesis.officers.iter().for_each(|officer| state.put_principal(officer.clone(), seq));
         state.put_entity(&genesis.provider, true, seq);
         Ok(state)
     }
@@ -247,20 +248,11 @@ impl State {
                 self.put_entity(new, false, seq);
                 return Ok(Applied::card(new.id));
             }
-            nominated @ Event::SubjectNominated { .. } => self.nominate(nominated, seq),
+            nominated @ Event::SubjectNominated { .. } => self.nominate(nominated, entry.by.as_ref(), seq),
             Event::RelationAttested { subject, relation, until } => {
                 return self.attest((seq, time), *subject, (*relation, *until));
             }
-            Event::TokenCreated { id, secret, subject, expires_at } => {
-                let token = Token {
-                    id: *id,
-                    secret: *secret,
-                    subject: *subject,
-                    expires_at: *expires_at,
-                    redeemed: None,
-                };
-                self.tokens.insert(*id, Arc::new(token));
-            }
+            created @ Event::TokenCreated { .. } => self.put_token(created),
             Event::IssuanceIntended(intent) => self.intend(seq, intent)?,
             Event::CertificateIssued { authority, ordinal, hash, .. } => {
                 self.complete(seq, *authority, *ordinal, *hash)?;
@@ -281,9 +273,18 @@ impl State {
             Event::ServerStarted { .. }
             | Event::InstantPassed(_)
             | Event::SnapshotTaken { .. }
-            | Event::CallsSealed(_) => {}
+            | Event::CallsSealed(_)
+            | Event::DecisionsSealed(_)
+            | Event::DecisionsRemoved(_) => {}
         }
         Ok(Applied::default())
+    }
+
+    fn put_token(&mut self, created: &Event) {
+        if let Event::TokenCreated { id, secret, subject, expires_at } = *created {
+            let token = Token { id, secret, subject, expires_at, redeemed: None };
+            self.tokens.insert(id, Arc::new(token));
+        }
     }
 
     fn check_enactment(&self, signed: &SignedMandate, mandate: &Mandate) -> Result<(), String> {
@@ -366,9 +367,10 @@ impl State {
         self.touch(ObjectRef::Entity(new.id), seq);
     }
 
-    fn nominate(&mut self, event: &Event, seq: Seq) {
+    fn nominate(&mut self, event: &Event, by: Option<&PrincipalId>, seq: Seq) {
         let Event::SubjectNominated { id, entity, body, reference } = event else { return };
         let (id, entity) = (*id, *entity);
+        self.nominators.extend(by.filter(|by| self.officer(by).is_some()).map(|by| (id, by.clone())));
         self.references.extend(reference.map(|reference| (reference, id)));
         let subject = Subject {
             id,
@@ -559,4 +561,13 @@ fn check_hierarchy(genesis: &Genesis) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What is enforced from genesis on.
+fn first_enforcement(genesis: &Genesis) -> Result<EnforcementSet, String> {
+    let bundle = Bundle::new(genesis.bundle.clone()).map_err(|e| e.to_string())?;
+    let mut enforcement = EnforcementSet::new(Arc::new(bundle));
+    enforcement.lease_ms = genesis.lease_ms;
+    enforcement.authorities = genesis.authorities.iter().map(|a| (a.id, Arc::new(a.card()))).collect();
+    Ok(enforcement)
 }

@@ -1,20 +1,22 @@
 //! What an enacted command does to State. Whoever changes a fact that certificates state commits a cut-off in the same
 //! record for the certificates that carry the old fact (design section 2).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::apply::Applied;
 use super::{AcceptedClock, State};
 use crate::domain::bundle::{Bundle, BundleFault};
 use crate::domain::certificate::TTL_MAX_S;
-use crate::domain::command::{Command, ObjectRef, SubjectDecision};
+use crate::domain::command::{Command, ObjectRef, Ruling, SubjectDecision};
 use crate::domain::decision::Operator;
 use crate::domain::enforce::{EnforcementEvent, operators_of};
 use crate::domain::entity::{Entity, EntityStatus, Membership};
 use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PersonId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
+use crate::domain::record_command::RecordCommand;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
-use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
+use crate::domain::subject::{Subject, SubjectBody, SubjectStatus, Workload};
 use crate::domain::time::{Interval, Now, Timestamp};
 
 impl State {
@@ -32,9 +34,7 @@ impl State {
                     entity.card.is_active = true;
                 });
             }
-            Command::RejectEntity(id) => {
-                return self.change_entity(*id, seq, reject);
-            }
+            Command::RejectEntity(id) => return self.change_entity(*id, seq, reject),
             Command::RemoveEntity { entity, .. } => return self.remove_entity(*entity, seq, time),
             Command::AmendAnnex { determination, revision, add, remove } => {
                 return self.amend_annex(seq, time, (determination, *revision), add, remove);
@@ -65,6 +65,7 @@ impl State {
             Command::DecideSubject { subject, decision } => {
                 return self.decide_subject(seq, time, *subject, decision);
             }
+            Command::DecideSubjects(rulings) => return self.decide_subjects(seq, time, rulings),
             Command::RecordScreening { entity, screening, .. } => {
                 return self.record_screening(seq, *entity, screening);
             }
@@ -76,14 +77,23 @@ impl State {
                 });
             }
             Command::AcknowledgeRestore { .. } => self.acknowledge_restore(seq),
+            Command::Records(command) => self.order_records(command),
             Command::AcceptClock(at) => self.clock = Some(AcceptedClock { at: *at, recorded: time }),
             Command::AnnounceRevocation { .. }
             | Command::HastenRevocation { .. }
             | Command::PostponeRevocation { .. } => return self.announce(seq, time, command),
             Command::Officers(command) => return self.enact_of_officers(seq, time, command),
+            Command::Partners(command) => return self.enact_of_partners(seq, time, command),
             of_authority => return self.enact_rotation(seq, time, of_authority),
         }
         Ok(Applied::default())
+    }
+
+    fn order_records(&mut self, command: &RecordCommand) {
+        match command {
+            RecordCommand::Hold { id, hold } => drop(self.record_holds.insert(id.clone(), hold.clone())),
+            RecordCommand::Release(id) => drop(self.record_holds.remove(id)),
+        }
     }
 
     fn remove_principal(&mut self, id: &PrincipalId, seq: Seq) -> Result<(), String> {
@@ -121,7 +131,7 @@ impl State {
         applied
     }
 
-    fn change_entity(
+    pub(super) fn change_entity(
         &mut self,
         id: EntityId,
         seq: Seq,
@@ -217,16 +227,15 @@ impl State {
         id: SubjectId,
         decision: &SubjectDecision,
     ) -> Result<Applied, String> {
-        self.change_subject(id, seq, time, |subject| match decision {
-            SubjectDecision::Approve { vetting, reverify_due } => {
-                subject.status = SubjectStatus::Approved;
-                subject.reverify_due = *reverify_due;
-                if let (SubjectBody::Human(employment), Some(_)) = (&mut subject.body, vetting) {
-                    employment.vetting.clone_from(vetting);
-                }
-            }
-            SubjectDecision::Refuse => subject.status = SubjectStatus::Refused,
-        })
+        self.change_subject(id, seq, time, |subject| subject.decide(decision))
+    }
+
+    fn decide_subjects(&mut self, seq: Seq, time: Timestamp, rulings: &[Ruling]) -> Result<Applied, String> {
+        let mut cut = Cut::default();
+        for Ruling { subject, decision } in rulings {
+            self.replace_subject((*subject, seq, time), |row| row.decide(decision), &mut cut)?;
+        }
+        Ok(self.cut_off(cut, time))
     }
 
     /// Changes a subject and cuts off what the change makes untrue: its own certificates when a compared fact or its
@@ -239,6 +248,18 @@ impl State {
         time: Timestamp,
         change: impl FnOnce(&mut Subject),
     ) -> Result<Applied, String> {
+        let mut cut = Cut::default();
+        self.replace_subject((id, seq, time), change, &mut cut)?;
+        Ok(self.cut_off(cut, time))
+    }
+
+    /// Changes a subject, and notes what that makes untrue.
+    fn replace_subject(
+        &mut self,
+        (id, seq, time): (SubjectId, Seq, Timestamp),
+        change: impl FnOnce(&mut Subject),
+        cut: &mut Cut,
+    ) -> Result<(), String> {
         let row = self.subjects.get_mut(&id).ok_or("no such subject")?;
         let before = Arc::clone(row);
         let subject = Arc::make_mut(row);
@@ -247,17 +268,33 @@ impl State {
         let after = Arc::clone(row);
         self.touch(ObjectRef::Subject(id), seq);
         // Before its approval a subject has no certificate, and no workload that it operates has one.
-        if before.status != SubjectStatus::Approved {
-            return Ok(Applied::default());
+        if before.status == SubjectStatus::Approved {
+            let is_shortened = is_shortened(&before, &after, time);
+            if is_shortened || compared(&before) != compared(&after) {
+                cut.subjects.push(id);
+                cut.operators.insert(id, is_shortened);
+            }
         }
-        let is_shortened = is_shortened(&before, &after, time);
-        let mut subjects = Vec::new();
-        if is_shortened || compared(&before) != compared(&after) {
-            subjects.push(id);
-            let ineligible = |workload: &SubjectId| !self.is_operated_by_eligible(*workload, time);
-            subjects.extend(self.operated_by(id).into_iter().filter(|id| is_shortened || ineligible(id)));
+        Ok(())
+    }
+
+    /// The cut-off of what changes made untrue. However many changed, all subjects are looked through once.
+    fn cut_off(&self, cut: Cut, time: Timestamp) -> Applied {
+        let Cut { mut subjects, operators } = cut;
+        if !operators.is_empty() {
+            let untrue = |workload: &Workload, id: SubjectId| {
+                let mut by = workload.operators.iter().filter_map(|id| operators.get(id)).peekable();
+                by.peek().is_some()
+                    && (by.any(|is_shortened| *is_shortened) || !self.is_operated_by_eligible(id, time))
+            };
+            let untrue = self.subjects.values().filter(|subject| match &subject.body {
+                SubjectBody::Human(_) => false,
+                SubjectBody::Workload(workload) => untrue(workload, subject.id),
+            });
+            let own: BTreeSet<_> = subjects.iter().copied().collect();
+            subjects.extend(untrue.map(|subject| subject.id).filter(|id| !own.contains(id)));
         }
-        Ok(Applied { events: self.cut_subjects(subjects).into_iter().collect(), cards: Vec::new() })
+        Applied { events: self.cut_subjects(subjects).into_iter().collect(), cards: Vec::new() }
     }
 
     /// The cut-off of these subjects, if there are any.
@@ -286,6 +323,15 @@ impl State {
             }
         }
     }
+}
+
+/// What changes of subjects made untrue.
+#[derive(Default)]
+struct Cut {
+    /// Whose own certificates.
+    subjects: Vec<SubjectId>,
+    /// The same, as operators of workloads: does a limit come sooner?
+    operators: BTreeMap<SubjectId, bool>,
 }
 
 /// Does a limit of the subject's certificates come sooner than before, and so soon that one could outlive it?

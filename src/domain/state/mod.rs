@@ -6,6 +6,7 @@ mod authorities;
 mod causes;
 mod enact;
 mod officers;
+mod partners;
 mod proposals;
 mod recovery;
 mod remembered;
@@ -35,13 +36,15 @@ use super::entity::Entity;
 use super::event::Intent;
 use super::id::{
     AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal,
-    PrincipalId, ProposalId, PurposeId, RequestId, RootId, Seq, SubjectId, TokenId,
+    PrincipalId, ProposalId, PurposeId, RecordHoldId, RequestId, RootId, Seq, SubjectId, TokenId,
 };
 use super::license::License;
 use super::officer_command::Review;
+use super::partner_command::{SafeguardEvidence, SafeguardItem};
 use super::policy::Place;
 use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
+use super::record_command::RecordHold;
 use super::recovery::{PendingRecovery, RecoveryKeys};
 use super::restore::Restore;
 use super::root::{CrossCertificate, Root};
@@ -52,6 +55,7 @@ use super::time::{Now, OFFICER_AHEAD_MAX_MS, Timestamp};
 pub use announced::AnnouncementFault;
 pub use apply::{Admitted, Applied, ApplyFault};
 pub use causes::{Causes, RevocationCause, Withdrawal};
+pub use partners::{Correction, FiledReport};
 pub use remembered::{DroppedRoot, REMEMBERED_MAX, ROOTS_EVER_MAX, Remembered};
 pub use rotations::{RotationFault, Rotations};
 pub use tables::{Canary, Issued, KeyHolder, Lineage, Settings, Token};
@@ -220,6 +224,29 @@ pub struct State {
     #[n(57)]
     #[cbor(with = "map")]
     pub references: OrdMap<Digest, SubjectId>,
+    /// Reports that holders of licences filed, by licence and name.
+    #[n(58)]
+    #[cbor(with = "map")]
+    pub filed: OrdMap<(LicenseId, String), FiledReport>,
+    /// The safeguards that are asked of entities.
+    #[n(59)]
+    pub checklist: Vec<SafeguardItem>,
+    /// The evidence of each entity's safeguards, as last attested.
+    #[n(60)]
+    #[cbor(with = "rows")]
+    pub safeguards: OrdMap<EntityId, Arc<Vec<SafeguardEvidence>>>,
+    /// What was said to be wrong, by the record that is.
+    #[n(61)]
+    #[cbor(with = "rows")]
+    pub corrections: OrdMap<Seq, Arc<Vec<Correction>>>,
+    /// Which officer nominated whom, and so does not decide on them among many. Partners decide on nobody and are not kept.
+    #[n(66)]
+    #[cbor(with = "map")]
+    pub nominators: OrdMap<SubjectId, PrincipalId>,
+    /// Orders to keep records.
+    #[n(63)]
+    #[cbor(with = "map")]
+    pub record_holds: OrdMap<RecordHoldId, RecordHold>,
 }
 
 /// A clock that officers accepted.
@@ -260,6 +287,11 @@ impl State {
     /// The revision of an object; 0 when it never was.
     pub fn revision(&self, object: &ObjectRef) -> Seq {
         self.revisions.get(object).copied().unwrap_or_default()
+    }
+
+    /// The earliest instant from which on an order keeps all records.
+    pub fn records_held_since(&self) -> Option<Timestamp> {
+        self.record_holds.values().map(|hold| hold.since).min()
     }
 
     /// The active authority of a kind.
@@ -363,7 +395,9 @@ impl View for State {
         now: Now,
     ) -> Option<&LicenseId> {
         self.licenses_of(entity)
-            .find(|license| license.covers(subject, family, place, purpose, now))
+            .find(|license| {
+                license.covers(subject, family, place, purpose, now) && !self.owes_report(license, now)
+            })
             .map(|license| &license.id)
     }
 }

@@ -5,23 +5,40 @@ use std::sync::Arc;
 use super::State;
 use super::apply::Applied;
 use crate::domain::approval::{Mandate, SignedMandate};
-use crate::domain::command::{Command, ObjectRef};
+use crate::domain::command::{Command, ObjectRef, Ruling, SubjectDecision};
 use crate::domain::id::{PrincipalId, Seq};
 use crate::domain::officer_command::{OfficerCommand, Review};
 use crate::domain::revocation::RevocationReason;
 use crate::domain::time::Timestamp;
 
 impl State {
-    /// Why these may not sign this, beyond their roles: nobody closes the review of what they did.
+    /// Why these may not sign this, beyond their roles: nobody closes the review of what they did, or decides on many of whom
+    /// they nominated some.
     pub(in crate::domain) fn party_fault<'a>(
         &self,
         command: &Command,
         mut signers: impl Iterator<Item = &'a PrincipalId>,
     ) -> Option<String> {
+        if let Command::DecideSubjects(rulings) = command {
+            return self.nominator_fault(rulings, signers);
+        }
         let Command::Officers(OfficerCommand::CloseReview { review, .. }) = command else { return None };
         let own = self.reviews.get(review)?;
         let id = signers.find(|id| own.officers.contains(id))?;
         Some(format!("{id} broke the glass; another officer reviews it"))
+    }
+
+    /// Whom one of these officers nominated and is to approve now. To refuse is open to everybody.
+    pub(in crate::domain) fn nominator_fault<'a>(
+        &self,
+        rulings: &[Ruling],
+        signers: impl Iterator<Item = &'a PrincipalId>,
+    ) -> Option<String> {
+        let signers: Vec<_> = signers.collect();
+        rulings.iter().filter(|ruling| ruling.decision != SubjectDecision::Refuse).find_map(|ruling| {
+            let own = self.nominators.get(&ruling.subject).filter(|own| signers.contains(own))?;
+            Some(format!("{own} nominated {}; another officer decides", ruling.subject))
+        })
     }
 
     /// An emergency opens its review in the same record, and its mandate is used up.

@@ -1,5 +1,6 @@
 //! What a restore does to State, and what gateways give back afterwards.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -10,10 +11,15 @@ use crate::domain::approval::Mandate;
 use crate::domain::certificate::BLOCK_LEN;
 use crate::domain::command::ObjectRef;
 use crate::domain::enforce::{EnforcementEvent, Position};
-use crate::domain::id::{AuthorityId, Epoch, Ordinal, PrincipalId, Seq};
+use crate::domain::id::{AuthorityId, Digest, Epoch, Ordinal, PrincipalId, Seq};
+use crate::domain::principal::{Principal, Role};
+use crate::domain::recovery::RecoveryKey;
 use crate::domain::restore::{ORDINALS_SKIPPED, REPORTS_MAX, Restore, RestoreReport};
 use crate::domain::revocation::OrdinalRange;
 use crate::domain::time::Timestamp;
+
+/// As many approvers as a loosening needs.
+const APPROVERS_MIN: usize = 2;
 
 impl State {
     /// The restore that waits for its acknowledgement.
@@ -79,19 +85,60 @@ impl State {
             report.restrictions = report.restrictions.saturating_add(restrictions);
             (report.upto, report.at) = (report.upto.max(upto), time);
         } else if !is_full {
-            restore.reports.push(RestoreReport { gateway: gateway.clone(), upto, at: time, restrictions });
+            let (gateway, spared) = (gateway.clone(), None);
+            restore.reports.push(RestoreReport { gateway, upto, at: time, restrictions, spared });
         }
         self.touch(ObjectRef::Restore, seq);
         let mut applied = Applied::default();
+        let (mut blocked, mut spared) = (BTreeSet::new(), Vec::new());
         for event in events {
             match event {
                 EnforcementEvent::IssuerRevoked(id) => {
                     applied.events.extend(self.collect_issuer(*id, (seq, time))?.events);
                 }
-                event => applied.events.push(event.clone()),
+                EnforcementEvent::KeyBlocked(key) if self.is_needed(*key, &blocked) => spared.push(*key),
+                event => {
+                    if let EnforcementEvent::KeyBlocked(key) = event {
+                        blocked.insert(*key);
+                    }
+                    applied.events.push(event.clone());
+                }
             }
         }
+        self.spare(gateway, spared);
         Ok(applied)
+    }
+
+    /// Officers see which blocks were left to them.
+    fn spare(&mut self, gateway: &PrincipalId, keys: Vec<Digest>) {
+        let reports = self.restore.as_mut().map(|restore| restore.reports.iter_mut());
+        let report = reports.into_iter().flatten().find(|report| report.gateway == *gateway);
+        let Some(report) = report.filter(|_| !keys.is_empty()) else { return };
+        let held = report.spared.get_or_insert_default();
+        // No more than there are officers and recovery keys.
+        keys.into_iter().for_each(|key| {
+            if !held.contains(&key) {
+                held.push(key)
+            }
+        });
+    }
+
+    /// Would a block of this key, after these, leave too few who can undo it? One gateway says no more than one officer may
+    /// (`check_block`): the server's own key is spared, and so are officers of whom two have to approve, and recovery keys.
+    fn is_needed(&self, key: Digest, blocked: &BTreeSet<Digest>) -> bool {
+        let is_servers = |id: &PrincipalId| !self.principals.contains_key(id);
+        let mut issued = self.system_certificates.iter();
+        let is_left = |other: &Digest| !blocked.contains(other) && !self.enforcement.is_blocked(*other);
+        let few = |left: &[Digest], need: usize| left.contains(&key) && left.len() <= need;
+        let approvers = self.principals.keys().filter_map(|id| self.officer(id));
+        let approvers = approvers.filter(|officer| officer.roles.contains(&Role::Approver));
+        let approvers: Vec<_> = approvers.map(Principal::key_digest).filter(is_left).collect();
+        let recovery = self.recovery.iter().flat_map(|recovery| &recovery.keys);
+        let recovery: Vec<_> = recovery.map(|RecoveryKey(key)| Digest::of(key)).filter(is_left).collect();
+        let threshold = self.recovery.as_ref().map_or(0, |recovery| recovery.threshold);
+        issued.any(|(id, last)| last.key == key && is_servers(id))
+            || few(&approvers, APPROVERS_MIN)
+            || few(&recovery, usize::try_from(threshold).unwrap_or(usize::MAX))
     }
 
     /// One gateway says that an authority was revoked. The row says so as well; one of the system that officers still need

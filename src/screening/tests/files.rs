@@ -53,7 +53,10 @@ pub(super) fn json(rows: &[String]) -> String {
 /// All entries of a file.
 pub(super) fn read(bytes: impl AsRef<[u8]>) -> Result<(ListSummary, Vec<ListEntry>), ListFault> {
     let mut entries = Vec::new();
-    let summary = read_list(bytes.as_ref(), |entry| entries.push(entry))?;
+    let summary = read_list(bytes.as_ref(), |entry| {
+        entries.push(entry);
+        Ok(())
+    })?;
     Ok((summary, entries))
 }
 

@@ -134,9 +134,9 @@ fn a_field_of_ten_megabytes_is_refused_before_it_is_held() {
     let endless =
         |head: String| std::io::Read::chain(std::io::Cursor::new(head.into_bytes()), std::io::repeat(b'x'));
     let csv = format!("{}a3,{EL},7,Entity,EAR,", sample());
-    let fault = read_list(endless(csv), |_| {}).unwrap_err();
+    let fault = read_list(endless(csv), |_| Ok(())).unwrap_err();
     assert!(matches!(fault, ListFault::RecordTooLong { row: 3 }), "{fault}");
-    let fault = read_list(endless("{\"results\":[{\"name\":\"".to_owned()), |_| {}).unwrap_err();
+    let fault = read_list(endless("{\"results\":[{\"name\":\"".to_owned()), |_| Ok(())).unwrap_err();
     assert!(matches!(fault, ListFault::RecordTooLong { row: 1 }), "{fault}");
     assert_eq!(RECORD_LEN_MAX, 1 << 20, "ten megabytes are more");
     let long = "x".repeat(3_000);

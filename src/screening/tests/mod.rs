@@ -2,5 +2,6 @@
 
 mod files;
 mod lists;
+mod memory;
 mod names;
 mod speed;

@@ -19,13 +19,13 @@ fn list() -> NameIndex {
         ("ARIA", &[][..], "IR"),
         ("Microsystem Export", &[][..], "RU"),
     ] {
-        index.add(entry(name, alt, country));
+        index.add(entry(name, alt, country)).unwrap();
     }
     for n in 0..400 {
         let words =
             ["Technology", "Trading", "Institute", "Bank", "International", "Industries", "University"];
         let name = format!("Fictional{n} {} {}", words[n % 7], words[(n / 7) % 7]);
-        index.add(entry(&name, &[], "CN"));
+        index.add(entry(&name, &[], "CN")).unwrap();
     }
     index
 }
@@ -110,7 +110,7 @@ fn the_score_says_why() {
 fn the_name_of_a_person_is_in_no_explanation() {
     let mut index = NameIndex::new();
     for kind in [EntryKind::Individual, EntryKind::Unknown] {
-        index.add(ListEntry { kind, ..entry("Johannsen Petrowitz Example", &[], "RU") });
+        index.add(ListEntry { kind, ..entry("Johannsen Petrowitz Example", &[], "RU") }).unwrap();
     }
     let found = index.find(Query { name: "Johansen Petrovitz Gmbh", country: None, score_min: 50 });
     assert_eq!(found.len(), 2);
@@ -125,7 +125,7 @@ fn the_name_of_a_person_is_in_no_explanation() {
 fn ships_and_aircraft_are_no_parties() {
     let mut index = NameIndex::new();
     for kind in [EntryKind::Vessel, EntryKind::Aircraft] {
-        index.add(ListEntry { kind, ..entry("Sea Star", &[], "PA") });
+        index.add(ListEntry { kind, ..entry("Sea Star", &[], "PA") }).unwrap();
     }
     assert!(index.is_empty() && find(&index, "Sea Star").is_empty());
 }
@@ -135,7 +135,7 @@ proptest! {
     fn every_name_finds_itself_in_any_order_and_case(words in proptest::collection::vec("[a-z]{3,12}", 1..6), turn in 0usize..6) {
         let mut index = list();
         let name = words.join(" ");
-        index.add(entry(&name, &[], "CN"));
+        index.add(entry(&name, &[], "CN")).unwrap();
         let mut turned = words.clone();
         let len = turned.len();
         turned.rotate_left(turn % len);
@@ -148,7 +148,7 @@ proptest! {
     #[test]
     fn no_name_panics_and_scores_stay_within_bounds(name in any::<String>(), other in "\\PC{0,40}") {
         let mut index = list();
-        index.add(entry(&other, &[&name], "CN"));
+        index.add(entry(&other, &[&name], "CN")).unwrap();
         for name in [&name, &other] {
             let found = index.find(Query { name, country: Some("CN"), score_min: 0 });
             prop_assert!(found.iter().all(|hit| hit.score <= 100 && hit.explanation.len() <= 900));

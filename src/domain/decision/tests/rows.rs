@@ -265,6 +265,7 @@ fn a_licence_covers_only_what_it_names() {
         purposes: vec![purpose.clone()],
         interval: Interval { from: at(R1), until: Some(at(R2)) },
         provisos_met: true,
+        reports: None,
     };
     let now = |text: &str| Now::exactly(at(text));
     let covers = |license: &License, place, purpose, when: &str| {

@@ -153,6 +153,7 @@ fn licences_are_the_servers_to_judge() {
         purposes: Vec::new(),
         interval: Interval { from: world.now.plus_ms(-2_000), until: None },
         provisos_met: true,
+        reports: None,
     }));
     let certificate = world.enroll(employee).unwrap();
     let decision = asked(&world, &certificate, &inference("mythos-5"));

@@ -271,6 +271,7 @@ impl Run {
             purposes: if c.is_multiple_of(5) { vec!["cyber-defense".parse().unwrap()] } else { Vec::new() },
             interval: Interval { from: self.world.now, until },
             provisos_met: !c.is_multiple_of(7),
+            reports: None,
         })
     }
 

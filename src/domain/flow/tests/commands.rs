@@ -314,6 +314,7 @@ fn a_licence_names_its_holder_and_registered_models() {
             purposes: Vec::new(),
             interval: Interval { from: at(R1), until: None },
             provisos_met: true,
+            reports: None,
         })
     };
     assert_eq!(world.try_go(license(NOBODY, "mythos-5")), Err(Reject::NotFound("entity")));

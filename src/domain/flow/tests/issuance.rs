@@ -343,6 +343,7 @@ fn no_certificate_outlives_what_it_rests_on() {
         purposes: vec![],
         interval,
         provisos_met: true,
+        reports: None,
     }));
     let (_, limits) = certifiable(&world.state, person, STEP, world.now).unwrap();
     let mut limits = limits.0;

@@ -136,6 +136,7 @@ fn scenario_22_a_certificate_ends_no_later_than_its_licence() {
         purposes: Vec::new(),
         interval: Interval { from: world.now.plus_ms(-60_000), until: Some(end) },
         provisos_met: true,
+        reports: None,
     }));
     let certificate = world.enroll(employee).unwrap();
     assert!(certificate.not_after < end);

@@ -2,14 +2,18 @@
 
 use crate::domain::authority::AuthorityState;
 use crate::domain::certificate::PrincipalKind;
-use crate::domain::command::Command;
+use crate::domain::codec::{from_bytes, to_bytes};
+use crate::domain::command::{Command, NewPrincipal};
 use crate::domain::decision::CredentialFault;
 use crate::domain::enforce::{EnforcementEvent, Position, missing};
 use crate::domain::event::{Entry, Event};
 use crate::domain::flow::Reject;
 use crate::domain::flow::tests::authorities::certify;
-use crate::domain::id::{AuthorityId, Epoch, Ordinal, Seq};
+use crate::domain::id::{AuthorityId, Digest, Epoch, Ordinal, Seq};
+use crate::domain::principal::Role;
+use crate::domain::recovery::{RecoveryKey, RecoveryKeys};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use crate::domain::state::State;
 use crate::domain::tests::fixtures::*;
 use crate::domain::tests::world::*;
 
@@ -166,4 +170,44 @@ fn no_gateway_takes_the_system_authority_from_officers() {
     world.record(collected("gw", restored.0 + 2, access)).unwrap();
     assert_eq!(world.state.authorities[&ACCESS_CA].state, AuthorityState::Revoked);
     assert!(world.state.enforcement.issuers.contains(&ACCESS_CA));
+}
+
+#[test]
+fn no_gateway_blocks_so_many_keys_that_nobody_could_undo_it() {
+    let mut world = World::new();
+    let roles = vec![Role::Approver];
+    world.go(Command::RegisterPrincipal(NewPrincipal { roles, ..dave().principal() }));
+    let recovery = ["one", "two", "three"].map(|name| Officer::new(name, &[]));
+    let named = recovery.iter().map(|key| RecoveryKey(key.spki())).collect();
+    world.state.recovery = Some(RecoveryKeys { threshold: 2, keys: named });
+    let server = Officer::new("server", &[]);
+    certify(&mut world, &server, PrincipalKind::Server);
+    let restored = restore(&mut world);
+    let key = |officer: &Officer| Digest::of(&officer.spki());
+    let stranger = Digest::of(b"somebody else's");
+    let said = [alice(), bob(), dave(), &recovery[0], &recovery[1], &server].map(key);
+    let blocks = said.into_iter().chain([stranger]).map(EnforcementEvent::KeyBlocked);
+    world.record(collected("gw-1", restored.0 + 1, blocks.collect())).unwrap();
+    // What it says is taken as far as one officer could have said it, and the rest is left to officers.
+    let spared = [bob(), dave(), &recovery[1], &server].map(key);
+    let is_blocked = |world: &World, key| world.state.enforcement.is_blocked(key);
+    for taken in [key(alice()), key(&recovery[0]), stranger] {
+        assert!(is_blocked(&world, taken));
+    }
+    assert!(!spared.iter().any(|key| is_blocked(&world, *key)));
+    // Nor can another one take the next step, and what is said again is named once.
+    for (gateway, at) in [("gw-2", 2), ("gw-1", 3)] {
+        let again = vec![EnforcementEvent::KeyBlocked(key(bob()))];
+        world.record(collected(gateway, restored.0 + at, again)).unwrap();
+        assert!(!is_blocked(&world, key(bob())));
+    }
+    let reports = &world.state.pending_restore().unwrap().reports;
+    let shown: Vec<_> = reports.iter().map(|report| report.spared.clone().unwrap_or_default()).collect();
+    assert_eq!(shown, [spared.to_vec(), vec![key(bob())]]);
+    // The two who are left acknowledge it, and undo what was said of the third.
+    world.enact(Command::AcknowledgeRestore { restored }, &[bob(), dave()]).unwrap();
+    world.enact(Command::UnblockKey(key(alice())), &[bob(), dave()]).unwrap();
+    assert!(!is_blocked(&world, key(alice())));
+    let bytes = to_bytes(&world.state);
+    assert_eq!(from_bytes::<State>(&bytes).unwrap().restore, world.state.restore);
 }

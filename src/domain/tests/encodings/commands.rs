@@ -1,17 +1,19 @@
 use super::{assert_lines, spelled};
 use crate::domain::authority::NewAuthority;
 use crate::domain::certificate::{AuthorityKind, Serial};
-use crate::domain::command::{Command, ObjectRef, SubjectDecision};
+use crate::domain::command::{Command, ObjectRef, Ruling, SubjectDecision};
 use crate::domain::entity::{Screening, ScreeningResult};
 use crate::domain::grant::Grant;
 use crate::domain::id::{
     AnnouncementId, AuthorityId, Digest, EntityId, GrantId, LineageId, Ordinal, PersonId, PrincipalId,
     RootId, Seq, SubjectId,
 };
-use crate::domain::license::License;
+use crate::domain::license::{License, ReportDuty};
 use crate::domain::model::AccessForm;
 use crate::domain::officer_command::{Emergency, OfficerCommand};
+use crate::domain::partner_command::{PartnerCommand, SafeguardEvidence, SafeguardItem};
 use crate::domain::person::{Assurance, EvidenceKind, PersonStatus};
+use crate::domain::record_command::{RecordCommand, RecordHold};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::root::{Beneath, CrossCertificate, CrossSubject};
 use crate::domain::screening::{MatchVerdict, SCORE_MIN, ScreeningList};
@@ -40,6 +42,7 @@ fn license() -> License {
         purposes: vec!["cyber-defense".parse().unwrap()],
         interval: Interval { from: AT, until: Some(AT) },
         provisos_met: true,
+        reports: None,
     }
 }
 
@@ -63,6 +66,7 @@ fn loosening() -> Vec<Command> {
         Command::Unsuspend(SuspensionTarget::Subject(SUBJECT)),
         Command::ReleaseHold(Ordinal(7)),
         Command::AcceptClock(AT),
+        Command::Records(RecordCommand::Release("doj-1".parse().unwrap())),
         Command::AcknowledgeRestore { restored: Seq(12) },
         Command::UnblockKey(KEY),
         Command::AmendAnnex {
@@ -79,6 +83,10 @@ fn restricting() -> Vec<Command> {
     vec![
         Command::BlockKey { key: KEY, reason: REASON },
         Command::Drill(StopScope::Entity(ENTITY)),
+        Command::Records(RecordCommand::Hold {
+            id: "doj-1".parse().unwrap(),
+            hold: RecordHold { since: AT, reason: "why".to_owned() },
+        }),
         Command::RejectEntity(ENTITY),
         Command::RemoveEntity { entity: ENTITY, reason: REASON },
         Command::EndGrant { entity: ENTITY, grant: GrantId::from_bytes([5; 16]) },
@@ -110,6 +118,7 @@ fn vetting() -> Vec<Command> {
     vec![
         Command::DecideSubject { subject: SUBJECT, decision: approve },
         Command::DecideSubject { subject: SUBJECT, decision: SubjectDecision::Refuse },
+        Command::DecideSubjects(vec![Ruling { subject: SUBJECT, decision: SubjectDecision::Refuse }]),
         Command::RecordScreening { entity: ENTITY, screening, reason: "a match".to_owned() },
         Command::RecordSafeguards { entity: ENTITY, until: AT, reverify_due: None },
     ]
@@ -225,11 +234,13 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         UNSUSPEND 2 820e818201815002020202020202020202020202020202
         RELEASE_HOLD 2 82108107
         ACCEPT_CLOCK 2 8214811b0000019f06604400
+        RELEASE_RECORDS 2 8218558182018165646f6a2d31
         ACKNOWLEDGE_RESTORE 2 8217810c
         UNBLOCK_KEY 2 82168158200808080808080808080808080808080808080808080808080808080808080808
         AMEND_ANNEX 2 8205846f323032362d30362d32362d6c6966740281500101010101010101010101010101010180
         BLOCK_KEY 1 821582582008080808080808080808080808080808080808080808080808080808080808080d
         DRILL 1 821832818202815001010101010101010101010101010101
+        HOLD_RECORDS 1 8218558182008265646f6a2d31821b0000019f0660440063776879
         REJECT_ENTITY 1 8203815001010101010101010101010101010101
         REMOVE_ENTITY 1 82048250010101010101010101010101010101010d
         END_GRANT 1 82078250010101010101010101010101010101015005050505050505050505050505050505
@@ -247,6 +258,7 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         IMPOSE 1 821833818875323032362d30362d31322d696d706f736974696f6e000182f61b0000019ebdb5aa6082676661626c652d35686d7974686f732d358080827135302055534320343831372862292831296d313520434652203734342e3232
         DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820082840002195097031b0000019f06604400
         DECIDE_SUBJECT 1 8211825002020202020202020202020202020202820180
+        DECIDE_SUBJECTS 1 8218588181825002020202020202020202020202020202820180
         RECORD_SCREENING 1 8212835001010101010101010101010101010101836563736c2d311b0000019f06604400026761206d61746368
         RECORD_SAFEGUARDS 1 82138250010101010101010101010101010101011b0000019f06604400
         PREPARE_AUTHORITY 2 821818818450050505050505050505050505050505050141301b000001a5d82c1800
@@ -290,13 +302,46 @@ fn every_command_of_screening_keeps_its_encoding_and_its_signers() {
         ");
 }
 
+fn of_partners() -> Vec<Command> {
+    let of = Command::Partners;
+    let report = "annual".to_owned();
+    let item =
+        SafeguardItem { name: "mfa".to_owned(), asks: "x".to_owned(), models: vec![model("mythos-5")] };
+    let evidence = vec![SafeguardEvidence { item: "mfa".to_owned(), document: KEY }];
+    let owing = License { reports: Some(vec![ReportDuty { name: report.clone(), due: AT }]), ..license() };
+    vec![
+        Command::RegisterLicense(owing),
+        of(PartnerCommand::FileReport { license: license().id, report, document: KEY }),
+        of(PartnerCommand::SetChecklist(vec![item])),
+        of(PartnerCommand::AttestSafeguards { entity: ENTITY, evidence, until: AT, reverify_due: None }),
+        of(PartnerCommand::Correct { wrong: Seq(7), right: Seq(12), reason: "x".to_owned() }),
+    ]
+}
+
+#[test]
+fn every_command_of_partners_keeps_its_encoding_and_its_signers() {
+    let line =
+        |command: &Command| format!("{} {} {}", command.name(), command.signers().count, spelled(command));
+    let lines: Vec<_> = of_partners().iter().map(line).collect();
+    assert_lines(
+        &lines,
+        "
+        REGISTER_LICENSE 2 sha256 089fa2de9881e8248ace7a80eda679a18c1c6be96f9a26ce5514c83b73d89b4a
+        FILE_REPORT 2 82184681820083676431323334353666616e6e75616c58200808080808080808080808080808080808080808080808080808080808080808
+        SET_CHECKLIST 2 821846818201818183636d6661617881686d7974686f732d35
+        ATTEST_SAFEGUARDS 1 8218468182028350010101010101010101010101010101018182636d6661582008080808080808080808080808080808080808080808080808080808080808081b0000019f06604400
+        CORRECT 1 82184681820383070c6178
+        ",
+    );
+}
+
 #[test]
 fn every_command_is_in_a_test_of_its_encoding() {
-    let commands = [others(), screening()].concat();
+    let commands = [others(), screening(), of_partners()].concat();
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 43, "one of each");
+    assert_eq!(names.len(), 50, "one of each");
 }
 
 #[test]
@@ -361,6 +406,9 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Review(Seq(12)),
         ObjectRef::ScreeningList,
         ObjectRef::Screening(ENTITY),
+        ObjectRef::Checklist,
+        ObjectRef::Correction(Seq(12)),
+        ObjectRef::RecordHold("doj-1".parse().unwrap()),
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -386,6 +434,9 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         8211810c review of record 12
         82181e80 screening list
         82181f815001010101010101010101010101010101 screening of ent_01040G2081040G2081040G2081
+        82182280 checklist of safeguards
+        821823810c corrections of record 12
+        8218288165646f6a2d31 hold doj-1 on records
         ",
     );
 }
