@@ -174,7 +174,9 @@ pub(super) enum GrantVerb {
         commit: Commit,
     },
     /// End a grant now.
-    #[command(after_help = "Example:\n  countersign grant end ent_01J... grt_01J... --commit")]
+    #[command(after_help = "Examples:\n  countersign grant end ent_01J... grt_01J... --commit --wait\n  \
+                            countersign grant end ent_01J... grt_01J... --commit \\\n      \
+                            --break-glass 'the licence was withdrawn by telephone, nobody of security answers'")]
     End {
         /// Whose.
         entity: EntityId,
@@ -182,6 +184,8 @@ pub(super) enum GrantVerb {
         grant: GrantId,
         #[command(flatten)]
         commit: Commit,
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 
@@ -321,8 +325,8 @@ pub(super) async fn grant(verb: GrantVerb, context: &Context<'_>) -> Result<Outc
             };
             sign(context, Command::GrantModel { entity, grant }, commit).await
         }
-        GrantVerb::End { entity, grant, commit } => {
-            sign(context, Command::EndGrant { entity, grant }, commit).await
+        GrantVerb::End { entity, grant, commit, wait } => {
+            carry_out(context, Command::EndGrant { entity, grant }, commit, wait).await
         }
     }
 }

@@ -173,8 +173,9 @@ pub(super) async fn sign(
 fn in_emergency(command: Command, reason: Option<String>) -> Result<Command, Failure> {
     let Some(reason) = reason else { return Ok(command) };
     let what = Emergency::of(&command).ok_or_else(|| {
+        let instead = Emergency::instead_of(&command).unwrap_or("it needs those who have the role");
         Failure(format!(
-            "--break-glass is for what is only taken away at once, and {} is not",
+            "--break-glass is for what is only taken away at once, and {} is not; {instead}",
             command.name()
         ))
     })?;

@@ -4,8 +4,9 @@
 use minicbor::{Decode, Encode};
 
 use super::command::{Command, ObjectRef, Signers};
-use super::id::{AuthorityId, Digest, Ordinal, PrincipalId, Seq};
+use super::id::{AuthorityId, Digest, EntityId, GrantId, Ordinal, PrincipalId, Seq};
 use super::principal::Role;
+use super::record_command::RecordCommand;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::signers::RESTRICT;
 
@@ -48,7 +49,8 @@ pub enum OfficerCommand {
     },
 }
 
-/// What any officer may do in an emergency: it only takes away. A type of its own, so that nothing else can be said.
+/// What any officer may do in an emergency: it only takes away, at once, and two officers can give it anew. A type of its own, so
+/// that nothing else can be said.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Emergency {
     /// Revoke.
@@ -72,6 +74,9 @@ pub enum Emergency {
     /// Suspend a principal.
     #[n(6)]
     SuspendPrincipal(#[n(0)] PrincipalId, #[n(1)] RevocationReason),
+    /// End a grant: one model of one partner, which nothing else here cuts as narrowly.
+    #[n(7)]
+    EndGrant(#[n(0)] EntityId, #[n(1)] GrantId),
 }
 
 impl Emergency {
@@ -87,8 +92,34 @@ impl Emergency {
             Command::Officers(OfficerCommand::Suspend { principal, reason }) => {
                 Self::SuspendPrincipal(principal.clone(), *reason)
             }
+            Command::EndGrant { entity, grant } => Self::EndGrant(*entity, *grant),
             _ => return None,
         })
+    }
+
+    /// What an officer without the role does at once instead of a restriction that has no emergency form, because it is for
+    /// good or takes away nothing yet. None: it has one, or is no restriction.
+    pub const fn instead_of(command: &Command) -> Option<&'static str> {
+        match command {
+            Command::RemoveEntity { .. } => {
+                Some("suspend the partner: it is as shut out, and two can release it")
+            }
+            Command::AmendAnnex { add, .. } if add.is_empty() => {
+                Some("suspend the partners that are to be removed")
+            }
+            Command::RejectEntity(_) => Some("nothing is needed: an applicant may use nothing"),
+            Command::AnnounceRevocation { .. } => Some(
+                "it cuts nothing yet: revoke what is misused, or taint the authority, which has everybody renew",
+            ),
+            Command::HastenRevocation { .. } => Some("revoke what was announced: that is at once"),
+            Command::WithdrawRotation(_) => Some("taint the authority that must not issue"),
+            Command::Impose(_) => Some("stop the models that it would restrict"),
+            Command::Records(RecordCommand::Hold { .. }) => {
+                Some("nothing is needed: nobody loses what is kept")
+            }
+            Command::RenewRootList { .. } => Some("taint the authority that the list revokes"),
+            _ => None,
+        }
     }
 
     /// The command that is carried out.
@@ -103,6 +134,7 @@ impl Emergency {
             Self::SuspendPrincipal(principal, reason) => {
                 Command::Officers(OfficerCommand::Suspend { principal, reason })
             }
+            Self::EndGrant(entity, grant) => Command::EndGrant { entity, grant },
         }
     }
 }

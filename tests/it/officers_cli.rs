@@ -178,9 +178,13 @@ fn every_command_that_takes_away_can_be_an_emergency_and_none_that_gives() {
     let access = authorities.as_array().unwrap().iter().find(|row| row["kind"] == "ACCESS").unwrap();
     let access = access["authority_id"].as_str().unwrap().to_owned();
     served.desk.run(&["officer", "new", "--name", "mallory", "--out", "mallory"]).done();
+    served.both(&["grant", "add", &entity, "--model", "mythos-5"]);
+    let shown = served.by("alice", &["entity", "show", &entity]).done().json();
+    let grant = shown["grants"][0]["grant_id"].as_str().unwrap().to_owned();
     let reason = ["--reason", "MISUSE"];
     let glass = ["--break-glass", "nobody answers"];
-    let commands: [(&[&str], &[&str]); 8] = [
+    let commands: [(&[&str], &[&str]); 9] = [
+        (&["grant", "end", &entity, &grant], &["--commit"]),
         (&["revoke", "entity", &entity], &["--commit"]),
         (&["revoke", "subject", &person], &["--commit"]),
         (&["entity", "suspend", &entity], &[]),
@@ -191,14 +195,16 @@ fn every_command_that_takes_away_can_be_an_emergency_and_none_that_gives() {
         (&["stop", "engage", "--all"], &[]),
     ];
     for (open, (what, how)) in commands.iter().enumerate() {
-        let plain = [what, &reason[..], how].concat();
+        // The end of a grant needs no reason; the emergency has one.
+        let reason: &[&str] = if what[0] == "grant" { &[] } else { &reason[..] };
+        let plain = [what, reason, how].concat();
         served.by("vera", &plain).fails(&["DENIED", "--break-glass"]);
         assert_eq!(served.reviews().len(), open, "{what:?}");
         let done = served.by("vera", &[&plain[..], &glass].concat()).done().json();
         let last = served.reviews().pop().unwrap();
         assert_eq!((&last["review"], served.reviews().len()), (&done["record"], open + 1), "{what:?}");
     }
-    // What takes effect later, can be planned or gives back is no emergency; nothing is sent.
+    // What takes effect later, is for good, can be planned or gives back is no emergency; nothing is sent.
     let before = served.seq();
     let later = ["revoke", "announce", "--issuer", &access, "--in-hours", "1", "--commit"];
     let revoke = ["authority", "revoke", &access, "--commit"];
@@ -210,6 +216,9 @@ fn every_command_that_takes_away_can_be_an_emergency_and_none_that_gives() {
         let ended = served.by("vera", &[&what[..], &glass].concat());
         assert!(ended.code == 64 && ended.err.contains("--break-glass"), "{what:?}: {}", ended.err);
     }
+    let remove = ["entity", "remove", &entity, "--commit"];
+    let denied = served.by("vera", &[&remove[..], &reason, &glass].concat());
+    denied.fails(&["only taken away at once", "REMOVE_ENTITY", "suspend the partner"]);
     assert_eq!(served.seq(), before);
 }
 

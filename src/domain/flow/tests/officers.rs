@@ -8,7 +8,7 @@ use crate::domain::command::Command;
 use crate::domain::event::{Entry, Event};
 use crate::domain::flow::Reject;
 use crate::domain::flow::quorum::{Standing, leaves_too_few};
-use crate::domain::id::Seq;
+use crate::domain::id::{GrantId, Seq};
 use crate::domain::officer_command::{Emergency, OfficerCommand};
 use crate::domain::principal::Role;
 use crate::domain::proposal::Lapse;
@@ -210,12 +210,37 @@ fn only_what_takes_away_at_once_has_an_emergency_form() {
     ] {
         assert_eq!(Emergency::of(&command), None, "{command:?}");
     }
-    for what in [stop(), Emergency::SuspendPrincipal(carol().id.clone(), REASON)] {
+    let end = Emergency::EndGrant(member, GrantId::from_bytes([9; 16]));
+    for what in [stop(), Emergency::SuspendPrincipal(carol().id.clone(), REASON), end] {
         let command = what.command();
         assert!(command.is_restricting());
         assert_eq!(Emergency::of(&command), Some(what));
     }
     assert!(break_glass(stop()).is_restricting() && !close(Seq(1)).is_restricting());
+}
+
+#[test]
+fn an_emergency_ends_one_grant_and_two_officers_give_it_back() {
+    let (mut world, member) = World::with_member();
+    world.go(Command::RegisterPrincipal(carol().principal()));
+    let held = world.state.entities[&member].card.grants[0].clone();
+    let end = Command::EndGrant { entity: member, grant: held.id };
+    let plain = world.enact(end, &[carol()]);
+    assert!(matches!(plain, Err(Reject::NeedsApproval(_))), "a vetter may not: {plain:?}");
+    let what = Emergency::EndGrant(member, held.id);
+    let with_role = world.enact(break_glass(what.clone()), &[alice()]);
+    assert!(matches!(with_role, Err(Reject::Denied(_))), "{with_role:?}");
+    world.enact(break_glass(what.clone()), &[carol()]).unwrap();
+    assert_eq!(world.state.entities[&member].card.grants[0].interval.until, Some(world.now));
+    assert_eq!(world.state.reviews[&world.state.position.seq].what, what);
+    let none = Emergency::EndGrant(member, GrantId::from_bytes([61; 16]));
+    assert_eq!(world.enact(break_glass(none), &[carol()]), Err(Reject::NotFound("grant")));
+    // The partner is one still, and two give it the model anew, under another number.
+    let again = grant(71, held.model.as_str());
+    let one = world.enact(Command::GrantModel { entity: member, grant: again.clone() }, &[alice()]);
+    assert!(matches!(one, Err(Reject::NeedsApproval(_))), "{one:?}");
+    world.go(Command::GrantModel { entity: member, grant: again.clone() });
+    assert!(world.state.entities[&member].card.grants.contains(&again));
 }
 
 #[test]

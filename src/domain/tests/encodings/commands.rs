@@ -197,6 +197,7 @@ fn of_officers() -> Vec<Command> {
         glass(Emergency::BlockKey(KEY, REASON)),
         glass(Emergency::Taint(authority, REASON)),
         glass(Emergency::SuspendPrincipal(officer(), REASON)),
+        glass(Emergency::EndGrant(ENTITY, GrantId::from_bytes([5; 16]))),
         of(OfficerCommand::CloseReview { review: Seq(12), finding: "x".to_owned() }),
     ]
 }
@@ -281,6 +282,7 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         BREAK_GLASS 1 82182881820282820482582008080808080808080808080808080808080808080808080808080808080808080d6178
         BREAK_GLASS 1 8218288182028282058250050505050505050505050505050505050d6178
         BREAK_GLASS 1 8218288182028282068265616c6963650d6178
+        BREAK_GLASS 1 82182881820282820782500101010101010101010101010101010150050505050505050505050505050505056178
         CLOSE_REVIEW 1 821828818203820c6178
         ");
 }
@@ -340,6 +342,30 @@ fn every_command_is_in_a_test_of_its_encoding() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), 50, "one of each");
+}
+
+#[test]
+fn every_restriction_has_an_emergency_form_or_says_what_is_done_at_once_instead() {
+    let amend = |add| Command::AmendAnnex {
+        determination: determination(LIFT),
+        revision: 2,
+        add,
+        remove: vec![ENTITY],
+    };
+    let commands = [others(), screening(), of_roots(), vec![amend(vec![])]].concat();
+    let mut both = [0, 0];
+    for command in &commands {
+        let (form, instead) = (Emergency::of(command), Emergency::instead_of(command));
+        let is_emergency = matches!(command, Command::Officers(OfficerCommand::BreakGlass { .. }));
+        assert_eq!(
+            usize::from(form.is_some()) + usize::from(instead.is_some()),
+            usize::from(command.is_restricting() && !is_emergency),
+            "{command:?}: {form:?}, {instead:?}"
+        );
+        both = [both[0] + usize::from(form.is_some()), both[1] + usize::from(instead.is_some())];
+        assert!(form.is_none_or(|form| form.command() == *command));
+    }
+    assert!(both.into_iter().all(|count| count >= 7), "{both:?}");
 }
 
 #[test]
