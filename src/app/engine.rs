@@ -13,6 +13,7 @@ use super::calls::Recorded;
 use super::error::Error;
 use super::failure::AppendFailure;
 use super::group::Group;
+use super::held::{self, Held};
 use super::shared::{Guard, Shared};
 use crate::domain::command::Command;
 use crate::domain::enforce::Position;
@@ -209,7 +210,7 @@ fn draining() -> Error {
 struct Writer {
     parts: Parts,
     nonce: u64,
-    held: Vec<Entry>,
+    held: Vec<Held>,
     /// The state as it will be when all of them are written; none: to be worked out.
     after_held: Option<State>,
     notes: Notes,
@@ -274,10 +275,9 @@ impl Writer {
         }
         while !jobs.is_empty() {
             if !restricting && !self.held.is_empty() {
+                let why = held::refusal(&self.held);
                 for job in jobs.drain(..) {
-                    let why =
-                        "a restriction cannot be written; nothing else is recorded before it".to_owned();
-                    drop(job.reply.send(Err(Error::Unavailable(why))));
+                    drop(job.reply.send(Err(Error::Unavailable(why.clone()))));
                 }
                 return;
             }
@@ -419,17 +419,23 @@ impl Writer {
                 let mut group =
                     Group::new(State::clone(&self.parts.shared.state.load()), self.believed_now());
                 for before in &self.held {
-                    group.add(before)?;
+                    group.now = before.at;
+                    if let Err(fault) = group.add(&before.entry)
+                        && group.is_broken
+                    {
+                        return Err(fault);
+                    }
                 }
+                group.now = self.believed_now();
                 group
             }
         };
-        let admitted = group.add(&entry);
+        let (admitted, at) = (group.add(&entry), group.now);
         if !group.is_broken {
             self.after_held = Some(group.state);
         }
         admitted?;
-        self.held.push(entry);
+        self.held.push(Held::new(entry, at));
         Ok(held)
     }
 
@@ -440,6 +446,7 @@ impl Writer {
         let command = command_of(&state, entry);
         self.held
             .iter()
+            .map(|held| &held.entry)
             .any(|held| held.event == entry.event || command.is_some() && command_of(&state, held) == command)
     }
 
@@ -465,26 +472,19 @@ impl Writer {
         self.after_held = None;
         let mut kept = Vec::new();
         let mut waiting = std::mem::take(&mut self.held).into_iter();
-        for mut entry in waiting.by_ref() {
+        for mut held in waiting.by_ref() {
             // It was answered already; its request id must not stand in the way of being written.
-            entry.request = None;
+            held.entry.request = None;
             let mut group = Group::new(State::clone(&self.parts.shared.state.load()), now);
-            match group.add(&entry) {
+            group.now = held.at;
+            match group.add(&held.entry) {
                 // Somebody else's same restriction is on record.
                 Err(Error::Exists(_)) => {}
-                Err(error) => {
-                    let restriction = self.words(&entry);
-                    tracing::error!(
-                        restriction,
-                        %error,
-                        "a restriction that is held cannot be recorded; enter it anew and restart"
-                    );
-                    kept.push(entry);
-                }
+                Err(error) => kept.push(self.found_contradicting(held, &error)),
                 Ok(()) => {
                     if let Err(failure) = self.append(group, true) {
                         self.parts.shared.metrics.not_appended(failure.reason());
-                        kept.push(entry);
+                        kept.push(held);
                         break;
                     }
                 }
@@ -503,10 +503,24 @@ impl Writer {
         }
     }
 
+    /// Said once, and not each second.
+    fn found_contradicting(&self, held: Held, error: &Error) -> Held {
+        let fault = Some(error.to_string());
+        if held.fault != fault {
+            let restriction = self.words(&held.entry);
+            tracing::error!(
+                restriction,
+                %error,
+                "a restriction that is held contradicts the record: nothing is permitted; restart, and enter it anew"
+            );
+        }
+        Held { fault, ..held }
+    }
+
     /// The last try before the process ends. What is lost then is named, to be entered again.
     fn give_up_held(&mut self) {
         self.write_held();
-        for entry in &self.held {
+        for Held { entry, .. } in &self.held {
             let restriction = self.words(entry);
             tracing::error!(restriction, by = ?entry.by, "LOST: a restriction was never written; enter it again");
         }

@@ -17,6 +17,7 @@ mod evaluate;
 mod expired;
 mod failure;
 mod group;
+mod held;
 mod hierarchy;
 pub mod inspect;
 mod issue;

@@ -1,12 +1,15 @@
-//! How many calls each caller has left, of all and of each class. A bucket is one instant: when it will be full again.
+//! How many calls each caller has left, of all, of each class and of those that are refused. A bucket is one instant: when it
+//! will be full again.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::caller::Who;
 use super::limits::Rate;
 use super::methods::Class;
 use crate::app::Error;
+use crate::domain::certificate::AuthorityKind;
 use crate::domain::id::{Ordinal, PrincipalId};
 
 /// How often a full table is looked through: a flood of new addresses must not pay for a walk with each call.
@@ -19,6 +22,8 @@ const NS_PER_MS: u64 = 1_000_000;
 pub(super) enum Key {
     Principal(PrincipalId),
     Subject(Ordinal),
+    /// Of a certificate of ours that is not accepted.
+    Refused(AuthorityKind, Ordinal),
     /// Who showed no certificate is known by address.
     Network(Option<IpAddr>),
 }
@@ -50,8 +55,32 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Which bucket of a caller: that of a class, or of all calls.
-type Bucket = (Key, Option<Class>);
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Principal(id) => write!(f, "{id}"),
+            Self::Subject(ordinal) => write!(f, "certificate {ordinal}"),
+            Self::Refused(authority, ordinal) => {
+                write!(f, "refused certificate {} {ordinal}", authority.as_str())
+            }
+            Self::Network(Some(address)) => write!(f, "network {address}"),
+            Self::Network(None) => f.write_str("network"),
+        }
+    }
+}
+
+/// Which budget of a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Budget {
+    /// Of all calls.
+    All,
+    /// Of those of a class.
+    Of(Class),
+    /// Of those that it may not make.
+    Refused,
+}
+
+type Bucket = (Key, Budget);
 
 /// Buckets that are not full. Those of certificates are as many as there are certificates; those of strangers have room
 /// for `max` in all.
@@ -103,7 +132,7 @@ mod tests {
     const RATE: Rate = Rate { per_s: 2, burst: 3 };
 
     fn stranger(address: &str) -> Bucket {
-        (Key::of(&Who::Anonymous, Some(address.parse().unwrap())), None)
+        (Key::of(&Who::Anonymous, Some(address.parse().unwrap())), Budget::All)
     }
 
     fn wait_ms(answer: Result<(), Error>) -> u32 {
@@ -129,10 +158,10 @@ mod tests {
     fn classes_have_buckets_of_their_own() {
         let mut buckets = Buckets::new(10);
         let caller = Key::Principal("officer-1".parse().unwrap());
-        let mut take = |class| wait_ms(buckets.take((caller.clone(), class), RATE, 0));
-        let list = Some(Class::List);
+        let mut take = |budget| wait_ms(buckets.take((caller.clone(), budget), RATE, 0));
+        let list = Budget::Of(Class::List);
         assert_eq!([take(list), take(list), take(list), take(list)], [0, 0, 0, 500]);
-        assert_eq!([take(Some(Class::Mutation)), take(None)], [0, 0]);
+        assert_eq!([take(Budget::Of(Class::Mutation)), take(Budget::All), take(Budget::Refused)], [0, 0, 0]);
     }
 
     #[test]
@@ -157,7 +186,7 @@ mod tests {
         assert_eq!(wait_ms(buckets.take(stranger("192.0.2.1"), RATE, 10)), 490);
         assert_eq!(wait_ms(buckets.take(stranger("192.0.2.2"), RATE, 10)), 0);
         // Who has a certificate is let in all the same.
-        let principal = (Key::Principal("gw-1".parse().unwrap()), None);
+        let principal = (Key::Principal("gw-1".parse().unwrap()), Budget::All);
         assert_eq!(wait_ms(buckets.take(principal.clone(), RATE, 10)), 0);
         // A second later the second stranger's bucket and the principal's are full, and the first one's is not.
         assert_eq!(wait_ms(buckets.take(stranger("192.0.2.3"), RATE, 1_010)), 0);

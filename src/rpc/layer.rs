@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 
+use super::buckets::Key;
 use super::caller::{Who, admit, identify, permit};
 use super::frames::Downstream;
 use super::limits::{Limits, Passed, Rates, check_headers};
@@ -24,6 +25,7 @@ use super::methods::{Class, Method, method};
 use super::parse::Peer;
 use super::places::{Held, Place};
 use super::readmit::{REFLECTION, Readmitted};
+use super::refusals::{Refusals, Refused};
 use super::status::{status, word};
 use crate::app::{self, Admission, App, Error, Recorded};
 use crate::domain::call::{CallerName, NO_METHOD};
@@ -51,12 +53,14 @@ pub struct GatekeeperLayer {
 struct Shared {
     app: Arc<App>,
     limits: Limits,
+    refusals: Refusals,
 }
 
 impl GatekeeperLayer {
     /// For this service, with these rates and so many streams of all principals together.
     pub fn new(app: Arc<App>, rates: Rates, streams_max: usize) -> Self {
-        Self { inner: Arc::new(Shared { app, limits: Limits::new(rates, streams_max) }) }
+        let (limits, refusals) = (Limits::new(rates, streams_max), Refusals::default());
+        Self { inner: Arc::new(Shared { app, limits, refusals }) }
     }
 }
 
@@ -106,6 +110,31 @@ impl Call {
         }
     }
 
+    /// As the log names it.
+    fn refused(&self, app: &App) -> Refused<'_> {
+        Refused {
+            method: &self.path,
+            id: self.id,
+            caller: self.who.as_ref().map_or("-".to_owned(), Who::to_string),
+            address: self.peer.as_ref().map(|peer| peer.address),
+            key: self.key(app),
+        }
+    }
+
+    /// By whom its calls are counted.
+    fn key(&self, app: &App) -> Key {
+        let address = self.peer.as_ref().map(|peer| peer.address);
+        match &self.who {
+            Some(who) => Key::of(who, address),
+            None => match self.caller(app) {
+                CallerName::Refused(authority, ordinal) => Key::Refused(authority, ordinal),
+                CallerName::Nobody | CallerName::Principal(_) | CallerName::Subject(_) => {
+                    Key::of(&Who::Anonymous, address)
+                }
+            },
+        }
+    }
+
     /// From where: a principal is a machine or an officer at work, and its address is told; of anybody else, the network.
     fn address(&self, caller: &CallerName) -> Option<IpAddr> {
         let address = self.peer.as_ref()?.address.to_canonical();
@@ -143,14 +172,30 @@ impl Shared {
     fn check(&self, call: &mut Call, request: &Request<Body>) -> Result<Admitted, Status> {
         let found = method(&call.path);
         call.method = found.map(|(method, _)| method);
-        let none = || status(Error::Denied("there is no such method".to_owned()));
-        let (method, class) = found.ok_or_else(none)?;
-        let certificate = call.peer.as_ref().and_then(|peer| peer.certificate.as_deref());
-        let who = call.who.insert(identify(&self.app, certificate).map_err(status)?);
-        permit(&self.app, who, method.access).map_err(status)?;
+        let class = match self.permit(call, found) {
+            Ok(class) => class,
+            Err(error) => return Err(self.refuse(call, found.map(|(_, class)| class), error)),
+        };
+        let passed = self.limits.pass(&self.app, call.key(&self.app), class, request.headers())?;
         check_headers(request.headers())?;
-        let passed = self.limits.pass(&self.app, (who, call.peer.as_ref()), class, request.headers())?;
         Ok(Admitted { class, passed })
+    }
+
+    fn permit(&self, call: &mut Call, found: Option<(&Method, Class)>) -> Result<Class, Error> {
+        let (method, class) = found.ok_or_else(|| Error::Denied("there is no such method".to_owned()))?;
+        let certificate = call.peer.as_ref().and_then(|peer| peer.certificate.as_deref());
+        let who = call.who.insert(identify(&self.app, certificate)?);
+        permit(&self.app, who, method.access)?;
+        Ok(class)
+    }
+
+    /// Why a call may not be made, or only that there are too many like it. Probes are told each time.
+    fn refuse(&self, call: &Call, class: Option<Class>, error: Error) -> Status {
+        let limit = match class {
+            Some(Class::Probe) => None,
+            Some(_) | None => self.limits.refuse(&self.app, call.key(&self.app)).err(),
+        };
+        status(limit.unwrap_or(error))
     }
 
     /// For streams that are served outside of this room.
@@ -167,9 +212,11 @@ impl Shared {
     /// Counts, logs, keeps and names an answer. A unary error is in the headers; what else begins well is OK.
     fn finish(&self, call: &Call, response: &mut Response<Body>) {
         let refusal = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
+        let now_ms = self.app.clock().boot_ms();
         if let Some(refusal) = &refusal {
-            log_refusal(call, refusal);
+            self.refusals.log(call.refused(&self.app), refusal, now_ms);
         }
+        self.refusals.log_left_out(now_ms);
         let code = word(refusal.as_ref().map_or(Code::Ok, Status::code));
         self.app.metrics().rpc(call.method.map_or(NO_METHOD, |method| method.path), code, call.since);
         self.keep(call, code, refusal.as_ref());
@@ -225,22 +272,6 @@ impl Drop for Open {
             false => Status::cancelled("the caller is gone"),
         };
         self.shared.finish(&call, &mut fate.into_http());
-    }
-}
-
-/// What somebody tries who may not is worth more attention than a wrong argument.
-fn log_refusal(call: &Call, status: &Status) {
-    let (method, caller) = (&call.path, call.who.as_ref().map_or("-".to_owned(), Who::to_string));
-    let address = call.peer.as_ref().map(|peer| peer.address.to_string());
-    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    let (id, why) = (call.id, status.message());
-    match status.code() {
-        Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted | Code::Internal => {
-            tracing::warn!(rpc.method = method, request.id = %id, caller, peer.address = address, reason, why, "call refused");
-        }
-        _ => {
-            tracing::info!(rpc.method = method, request.id = %id, caller, peer.address = address, reason, why, "call refused");
-        }
     }
 }
 

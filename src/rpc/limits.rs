@@ -1,7 +1,9 @@
 //! What a call must pass beside its caller's role: how often, how many at once, by when, and by which clock.
 //!
-//! A refusal costs its caller nothing but the refusal. Restrictions pass everything but the rate of all calls together: a stop
-//! must go through, also for an officer who has listed too much, whose clock is wrong, or who waits no longer.
+//! A call above a limit costs its caller nothing but the refusal. One that its caller may not make has a budget of its own, so
+//! that who is refused again and again is told so less and less, and nobody locks himself out of what he may do.
+//! Restrictions pass everything but the rate of all calls together: a stop must go through, also for an officer who has listed
+//! too much, whose clock is wrong, or who waits no longer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +13,9 @@ use tonic::codegen::http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::buckets::{Buckets, Key};
-use super::caller::Who;
+use super::buckets::{Buckets, Budget, Key};
 use super::methods::Class;
-use super::parse::{Peer, invalid};
+use super::parse::invalid;
 use super::places::{Place, Places};
 use super::status::{DOMAIN, status};
 use crate::app::{App, Error};
@@ -67,7 +68,8 @@ impl Rate {
 pub struct Rates {
     /// All calls of one principal.
     pub principals: Rate,
-    /// All calls of one address without a certificate, or of one subject.
+    /// All calls of one address without a certificate, of one subject, or of one certificate that is not accepted; of a
+    /// principal those that it may not make.
     pub addresses: Rate,
     /// Reads of one principal.
     pub reads: Rate,
@@ -129,11 +131,10 @@ impl Limits {
     pub(super) fn pass(
         &self,
         app: &App,
-        (who, peer): (&Who, Option<&Peer>),
+        key: Key,
         class: Class,
         headers: &HeaderMap,
     ) -> Result<Passed, Status> {
-        let key = Key::of(who, peer.map(|peer| peer.address));
         self.take(app, &key, class).map_err(status)?;
         check_clock(app, class, headers)?;
         let time_left = time_left(class, headers)?;
@@ -148,21 +149,32 @@ impl Limits {
         let now_ms = app.clock().boot_ms();
         let (all, of_class) = match key {
             Key::Principal(_) => (self.rates.principals, self.rates.of_class(class)),
-            Key::Subject(_) | Key::Network(_) => (self.rates.addresses, None),
+            Key::Subject(_) | Key::Refused(..) | Key::Network(_) => (self.rates.addresses, None),
         };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         // The narrower one first: who is over it has not used up what others of its calls need.
         if let Some(rate) = of_class {
-            buckets.take((key.clone(), Some(class)), rate, now_ms)?;
+            buckets.take((key.clone(), Budget::Of(class)), rate, now_ms)?;
         }
-        buckets.take((key.clone(), None), all, now_ms)
+        buckets.take((key.clone(), Budget::All), all, now_ms)
+    }
+
+    /// What a call costs that its caller may not make: of a principal nothing of what it needs for others, of anybody else as
+    /// much as one that it may make.
+    pub(super) fn refuse(&self, app: &App, key: Key) -> Result<(), Error> {
+        let budget = match key {
+            Key::Principal(_) => Budget::Refused,
+            Key::Subject(_) | Key::Refused(..) | Key::Network(_) => Budget::All,
+        };
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.take((key, budget), self.rates.addresses, app.clock().boot_ms())
     }
 
     fn place(&self, key: Key, class: Class) -> Result<Option<Place>, Error> {
         let places = match (class, &key) {
             (Class::List, _) => &self.lists,
             (Class::Stream, Key::Principal(_)) => &self.streams,
-            (Class::Stream, Key::Subject(_) | Key::Network(_)) => &self.watches,
+            (Class::Stream, Key::Subject(_) | Key::Refused(..) | Key::Network(_)) => &self.watches,
             (
                 Class::Probe
                 | Class::Read

@@ -19,6 +19,7 @@ use tonic::transport::server::Connected;
 
 use super::connections::{ConnectionLimits, Connections, Room};
 use super::handshakes::{Handshake, Handshakes};
+use super::turned_away::TurnedAway;
 use crate::app::App;
 use crate::rpc::Peer;
 
@@ -155,6 +156,7 @@ struct Desk {
     stranger_age: Duration,
     pace: PaceTimes,
     connections: Arc<Connections>,
+    turned_away: Arc<TurnedAway>,
     known: mpsc::Sender<io::Result<Connection>>,
     strangers: mpsc::Sender<io::Result<Connection>>,
 }
@@ -171,9 +173,10 @@ pub(super) fn incoming(
     let Bounds { connections: limits, stranger_age, pace } = bounds;
     let (known, known_out) = mpsc::channel(READY_MAX);
     let (strangers, strangers_out) = mpsc::channel(READY_MAX);
+    let turned_away = TurnedAway::new(Arc::clone(&app));
     let connections = Connections::new(app, limits);
     tokio::spawn(Arc::clone(&connections).look_after(stopped.clone()));
-    let desk = Desk { config, cut, stranger_age, pace, connections, known, strangers };
+    let desk = Desk { config, cut, stranger_age, pace, connections, turned_away, known, strangers };
     tokio::spawn(accept((listener, Handshakes::new(limits.handshakes)), desk, stopped));
     Accepted { known: ReceiverStream::new(known_out), strangers: ReceiverStream::new(strangers_out) }
 }
@@ -197,7 +200,11 @@ async fn accept(
             }
         };
         let Some(handshake) = handshakes.begin(address.ip()) else {
-            tracing::info!(peer.address = %address.ip(), "too many handshakes of this network");
+            desk.turned_away.say(
+                address.ip(),
+                "a connection was closed",
+                &"too many handshakes of this network",
+            );
             continue;
         };
         tokio::spawn(desk.clone().welcome(socket, address.ip(), handshake));
@@ -208,16 +215,13 @@ impl Desk {
     async fn welcome(self, socket: TcpStream, address: IpAddr, mut handshake: Handshake) {
         let shaken = tokio::select! {
             shaken = tokio::time::timeout(self.pace.handshake, self.shake(socket, address)) => shaken,
-            () = handshake.cut() => {
-                tracing::info!(peer.address = %address, "handshake ended: another network needs its place");
-                return;
-            }
+            () = handshake.cut() => Ok(Err(io::Error::other("another network needs its place"))),
         };
         drop(handshake);
         match shaken {
             Ok(Ok((stream, peer))) => self.hand_over(stream, peer).await,
-            Ok(Err(error)) => tracing::info!(peer.address = %address, %error, "handshake failed"),
-            Err(_) => tracing::info!(peer.address = %address, "handshake took too long"),
+            Ok(Err(error)) => self.turned_away.say(address, "a handshake failed", &error),
+            Err(_) => self.turned_away.say(address, "a handshake failed", &"it took too long"),
         }
     }
 
@@ -234,7 +238,7 @@ impl Desk {
         let (room, over) = match self.connections.enter(&peer) {
             Ok(entered) => entered,
             Err(why) => {
-                tracing::warn!(peer.address = %peer.address, why, "a connection was closed");
+                self.turned_away.say(peer.address, "a connection was closed", &why);
                 return;
             }
         };

@@ -15,6 +15,7 @@ mod reload;
 mod run;
 mod tls;
 mod trust_files;
+mod turned_away;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -11,16 +11,17 @@ use std::time::Duration;
 
 use countersign::app::{Caller as AppCaller, Mode, store};
 use countersign::client::Gate;
+use countersign::domain::announcement::CUT_AHEAD_MAX_MS;
 use countersign::domain::approval::{Approval, SignedMandate};
 use countersign::domain::codec::to_bytes;
 use countersign::domain::command::Command;
 use countersign::domain::decision::Denial;
 use countersign::domain::enforce::bound_ms;
 use countersign::domain::entity::EntityStatus;
-use countersign::domain::id::{EntityId, Ordinal};
+use countersign::domain::id::{AnnouncementId, EntityId, Ordinal};
 use countersign::domain::person::EvidenceKind;
-use countersign::domain::revocation::{RevocationReason, StopScope, SuspensionTarget};
-use countersign::env::{Entropy as _, SystemEntropy};
+use countersign::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
+use countersign::env::{Clock as _, Entropy as _, SystemEntropy};
 use countersign::journal::Condition;
 use countersign::journal::faulty::DiskFaults;
 use countersign::journal::file::{Options, RESERVE_LEN};
@@ -247,6 +248,42 @@ async fn what_contradicts_a_held_restriction_is_refused_and_not_held_for_ever() 
     refused(world.enact(removal(REASON)).await, Code::FailedPrecondition, "the entity is REMOVED");
     opened(&world).await;
     assert_eq!(world.running().app().state().entities[&entity].status, EntityStatus::Removed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_restriction_is_written_whatever_the_clock_became_meanwhile() {
+    let Cornered { world, entity, caller, .. } = cornered().await;
+    world.clock.advance_ms(3_600_000);
+    fill(&world).await;
+    // As far ahead as may be, by the clock of now.
+    let id = AnnouncementId::from_parts(world.clock.now(), SystemEntropy.bytes16());
+    let cut_at = world.clock.now().plus_ms(CUT_AHEAD_MAX_MS);
+    let scope = RevocationScope::Entity(entity);
+    let announce = Command::AnnounceRevocation { id, scope, cut_at, reason: REASON };
+    assert!(!world.restrict(announce, pb::Wait::Committed).await.unwrap().durable);
+    // By the clock that comes after, it would lie too far ahead.
+    world.clock.set_wall(world.clock.now().plus_ms(-1_800_000));
+    refused(world.enact(Command::AcceptClock(world.clock.now())).await, Code::Unavailable, "Make room");
+    faults(&world).leave_free(None);
+    let app = world.running().app();
+    let written = async {
+        while !app.state().announcements.contains_key(&id) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("it is written");
+    // Then officers can say that the clock is right, and the service opens.
+    world.enact(Command::AcceptClock(world.clock.now())).await.unwrap();
+    opened(&world).await;
+    assert!(world.mythos(&caller.certificate).await.permit);
+    assert_eq!(app.state().enforcement.announced[&id].cut_at, cut_at);
+    // The record says the same when it is read again.
+    let before = app.state().announcements.clone();
+    let mut world = world;
+    world.close().await;
+    store::verify_offline(world.dir.path(), &mut |_| ()).unwrap();
+    world.open().await;
+    assert_eq!(world.running().app().state().announcements, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

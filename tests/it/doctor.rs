@@ -170,6 +170,45 @@ fn keys_that_are_open_missing_or_of_another_service_are_found() {
     finds(&desk, ("key", "FAIL"), "server");
 }
 
+/// What fsGroup of a pod makes of a volume: everything is its group's to read and write.
+fn open_to_group(path: &Path) {
+    let mode = std::fs::metadata(path).unwrap().permissions().mode();
+    if path.is_dir() {
+        set_mode(path, mode | 0o2770);
+        for entry in std::fs::read_dir(path).unwrap() {
+            open_to_group(&entry.unwrap().path());
+        }
+    } else {
+        set_mode(path, mode | 0o660);
+    }
+}
+
+#[test]
+fn what_a_pod_makes_of_the_keys_is_found_and_mended_as_the_documentation_says() {
+    let desk = well();
+    open_to_group(&desk.path("data"));
+    finds(&desk, ("folder", "FAIL"), "others may write");
+    finds(&desk, ("key", "FAIL"), "mode");
+    let report = doctor(&desk, &[]).json();
+    let keys = of(&report, "key");
+    let says_mode =
+        |finding: &&&Value| finding["what"].as_str().is_some_and(|what| what.contains("has mode"));
+    let failed: Vec<_> = keys.iter().filter(says_mode).collect();
+    assert_eq!(failed.len(), 4, "access, system, log, server: {keys:#?}");
+    for finding in failed {
+        let remedy = finding["do"].as_str().unwrap();
+        assert!(remedy.starts_with("chmod 0") && remedy.contains("In Kubernetes"), "{remedy}");
+    }
+    desk.run(&["serve", "--config", CONFIG]).fails(&["mode 2770", "0755 or narrower"]);
+    let documented = std::fs::read_to_string(crate::cli::root("docs/operations.md")).unwrap();
+    let command = "chmod -R go= /var/lib/countersign/service";
+    assert!(documented.contains(command));
+    let mended = Command::new("chmod").args(["-R", "go="]).arg(desk.path("data")).status().unwrap();
+    assert!(mended.success());
+    let report = doctor(&desk, &[]).json();
+    assert_eq!(report["failures"], 0, "{report:#}");
+}
+
 #[test]
 fn certificates_of_the_server_and_of_listeners_that_cannot_be_used_are_found() {
     let desk = well();

@@ -147,7 +147,7 @@ impl Drop for Envoy {
     clippy::disallowed_methods,
     reason = "tests/run says in the environment where the Envoy it installed is"
 )]
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let path = std::env::var_os("COUNTERSIGN_ENVOY").map(PathBuf::from);
     let path =
         path.expect("COUNTERSIGN_ENVOY is not set: run the tests with tests/run, which installs Envoy");

@@ -37,6 +37,11 @@ pub(crate) fn find(words: &[&str]) -> Option<String> {
     line.map(str::to_owned)
 }
 
+/// How many lines have all of these words.
+pub(crate) fn count(words: &[&str]) -> usize {
+    logged().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+}
+
 /// The line that has all of these words.
 #[track_caller]
 pub(crate) fn line_with(words: &[&str]) -> String {

@@ -139,6 +139,8 @@ mod recovery;
 #[cfg(test)]
 mod recovery_cli;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod renew;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::calls::openssl;
 use crate::cli::{Desk, root, send};
 
 /// The worst exposure that `systemd-analyze security` may see in a unit, in tenths: an ordinary one has 96.
@@ -139,8 +140,12 @@ fn the_manifests_are_valid_and_closed() {
 
     let gateway = parsed("kubernetes", &["deploy/kubernetes/gateway.yaml"]);
     pod_is_closed(&of(&gateway, "Deployment", "gateway")["spec"]["template"]["spec"]);
-    let egress = of(&gateway, "NetworkPolicy", "gateway")["spec"]["egress"].as_array().unwrap().len();
-    assert_eq!(egress, 3, "the service, the model, names");
+    let policy = &of(&gateway, "NetworkPolicy", "gateway")["spec"];
+    assert_eq!(policy["egress"].as_array().unwrap().len(), 3, "the service, the model, names");
+    assert_eq!(policy["ingress"], json!([{ "ports": [{ "port": "https" }] }]), "nothing else in the pod");
+    let model = &of(&gateway, "NetworkPolicy", "model")["spec"]["ingress"];
+    let from = json!([{ "podSelector": { "matchLabels": { "app.kubernetes.io/name": "gateway" } } }]);
+    assert_eq!((model.as_array().unwrap().len(), &model[0]["from"]), (1, &from), "nobody else reaches it");
 
     // Its configuration is one.
     let desk = Desk::made();
@@ -151,6 +156,71 @@ fn the_manifests_are_valid_and_closed() {
         (&report["findings"][0]["check"], &report["findings"][0]["level"]),
         (&json!("config"), &json!("OK"))
     );
+}
+
+/// The commands in the comment that a manifest begins with.
+fn documented_commands(manifest: &str) -> String {
+    let comment = manifest.lines().take_while(|line| line.starts_with('#'));
+    comment.filter_map(|line| line.strip_prefix("#   ")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_gateway_s_manifest_fits_the_configuration_that_its_commands_make() {
+    let path = root("deploy/kubernetes/gateway.yaml");
+    let commands = documented_commands(&std::fs::read_to_string(&path).unwrap());
+    let (make, kubectl) = commands.split_at(commands.find("kubectl").unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("sds.yaml");
+    let make = make.replace(">sds.yaml", &format!(">{}", made.display()));
+    let ran = Command::new("sh").args(["-ec", &make]).current_dir(root("")).status().unwrap();
+    assert!(ran.success(), "{make}");
+    let config = std::fs::read_to_string(&made).unwrap();
+    let is_comment = |line: &&str| line.trim_start().starts_with('#');
+    let open: Vec<_> = config.lines().filter(|line| !is_comment(line) && line.contains('@')).collect();
+    assert!(open.iter().all(|line| line.contains("\"@type\"")), "places that are not filled: {open:#?}");
+
+    let manifest = parsed("kubernetes", &["deploy/kubernetes/gateway.yaml"]);
+    let pod = &of(&manifest, "Deployment", "gateway")["spec"]["template"]["spec"];
+    let port = &pod["containers"][0]["ports"][0];
+    assert!(config.contains(&format!("address: 0.0.0.0, port_value: {}", port["containerPort"])));
+    let service = &of(&manifest, "Service", "gateway")["spec"];
+    assert_eq!(service["ports"][0]["targetPort"], port["name"]);
+    assert_eq!(service["selector"], json!({ "app.kubernetes.io/name": "gateway" }));
+    let reached = &of(&manifest, "NetworkPolicy", "model")["spec"]["ingress"][0]["ports"][0]["port"];
+    assert!(config.contains(&format!("address: model.models.svc, port_value: {reached}")));
+    for (volume, kind, name) in
+        [("config", "configMap", "gateway-envoy"), ("identity", "secret", "gateway-identity")]
+    {
+        let volumes = pod["volumes"].as_array().unwrap();
+        let volume = volumes.iter().find(|found| found["name"] == volume).unwrap();
+        assert!(volume[kind]["name"] == name || volume[kind]["secretName"] == name, "{volume:#}");
+        assert!(kubectl.contains(&format!(" {name} ")), "{name}");
+    }
+    is_valid_for_envoy(&config, kubectl, folder.path());
+}
+
+/// Envoy reads it, with files where the pod has them.
+fn is_valid_for_envoy(config: &str, kubectl: &str, folder: &Path) {
+    let made = |name: &str| folder.join(name).display().to_string();
+    for name in ["listener", "gateway"] {
+        let (key, certificate) = (made(&format!("{name}.key")), made(&format!("{name}.pem")));
+        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-subj", "/CN=test"];
+        let files = ["-keyout", &key, "-out", &certificate];
+        let (is_made, _, said) = openssl(&[&["req", "-x509"], &curve[..], &files].concat(), &[]);
+        assert!(is_made, "{said}");
+    }
+    std::fs::copy(made("gateway.pem"), made("system.pem")).unwrap();
+    let paths = config.split('"').filter_map(|text| text.strip_prefix("/etc/countersign/"));
+    for name in paths {
+        assert!(kubectl.contains(&format!("--from-file={name}")), "{name} is in no secret");
+    }
+    let config = config.replace("/etc/countersign", &folder.display().to_string());
+    std::fs::write(folder.join("sds.yaml"), config).unwrap();
+    let mut envoy = Command::new(crate::envoy::binary());
+    envoy.args(["--mode", "validate", "-l", "error", "-c"]).arg(folder.join("sds.yaml"));
+    let ended = envoy.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned() + &String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{said}");
 }
 
 /// The values of an instruction, in order.

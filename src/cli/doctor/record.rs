@@ -5,9 +5,9 @@ use std::path::Path;
 use super::super::backup::HEAD;
 use super::super::files;
 use super::DAY_MS;
-use super::finding::{Findings, remedy};
+use super::finding::{Findings, Remedy, remedy};
 use crate::app::inspect::{Depth, Inspected, inspect};
-use crate::ca::{FileSigner, Signer as _, read_key_file};
+use crate::ca::{FileSigner, KeyFileFault, Signer as _, read_key_file};
 use crate::config::Config;
 use crate::domain::authority::{Authority, AuthorityState};
 use crate::domain::certificate::AuthorityKind;
@@ -103,17 +103,29 @@ fn key((name, path): (&str, &Path), secret: Option<&Passphrase>, findings: &mut 
     match FileSigner::load_with(path, secret) {
         Ok(signer) => Some(signer.public_key().to_vec()),
         Err(fault) => {
-            let how = remedy(
-                "the service does not start without it",
-                format!(
-                    "put the key back from your offline copy and make it the service's alone: chmod 0600 {}",
-                    path.display()
-                ),
-            );
+            let how = repair(path, &fault, "put the key back from your offline copy");
             findings.fail("key", format!("{name}: {}: {fault}", path.display()), how);
             None
         }
     }
+}
+
+/// What to do about a key file that cannot be used.
+fn repair(path: &Path, fault: &KeyFileFault, otherwise: &str) -> Remedy {
+    let kubernetes = "fsGroup of a pod opens them like this: docs/operations.md, In Kubernetes";
+    let path = path.display();
+    let how = match fault {
+        KeyFileFault::Mode { .. } => format!("chmod 0600 {path} ({kubernetes})"),
+        KeyFileFault::Folder { folder, .. } => format!("chmod 0700 {} ({kubernetes})", folder.display()),
+        KeyFileFault::Io(_)
+        | KeyFileFault::NotFile
+        | KeyFileFault::TooLarge
+        | KeyFileFault::Sealed(_)
+        | KeyFileFault::UnsupportedKey
+        | KeyFileFault::Token(_)
+        | KeyFileFault::Generate => format!("{otherwise} and make it the service's alone: chmod 0600 {path}"),
+    };
+    remedy("the service does not start without it", how)
 }
 
 /// Without a record, whether they can be read at all.
@@ -181,9 +193,10 @@ fn keys(config: &Config, state: &State, findings: &mut Findings) {
         fits(("log", &config.keys.log), is_known, "it is not the log key that genesis names", findings);
     }
     if let Err(fault) = read_key_file(&config.keys.server) {
-        let how = remedy(
-            "the service does not start without it",
-            "put it back, or make a new one: docs/operations.md",
+        let how = repair(
+            &config.keys.server,
+            &fault,
+            "put it back, or make a new one (docs/operations.md, Private keys)",
         );
         findings.fail("key", format!("server: {}: {fault}", config.keys.server.display()), how);
     }
