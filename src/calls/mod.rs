@@ -3,8 +3,9 @@
 //! every second.
 //!
 //! A segment that is complete is sealed: its digests go into the journal, and [`verify()`] finds what was altered or taken out
-//! since. They are given until somebody says that the record has them ([`CallLog::sealed`]), over restarts too. Strangers have segments of their own. When there is no room, permits and reads are dropped and counted; refusals are
-//! counted by caller and never dropped. Called by `app`.
+//! since. They are given until somebody says that the record has them ([`CallLog::sealed`]), over restarts too. Strangers have
+//! segments of their own. When there is no room, permits and reads are dropped and counted; refusals are counted by caller and
+//! never dropped. Called by `app`.
 
 mod book;
 mod files;
