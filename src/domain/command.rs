@@ -19,11 +19,13 @@ use super::license::License;
 pub use super::object::ObjectRef;
 use super::officer_command::OfficerCommand;
 pub use super::principal::NewPrincipal;
+use super::record_command::RecordCommand;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
 pub use super::signers::Signers;
-use super::signers::{LOOSEN, RESTRICT, VET, VET_BY_TWO};
+pub(super) use super::signers::{LOOSEN, RESTRICT};
+use super::signers::{VET, VET_BY_TWO};
 pub use super::subject::{Ruling, SubjectDecision};
 use super::time::Timestamp;
 
@@ -324,6 +326,9 @@ pub enum Command {
         #[n(1)]
         shrinks: bool,
     },
+    /// About orders to keep records.
+    #[n(85)]
+    Records(#[n(0)] RecordCommand),
     /// Say what a match with an entry of the list is.
     #[n(61)]
     ResolveScreeningMatch {
@@ -408,6 +413,7 @@ impl Command {
             | Self::ImportScreeningList { .. }
             | Self::ResolveScreeningMatch { .. } => VET,
             Self::Officers(command) => command.signers(),
+            Self::Records(command) => command.signers(),
         }
     }
 
@@ -463,6 +469,7 @@ impl Command {
             Self::BlockKey { key, .. } | Self::UnblockKey(key) => vec![ObjectRef::Key(*key)],
             Self::Drill(_) => vec![ObjectRef::Drills],
             Self::Officers(command) => command.objects(),
+            Self::Records(command) => vec![ObjectRef::RecordHold(command.id().clone())],
             Self::ImportScreeningList { .. } => vec![ObjectRef::ScreeningList],
             Self::ResolveScreeningMatch { entity, .. } => vec![ObjectRef::Screening(*entity)],
             Self::PrepareAuthority(_)
@@ -523,6 +530,7 @@ impl Command {
             | Self::ActivateAuthority(_)
             // They deny nobody anything.
             | Self::Drill(_)
+            | Self::Records(_)
             | Self::ImportScreeningList { .. }
             | Self::ResolveScreeningMatch { .. }
             | Self::TaintAuthority { .. }
@@ -584,6 +592,7 @@ impl Command {
             Self::WithdrawRotation(_) => "WITHDRAW_ROTATION",
             Self::Drill(_) => "DRILL",
             Self::Officers(command) => command.name(),
+            Self::Records(command) => command.name(),
             Self::ImportScreeningList { .. } => "IMPORT_SCREENING_LIST",
             Self::ResolveScreeningMatch { .. } => "RESOLVE_SCREENING_MATCH",
         }

@@ -1,4 +1,4 @@
-//! Who must sign a command: restrict with one, loosen with two, a vetter for what vetters decide.
+//! Who must sign: restrict with one, loosen with two, a vetter for what vetters decide.
 
 use super::principal::Role;
 

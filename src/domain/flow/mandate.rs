@@ -8,6 +8,7 @@ use super::issuance::check_unblocked;
 use super::officers;
 use super::policy;
 use super::quorum::{self, Gone};
+use super::records;
 use super::reject::Reject;
 use super::screening;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
@@ -139,6 +140,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             screening::check(state, command, now)
         }
         Command::AcceptClock(at) => check_clock(*at, now),
+        Command::Records(command) => records::check(state, command),
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
         Command::UnblockKey(key) => found(state.enforcement.is_blocked(*key), "key block"),

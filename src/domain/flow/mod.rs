@@ -9,6 +9,7 @@ mod mandate;
 mod officers;
 mod policy;
 mod quorum;
+mod records;
 mod recovery;
 mod reject;
 mod root;

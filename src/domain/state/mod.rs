@@ -35,13 +35,14 @@ use super::entity::Entity;
 use super::event::Intent;
 use super::id::{
     AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal,
-    PrincipalId, ProposalId, PurposeId, RequestId, RootId, Seq, SubjectId, TokenId,
+    PrincipalId, ProposalId, PurposeId, RecordHoldId, RequestId, RootId, Seq, SubjectId, TokenId,
 };
 use super::license::License;
 use super::officer_command::Review;
 use super::policy::Place;
 use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
+use super::record_command::RecordHold;
 use super::recovery::{PendingRecovery, RecoveryKeys};
 use super::restore::Restore;
 use super::root::{CrossCertificate, Root};
@@ -220,6 +221,10 @@ pub struct State {
     #[n(57)]
     #[cbor(with = "map")]
     pub references: OrdMap<Digest, SubjectId>,
+    /// Orders to keep records.
+    #[n(63)]
+    #[cbor(with = "map")]
+    pub record_holds: OrdMap<RecordHoldId, RecordHold>,
     /// Which officer nominated whom, and so does not decide on them among many. Partners decide on nobody and are not kept.
     #[n(66)]
     #[cbor(with = "map")]
@@ -264,6 +269,11 @@ impl State {
     /// The revision of an object; 0 when it never was.
     pub fn revision(&self, object: &ObjectRef) -> Seq {
         self.revisions.get(object).copied().unwrap_or_default()
+    }
+
+    /// The earliest instant from which on an order keeps all records.
+    pub fn records_held_since(&self) -> Option<Timestamp> {
+        self.record_holds.values().map(|hold| hold.since).min()
     }
 
     /// The active authority of a kind.

@@ -7,6 +7,7 @@ mod nomination;
 mod officers;
 mod policy;
 mod proposals;
+mod records;
 mod recoveries;
 mod roots;
 mod rotations;
