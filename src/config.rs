@@ -4,6 +4,7 @@
 //! file. What genesis settled (trust domain, arc, lease, life of certificates) is in the journal and cannot be set here.
 
 pub mod agent;
+mod decisions;
 mod keys;
 mod listeners;
 mod passphrase;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use thiserror::Error;
 
+pub use decisions::Decisions;
 pub use keys::KeyFiles;
 pub use listeners::{ListenerFiles, Listeners};
 pub use passphrase::{PassphraseFault, PassphraseSource};
@@ -96,6 +98,8 @@ pub struct Config {
     pub metrics: MetricsPage,
     /// `[crl]`: revocation lists over plain HTTP.
     pub crl: Crl,
+    /// `[decisions]`: how long decisions are kept.
+    pub decisions: Decisions,
     /// `[listeners.GATEWAY]`: certificates that are pushed to Envoys for their own listeners. Default: none.
     pub listeners: Listeners,
 }
@@ -252,6 +256,7 @@ struct File {
     envoy: EnvoyHeaders,
     metrics: MetricsPage,
     crl: Crl,
+    decisions: Decisions,
     #[serde(deserialize_with = "listeners::listeners")]
     listeners: Listeners,
 }
@@ -271,6 +276,7 @@ impl Default for File {
             envoy: EnvoyHeaders::default(),
             metrics: MetricsPage::default(),
             crl: Crl::default(),
+            decisions: Decisions::default(),
             listeners: Listeners::default(),
         }
     }
@@ -313,6 +319,7 @@ impl Config {
             envoy: file.envoy,
             metrics: file.metrics,
             crl: file.crl,
+            decisions: file.decisions,
             listeners: file
                 .listeners
                 .into_iter()
@@ -469,6 +476,7 @@ mod tests {
         assert_eq!(config.envoy, EnvoyHeaders::default());
         assert_eq!(config.metrics.listen, None);
         assert_eq!(config.crl, Crl { listen: None, lifetime_s: 3_600 });
+        assert_eq!(config.decisions, Decisions { keep_days: 3_653, keep_gib: None });
         assert!(config.listeners.is_empty());
     }
 
@@ -511,6 +519,8 @@ mod tests {
             "place_header",
             "model_header",
             "lifetime_s",
+            "keep_days",
+            "keep_gib",
             "chain",
             "key",
         ] {
@@ -537,6 +547,8 @@ mod tests {
             ("\nnames = [\"Upper.example\"]", "line 2", "Upper.example"),
             ("crl_base_url = \"ftp://x\"", "line 1", "http or https"),
             ("low_water_mib = -1", "line 1", "low_water_mib"),
+            ("[decisions]\nkeep_days = 1826", "line 2", "keep_days"),
+            ("[decisions]\nkeep_gib = 0", "line 2", "keep_gib"),
             ("officer_ttl_s = 3599", "line 1", "3600 to 2592000"),
             ("officer_ttl_s = 2592001", "line 1", "3600 to 2592000"),
             ("[log]\nformat = \"xml\"", "line 2", "xml"),

@@ -16,6 +16,7 @@ mod entity;
 #[path = "../../tests/it/envoy.rs"]
 #[expect(dead_code, reason = "the harness of the tests; a row uses a part of it")]
 mod envoy;
+mod evaluate;
 mod ext_authz;
 mod fanout;
 mod fleet;
@@ -71,6 +72,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("stalled_reader", || vec![stalled::stalled_reader()]),
     ("snapshot_1m", snapshot::snapshot_1m),
     ("simulate_100k", || vec![simulate::simulate_100k()]),
+    ("evaluate_rpc", || vec![evaluate::evaluate_rpc()]),
     ("import_100k", import::import_100k),
     ("start_1m", start::start_1m),
     ("ext_authz", ext_authz::ext_authz),

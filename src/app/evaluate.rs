@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::App;
+use super::decided::{Asking, Shown};
 use super::error::Error;
 use crate::domain::certificate::{Certificate, Facts, SystemFacts};
 use crate::domain::decision::{CredentialFault, Decision, Denial, StateFault};
 use crate::domain::enforce::{Chain, Position, Request, decide};
-use crate::domain::id::{Digest, EntityId};
+use crate::domain::id::{DecisionId, Digest, EntityId};
 use crate::domain::model::AccessForm;
 use crate::domain::policy::Place;
 use crate::domain::state::State;
@@ -32,6 +33,8 @@ pub struct Evaluation {
 /// A decision with the state that it was made on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
+    /// Its name in the record of decisions; none: there was no room to record it, and so it is a denial.
+    pub id: Option<DecisionId>,
     /// The decision.
     pub decision: Decision,
     /// The state that was judged.
@@ -45,6 +48,8 @@ pub struct Answer {
 /// What a certificate is worth now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
+    /// Its name in the record of decisions; none: there was no room to record it.
+    pub id: Option<DecisionId>,
     /// What is wrong with it; none: it is good.
     pub fault: Option<(&'static str, String)>,
     /// The state that was judged.
@@ -87,28 +92,32 @@ impl App {
         Ok(certificate)
     }
 
-    /// Decides an access.
+    /// Decides an access, and records it. Waits a moment when there is no room to record it; then it is denied.
     ///
     /// # Errors
     /// Only when this server has not reached the position that was asked for.
-    pub fn evaluate(
+    pub async fn evaluate(
         &self,
-        certificate: &[u8],
+        der: &[u8],
         request: &Request<'_>,
         at_least: Option<Position>,
+        asking: Asking,
     ) -> Result<Evaluation, Error> {
-        let parsed = self.read_certificate(certificate);
+        let parsed = self.read_certificate(der);
+        // Before anything is read: what is decided is not kept waiting.
+        let place = self.record.reserve().await;
         // Entered as the state is read, so that a barrier at a later record waits for this answer.
         let (state, in_flight) = self.feed.in_flight().enter(|| self.state());
         is_fresh(&state, at_least)?;
         let now = self.clock.now();
-        let fault = parsed.as_ref().err().copied();
-        let credential = match &parsed {
-            Err(_) => Err(CredentialFault::Invalid),
-            Ok(certificate) => issued(&state, certificate),
+        let certificate = parsed.as_deref().ok();
+        let fault_of_state = match &place {
+            Some(_) => self.state_fault(),
+            // What cannot be recorded is not permitted.
+            None => Some(StateFault::Unavailable),
         };
-        let decision = decide(state.as_ref(), self.state_fault(), credential, request, Now::with_margin(now));
-        if let Ok(certificate) = &parsed
+        let decision = judged(&state, fault_of_state, certificate, request, now);
+        if let Some(certificate) = certificate
             && decision.denials.contains(&Denial::CredentialStale)
         {
             // Its cut-off was committed with the change: whoever still shows it has a view that is old, or a copy.
@@ -119,48 +128,98 @@ impl App {
             );
         }
         self.metrics().decided(decision.access.as_str(), decision.code());
-        let expires = parsed.as_ref().map_or(now, |certificate| certificate.not_after);
+        let id = self.new_decision();
         let answer = Answer {
+            id: place.is_some().then_some(id),
             decision,
             as_of: state.position,
-            good_until: now.plus_ms(PERMIT_USE_MS).min(expires),
-            certificate_fault: fault,
+            good_until: good_until(certificate, now),
+            certificate_fault: parsed.as_ref().err().copied(),
         };
+        let shown = Shown {
+            id,
+            at: now,
+            hash: certificate.map_or_else(|| Digest::of(der), |known| known.hash),
+            certificate,
+            bundle: state.bundle().hash(),
+            as_of: state.position,
+        };
+        match place {
+            Some(place) => place.fill(shown.answered(asking, request, &answer)),
+            None => self.record.refuse(),
+        }
         Ok(Evaluation { answer, in_flight })
     }
 
-    /// Says whether a certificate is good now, whatever it would be used for.
+    /// Says whether a certificate is good now, whatever it would be used for, and records that. Waits a moment when there is no
+    /// room to record it; then it is not known to be good.
     ///
     /// # Errors
     /// Only when this server has not reached the position that was asked for.
-    pub fn verify(&self, certificate: &[u8], at_least: Option<Position>) -> Result<Verification, Error> {
+    pub async fn verify(
+        &self,
+        der: &[u8],
+        at_least: Option<Position>,
+        asking: Asking,
+    ) -> Result<Verification, Error> {
+        let place = self.record.reserve().await;
         let state = self.state();
         is_fresh(&state, at_least)?;
         let as_of = state.position;
         let now = self.clock.now();
-        let read = self.read_certificate(certificate);
-        let of = read.as_ref().ok().and_then(|certificate| match &certificate.facts {
+        let parsed = self.read_certificate(der);
+        let state_fault = if place.is_some() { self.state_fault() } else { Some(StateFault::Unavailable) };
+        let of = parsed.as_ref().ok().and_then(|certificate| match &certificate.facts {
             Facts::Access(facts) => Some(facts.entity.entity),
             Facts::Canary(_) | Facts::System(_) => None,
         });
-        let fault = match read {
+        let fault = match &parsed {
             Err(fault) => Some((fault.code(), fault.to_string())),
-            Ok(certificate) => self.unknowable().or_else(|| match &certificate.facts {
-                Facts::Access(_) | Facts::Canary(_) => access_fault(&state, &certificate, now),
-                Facts::System(facts) => system_fault(&state, &certificate, facts, now),
+            Ok(certificate) => state_fault.map(unknowable).or_else(|| match &certificate.facts {
+                Facts::Access(_) | Facts::Canary(_) => access_fault(&state, certificate, now),
+                Facts::System(facts) => system_fault(&state, certificate, facts, now),
             }),
         };
-        Ok(Verification { fault, as_of, of })
+        let id = self.new_decision();
+        let verification = Verification { id: place.is_some().then_some(id), fault, as_of, of };
+        let certificate = parsed.as_deref().ok();
+        let hash = certificate.map_or_else(|| Digest::of(der), |known| known.hash);
+        let shown = Shown { id, at: now, hash, certificate, bundle: state.bundle().hash(), as_of };
+        match place {
+            Some(place) => place.fill(shown.verified(asking, &verification)),
+            None => self.record.refuse(),
+        }
+        Ok(verification)
     }
+}
 
-    /// Who cannot believe the clock or write the record does not know whether anything is good now: gate G1.
-    fn unknowable(&self) -> Option<(&'static str, String)> {
-        let denial = match self.state_fault()? {
-            StateFault::Unavailable | StateFault::StaleView => Denial::StateUnavailable,
-            StateFault::ClockUntrusted => Denial::ClockUntrusted,
-        };
-        Some((denial.as_str(), denial.explain().to_owned()))
-    }
+/// Who cannot believe the clock or write the record does not know whether anything is good now: gate G1.
+fn unknowable(fault: StateFault) -> (&'static str, String) {
+    let denial = match fault {
+        StateFault::Unavailable | StateFault::StaleView => Denial::StateUnavailable,
+        StateFault::ClockUntrusted => Denial::ClockUntrusted,
+    };
+    (denial.as_str(), denial.explain().to_owned())
+}
+
+/// What is decided of a certificate that could be read, or of none.
+pub(super) fn judged(
+    state: &State,
+    fault: Option<StateFault>,
+    certificate: Option<&Certificate>,
+    request: &Request<'_>,
+    now: Timestamp,
+) -> Decision {
+    let credential = match certificate {
+        None => Err(CredentialFault::Invalid),
+        Some(certificate) => issued(state, certificate),
+    };
+    decide(state, fault, credential, request, Now::with_margin(now))
+}
+
+/// Until when a permit that is decided now may be used.
+pub(super) fn good_until(certificate: Option<&Certificate>, now: Timestamp) -> Timestamp {
+    now.plus_ms(PERMIT_USE_MS).min(certificate.map_or(now, |certificate| certificate.not_after))
 }
 
 /// The certificate, if it is one that this service issued.

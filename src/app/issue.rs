@@ -21,7 +21,7 @@ use crate::domain::decision::StateFault;
 use crate::domain::enforce::Position;
 use crate::domain::event::{Cause, Event, Intent};
 use crate::domain::flow::{LimitKind, Limits, canary_limits, certifiable, check_key, check_unblocked};
-use crate::domain::id::{LineageId, Ordinal, PrincipalId, SubjectId};
+use crate::domain::id::{LineageId, Ordinal, PrincipalId, Seq, SubjectId};
 use crate::domain::principal::Principal;
 use crate::domain::state::{Issued, State};
 use crate::domain::time::Timestamp;
@@ -371,8 +371,12 @@ impl App {
 
     /// A certificate that was issued before, from its two records.
     pub(super) async fn stored(&self, issued: &Issued) -> Result<Issuance, Error> {
+        self.stored_in(issued.intended, issued.issued).await
+    }
+
+    /// The certificate of these two records.
+    pub(super) async fn stored_in(&self, intended: Seq, completed: Seq) -> Result<Issuance, Error> {
         let journal = std::sync::Arc::clone(&self.journal);
-        let (intended, completed) = (issued.intended, issued.issued);
         let read = tokio::task::spawn_blocking(move || {
             Ok::<_, crate::journal::JournalError>((journal.read(intended, 1)?, journal.read(completed, 1)?))
         });

@@ -4,12 +4,14 @@
 mod admission;
 mod algorithms;
 mod apart;
+mod as_of;
 mod authorities;
 mod automation;
 pub mod backup;
 mod beneath;
 mod calls;
 mod crl;
+mod decided;
 mod engine;
 mod enroll;
 mod error;
@@ -27,6 +29,7 @@ mod provision;
 mod readings;
 mod recovery;
 mod renewals;
+mod replay;
 mod reports;
 mod restoration;
 mod restored;
@@ -34,6 +37,7 @@ mod restrict;
 mod rotation;
 mod screening;
 mod shared;
+mod signals;
 mod simulate;
 pub mod store;
 #[cfg(test)]
@@ -51,6 +55,7 @@ pub use admission::Admission;
 pub use automation::RotationOutlook;
 pub use calls::{Call, CallsFault, CallsVerified, Cursor as CallCursor, Recorded};
 pub use crl::PublishedCrl;
+pub use decided::{Asker, Asking, Cursor as DecisionCursor, DecisionsFault, DecisionsVerified};
 pub use engine::Committed;
 pub use enroll::{Issuance, TokenText};
 pub use error::Error;
@@ -60,6 +65,7 @@ pub use people::{Differing, Known, PEOPLE_MAX, PersonRow, Taken, TakenRows};
 pub use provision::{NewToken, Nomination};
 pub use recovery::Recovered;
 pub use renewals::{Campaign, CampaignCause, RenewalWindow};
+pub use replay::{Explained, Exposed, Exposure, Replayed};
 pub use restoration::RestorationView;
 pub use restrict::{Restriction, Wait};
 pub use rotation::{AuthorityStanding, MadeAuthority};
@@ -82,8 +88,10 @@ use self::trust::TrustSets;
 use crate::ca::{AuthorityKeys, Signer};
 use crate::calls::CallLog;
 use crate::decisions::DecisionLog;
+use crate::decisions::record::DecisionRecord;
 use crate::domain::certificate::{BLOCK_LEN, PrincipalKind};
 use crate::domain::codec::to_bytes;
+use crate::domain::decided::Keep;
 use crate::domain::decision::{LOGIC_VERSION, StateFault};
 use crate::domain::enforce::Position;
 use crate::domain::event::{Entry, Event};
@@ -131,6 +139,8 @@ pub struct Ingredients {
     pub crl_lifetime_s: u32,
     /// How long certificates of officers live, in seconds.
     pub officer_ttl_s: u32,
+    /// How many decisions are kept.
+    pub keep: Keep,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -143,6 +153,8 @@ pub struct App {
     engine: Engine,
     journal: Arc<dyn Journal>,
     snapshots: SnapshotStore,
+    /// The last state as of an earlier record that somebody asked for.
+    as_of: std::sync::Mutex<Option<Arc<State>>>,
     feed: Feed,
     heads: Arc<Heads>,
     clock: Arc<dyn Clock>,
@@ -157,12 +169,15 @@ pub struct App {
     renewals: Renewals,
     /// How long certificates of officers live.
     officer_ttl_s: u32,
+    keep: Keep,
     /// Held by the drill that is measured.
     drilling: tokio::sync::Mutex<()>,
     /// Places for simulations.
     simulations: Arc<tokio::sync::Semaphore>,
     certificates: Arc<dyn CertificateIndex>,
     decisions: DecisionLog,
+    record: DecisionRecord,
+    signals: signals::Signals,
     lists: Lists,
     calls: CallLog,
     boot: BootId,
@@ -203,7 +218,7 @@ impl App {
     /// # Errors
     /// Keys that do not fit the record, or a system without threads.
     pub fn start(ingredients: Ingredients) -> Result<Arc<Self>, Error> {
-        let Ingredients { store, keys, crl_base, crl_lifetime_s, officer_ttl_s, clock, entropy } =
+        let Ingredients { store, keys, crl_base, crl_lifetime_s, officer_ttl_s, keep, clock, entropy } =
             ingredients;
         let state = store.state;
         let trust_domain =
@@ -214,11 +229,7 @@ impl App {
         let authorities = Authorities::new(&keys, &profile, &state)?;
         apart::check_record(&authorities.known(&state), &state)?;
         algorithms::check_record(&authorities.known(&state), &state)?;
-        // Nobody would believe a head that another key signs.
-        if !keys.log.public_key().ends_with(&state.settings.log_key) {
-            let place = keys.log.place();
-            return Err(internal(&format!("log key in {place}"), &"it is not the one that genesis names"));
-        }
+        check_log_key(keys.log.as_ref(), &state)?;
         let (boot_ms, boot) = (clock.boot_ms(), BootId::from_parts(clock.now(), entropy.bytes16()));
         let time = TrustedTime::start(clock.now(), boot_ms, state.clock_floor());
         let journal: Arc<dyn Journal> = Arc::new(store.journal);
@@ -249,11 +260,13 @@ impl App {
             drilling: tokio::sync::Mutex::new(()),
             simulations: Arc::new(tokio::sync::Semaphore::new(simulate::SIMULATIONS_MAX)),
             officer_ttl_s,
+            keep,
             crls: Crls::new(crl_lifetime_s, shared.state.load().position.seq, clock.now()),
             shared,
             engine,
             journal,
             snapshots: store.snapshots,
+            as_of: std::sync::Mutex::default(),
             feed,
             heads,
             clock,
@@ -265,6 +278,8 @@ impl App {
             verified: CertificateCache::default(),
             certificates: store.certificates,
             decisions: store.decisions,
+            record: store.record,
+            signals: signals::Signals::default(),
             lists: Lists::new(store.lists),
             calls: store.calls,
             boot,
@@ -299,8 +314,12 @@ impl App {
     /// Commits what is waiting and ends the writer. The app answers nothing that changes state afterwards.
     pub async fn stop(self: &Arc<Self>) {
         let app = Arc::clone(self);
-        if tokio::task::spawn_blocking(move || app.write_calls(true)).await.is_err() {
-            tracing::error!("writing the audit of calls ended in a panic");
+        let write = move || {
+            app.write_calls(true);
+            app.write_decisions();
+        };
+        if tokio::task::spawn_blocking(write).await.is_err() {
+            tracing::error!("writing the audit of calls and decisions ended in a panic");
         }
         self.engine.stop().await;
     }
@@ -403,6 +422,14 @@ impl App {
         }
         self.engine.record(entry, false).await
     }
+}
+
+/// Nobody would believe a head that another key signs.
+fn check_log_key(key: &dyn Signer, state: &State) -> Result<(), Error> {
+    if key.public_key().ends_with(&state.settings.log_key) {
+        return Ok(());
+    }
+    Err(internal(&format!("log key in {}", key.place()), &"it is not the one that genesis names"))
 }
 
 /// How old a signed head may be before a moved head is signed anew: 100 ms, shared by all streams.

@@ -41,6 +41,8 @@ impl App {
             gateways: gateways(&state, registered.map(|p| &p.id), &sessions),
             head_seq: state.position.seq.0,
             disk_free: space.map_or(0, |space| space.free),
+            decisions_unwritten: len(self.record.unwritten()),
+            decisions_kept: self.record.kept_len(),
             low_water: space.map_or(0, |space| space.low_water),
             reserve: space.map_or(0, |space| space.reserve),
             certificate_ends_s: SERVER_NAME.parse().map_or(0, |server| ends_s(&state, &server)),

@@ -27,11 +27,18 @@ impl App {
         {
             return Err(Error::Unavailable("the disk is nearly full".to_owned()));
         }
+        // First: what cannot be recorded now is neither stored nor acknowledged, and comes again.
+        let places = self.record.try_reserve(decisions.len());
+        let places = places
+            .ok_or_else(|| Error::Unavailable("there is no room to record decisions now".to_owned()))?;
         let batch = DecisionBatch { gateway, boot, number, received: self.clock.now(), decisions };
         let stored = self.decisions.append(&batch);
         match stored.map_err(|fault| Error::Unavailable(fault.to_string()))? {
             Stored::Before => {}
-            Stored::Now => batch.decisions.iter().for_each(|report| self.count_reported(&batch, report)),
+            Stored::Now => {
+                batch.decisions.iter().for_each(|report| self.count_reported(&batch, report));
+                places.fill_all(self.reported(&batch.gateway, &batch.decisions));
+            }
         }
         Ok(())
     }

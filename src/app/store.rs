@@ -7,8 +7,10 @@ use thiserror::Error;
 
 use crate::calls::{CallLog, CallsVerified};
 use crate::decisions::DecisionLog;
+use crate::decisions::record::{self, DecisionRecord, DecisionsVerified};
 use crate::domain::call::SealedCalls;
 use crate::domain::codec::{from_bytes, to_bytes};
+use crate::domain::decided::SealedDecisions;
 use crate::domain::event::{Entry, Event, SNAPSHOT_TAKEN};
 use crate::domain::head::{PUBLIC_KEY_LEN, is_snapshot_signed};
 use crate::domain::id::{BootId, Digest, Epoch, Seq};
@@ -49,6 +51,9 @@ pub enum StoreError {
     /// The audit of calls cannot be read.
     #[error("the audit of calls cannot be read: {0}")]
     Calls(std::io::Error),
+    /// The record of decisions cannot be read.
+    #[error("the record of decisions cannot be read: {0}")]
+    Decisions(std::io::Error),
     /// The first record of a journal, or of an epoch, could not be written.
     #[error("the first record could not be written: {0}")]
     Genesis(String),
@@ -66,6 +71,8 @@ pub struct Store {
     pub snapshots: SnapshotStore,
     /// What gateways reported.
     pub decisions: DecisionLog,
+    /// Every decision.
+    pub record: DecisionRecord,
     /// The files of screening lists.
     pub lists: ListFiles,
     /// The audit of calls.
@@ -85,6 +92,17 @@ pub struct Verified {
     pub state: Option<Seq>,
     /// The audit of calls, against what the record says of it.
     pub calls: CallsVerified,
+    /// The record of decisions, likewise.
+    pub decisions: DecisionsVerified,
+}
+
+/// The segments beside the journal that its records seal.
+#[derive(Default)]
+struct Seals {
+    calls: Vec<SealedCalls>,
+    decisions: Vec<SealedDecisions>,
+    /// Up to which segment decisions were removed after their time.
+    removed: u64,
 }
 
 pub(super) fn journal_dir(data: &Path) -> PathBuf {
@@ -95,12 +113,22 @@ fn calls_dir(data: &Path) -> PathBuf {
     data.join("calls")
 }
 
-/// Notes which segments of the audit a record seals. A restored record begins a new audit: a backup has no calls.
-fn note_seals(seals: &mut Vec<SealedCalls>, record: &Record) {
-    match entry_of(record) {
-        Ok(Entry { event: Event::CallsSealed(sealed), .. }) => seals.push(*sealed),
-        Ok(Entry { event: Event::Restored, .. }) => seals.clear(),
-        Ok(_) | Err(_) => {}
+fn record_dir(data: &Path) -> PathBuf {
+    data.join("decided")
+}
+
+impl Seals {
+    /// Notes which segments a record seals. A restored record begins new ones: a backup has neither calls nor decisions.
+    fn note(&mut self, record: &Record) {
+        match entry_of(record) {
+            Ok(Entry { event: Event::CallsSealed(sealed), .. }) => self.calls.push(*sealed),
+            Ok(Entry { event: Event::DecisionsSealed(sealed), .. }) => self.decisions.push(*sealed),
+            Ok(Entry { event: Event::DecisionsRemoved(removed), .. }) => {
+                self.removed = self.removed.max(removed.last);
+            }
+            Ok(Entry { event: Event::Restored, .. }) => *self = Self::default(),
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 
@@ -155,7 +183,8 @@ pub fn open(data: &Path, options: &Options) -> Result<Store, StoreError> {
     let decisions = DecisionLog::open(&data.join("decisions"));
     let lists = ListFiles::at(&data.join("screening"));
     let calls = CallLog::open(&calls_dir(data));
-    Ok(Store { journal, state, certificates, snapshots, decisions, lists, calls, report, replayed })
+    let record = DecisionRecord::open(&record_dir(data));
+    Ok(Store { journal, state, certificates, snapshots, decisions, record, lists, calls, report, replayed })
 }
 
 struct Recovered {
@@ -202,7 +231,7 @@ fn recover(data: &Path, options: &Options, snapshots: &SnapshotStore) -> Result<
     replay.recovered(journal, report)
 }
 
-fn loaded(snapshots: &SnapshotStore, id: &SnapshotId) -> Result<(State, Digest), String> {
+pub(super) fn loaded(snapshots: &SnapshotStore, id: &SnapshotId) -> Result<(State, Digest), String> {
     let (bytes, hash) = snapshots.load(id).map_err(|error| error.to_string())?;
     let state = from_bytes::<State>(&bytes).map_err(|_| "its format is another one")?;
     Ok((state, hash))
@@ -226,14 +255,7 @@ impl Replay {
         if record.header.seq <= self.since || self.fault.is_some() {
             return;
         }
-        // A body that was purged names nothing any more.
-        if record.header.kind == SNAPSHOT_TAKEN
-            && self.stored.is_none()
-            && let Ok(Entry { event: Event::SnapshotTaken { at, hash, signature }, .. }) = entry_of(record)
-            && at == self.since
-        {
-            self.stored = Some((hash, signature));
-        }
+        self.stored = self.stored.take().or_else(|| snapshot_taken(record, self.since));
         self.fault = fold(&mut self.state, record).err();
         self.replayed += 1;
     }
@@ -255,6 +277,18 @@ impl Replay {
             Some(fault) => Err(fault),
             None => Ok(Recovered { journal, report, state: self.state, replayed: self.replayed }),
         }
+    }
+}
+
+/// The digest and signature of the snapshot as of a record, if this one says that it was stored.
+pub(super) fn snapshot_taken(record: &Record, of: Seq) -> Option<(Digest, Vec<u8>)> {
+    if record.header.kind != SNAPSHOT_TAKEN {
+        return None;
+    }
+    // A body that was purged names nothing any more.
+    match entry_of(record).ok()?.event {
+        Event::SnapshotTaken { at, hash, signature } if at == of => Some((hash, signature)),
+        _ => None,
     }
 }
 
@@ -296,11 +330,11 @@ pub(super) fn fold(state: &mut Option<State>, record: &Record) -> Result<(), Sto
 pub fn verify_offline(data: &Path, progress: &mut dyn FnMut(Seq)) -> Result<Verified, StoreError> {
     let mut state: Option<State> = None;
     let mut fault = None;
-    let mut seals = Vec::new();
+    let mut seals = Seals::default();
     let mut visit = |record: &Record| {
         if fault.is_none() {
             fault = fold(&mut state, record).err();
-            note_seals(&mut seals, record);
+            seals.note(record);
             progress(record.header.seq);
         }
     };
@@ -308,8 +342,10 @@ pub fn verify_offline(data: &Path, progress: &mut dyn FnMut(Seq)) -> Result<Veri
     match fault {
         Some(fault) => Err(fault),
         None => {
-            let calls = crate::calls::verify(&calls_dir(data), &seals).map_err(StoreError::Calls)?;
-            Ok(Verified { journal, state: state.map(|state| state.position.seq), calls })
+            let calls = crate::calls::verify(&calls_dir(data), &seals.calls).map_err(StoreError::Calls)?;
+            let decisions = record::verify(&record_dir(data), &seals.decisions, seals.removed);
+            let decisions = decisions.map_err(StoreError::Decisions)?;
+            Ok(Verified { journal, state: state.map(|state| state.position.seq), calls, decisions })
         }
     }
 }

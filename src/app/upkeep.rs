@@ -48,7 +48,8 @@ impl Upkeep {
             tokio::spawn(ticks(Arc::clone(app), stopped.clone())),
             tokio::spawn(rotations(Arc::clone(app), stopped.clone())),
             tokio::spawn(blocks(Arc::clone(app), stopped.clone())),
-            tokio::spawn(calls(Arc::clone(app), stopped)),
+            tokio::spawn(calls(Arc::clone(app), stopped.clone())),
+            tokio::spawn(decisions(Arc::clone(app), stopped)),
         ];
         let started = Follower::start(Arc::clone(&app.journal), Arc::clone(&app.certificates));
         let follower = started.map_err(|e| tracing::error!(%e, "no thread for the certificate index")).ok();
@@ -97,6 +98,7 @@ async fn ticks(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             app.warn_of_roots();
         }
         app.note_passed(&state, now).await;
+        app.remove_decisions().await;
         let records = state.position.seq.0 - snapshot_at.0.0;
         let due = records > 0 && now.millis() - snapshot_at.1.millis() > SNAPSHOT_MS;
         if records >= SNAPSHOT_RECORDS || due {
@@ -128,6 +130,20 @@ async fn calls(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         let writing = Arc::clone(&app);
         if tokio::task::spawn_blocking(move || writing.write_calls(false)).await.is_err() {
             tracing::error!("writing the audit of calls ended in a panic");
+        }
+    }
+}
+
+/// Writes the record of decisions.
+async fn decisions(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = app.decisions_due() => {}
+        }
+        let writing = Arc::clone(&app);
+        if tokio::task::spawn_blocking(move || writing.write_decisions()).await.is_err() {
+            tracing::error!("writing the record of decisions ended in a panic");
         }
     }
 }

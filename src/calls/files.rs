@@ -1,24 +1,22 @@
 //! The segments: files of frames, open or complete, each with a number that no other had.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::domain::call::{CallBatch, CallLine, Origin, SEALED_PART_LEN, SealedCalls};
-use crate::domain::id::Digest;
-use crate::segments::{self, AppendFault, Frames};
+use crate::domain::call::{CallBatch, CallLine, Origin, SealedCalls};
+use crate::segments::sealed::{self, Batch, Cursor, Growing};
+use crate::segments::{self, AppendFault};
 
 /// How long all segments of known callers are together: some ten million lines.
 const KNOWN_LEN_MAX: u64 = 192 << 20;
 /// And of strangers.
 const STRANGERS_LEN_MAX: u64 = 64 << 20;
-/// From this length on a segment is complete: so much is read at once.
-const SEGMENT_LEN: u64 = 1 << 20;
-/// And from this age on: what is not sealed yet could be altered unseen by who has the disk.
-const SEGMENT_AGE_MS: u64 = 3_600_000;
+/// From this length on a segment is complete: so much is read at once. And from this age in milliseconds on: what is not sealed
+/// yet could be altered unseen by who has the disk.
+const DUE: (u64, u64) = (1 << 20, 3_600_000);
 /// Segments that one page looks through.
 const SEGMENTS_PER_PAGE: usize = 16;
 /// The end of a file's name while it grows, and when it is complete.
@@ -36,30 +34,10 @@ pub enum CallLogFault {
     Closed(String),
 }
 
-/// Where a page begins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
-    /// In which segment.
-    pub segment: u64,
-    /// At which of its lines.
-    pub line: u64,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Complete {
     number: u64,
     len: u64,
-}
-
-/// The segment that grows.
-#[derive(Debug)]
-struct Growing {
-    number: u64,
-    len: u64,
-    batches: u64,
-    file: File,
-    /// When its first line was written, on the clock that never goes back; none: before this start.
-    begun_ms: Option<u64>,
 }
 
 /// The segments of one origin.
@@ -133,11 +111,6 @@ pub(super) fn listed(dir: &Path) -> io::Result<Vec<(u64, Origin, bool, PathBuf)>
     Ok(found)
 }
 
-/// The digests of a segment.
-pub(super) fn digests(bytes: &[u8]) -> Vec<Digest> {
-    bytes.chunks(SEALED_PART_LEN).map(Digest::of).collect()
-}
-
 impl Files {
     pub(super) fn open(dir: &Path) -> Self {
         let len_max = [KNOWN_LEN_MAX, STRANGERS_LEN_MAX];
@@ -156,7 +129,7 @@ impl Files {
             let found = match is_complete {
                 true => Complete { number, len: std::fs::metadata(&path)?.len() },
                 false => {
-                    let growing = reopen(number, &path)?;
+                    let growing = Growing::reopen::<CallBatch>(number, &path)?;
                     let found = Complete { number, len: growing.len };
                     own.growing = Some(growing);
                     own.len += found.len;
@@ -195,19 +168,14 @@ impl Files {
         }
         let own = self.own.entry(origin).or_default();
         let Some(growing) = &mut own.growing else { return Ok(()) };
-        batch.number = growing.batches;
-        let frame = segments::encode(batch)?;
-        match segments::append((&mut growing.file, growing.len), &frame) {
-            Ok(()) => {}
+        match growing.append(batch) {
+            Ok(len) => own.len += len,
             Err(AppendFault::Undone(error)) => return Err(error.into()),
             Err(AppendFault::Unknown(error)) => {
                 self.closed = Some(error.to_string());
                 return Err(CallLogFault::Closed(error.to_string()));
             }
         }
-        growing.batches += 1;
-        growing.len += frame.len() as u64;
-        own.len += frame.len() as u64;
         self.make_room(origin)
     }
 
@@ -218,8 +186,7 @@ impl Files {
         let number = self.next;
         // Whatever fails from here on, the next try takes another name.
         self.next = self.next.saturating_add(1);
-        let file = segments::create(&path(&self.dir, number, origin, OPEN))?;
-        Ok(Growing { number, len: 0, batches: 0, file, begun_ms: None })
+        Growing::create(number, &path(&self.dir, number, origin, OPEN))
     }
 
     /// The oldest of an origin go when its segments are too long together.
@@ -252,7 +219,7 @@ impl Files {
         }
         let mut sealed = Vec::new();
         for (origin, own) in &mut self.own {
-            if let Some(growing) = own.growing.take_if(|growing| is_due(growing, now_ms)) {
+            if let Some(growing) = own.growing.take_if(|growing| growing.is_due(now_ms, DUE)) {
                 let complete = Complete { number: growing.number, len: growing.len };
                 let open = path(&self.dir, growing.number, *origin, OPEN);
                 if let Err(error) = std::fs::rename(&open, path(&self.dir, growing.number, *origin, COMPLETE))
@@ -265,7 +232,7 @@ impl Files {
                 segments::sync_dir(&self.dir)?;
             }
             for complete in std::mem::take(&mut own.unsealed) {
-                match read(&self.dir, complete.number, *origin) {
+                match seal(&self.dir, complete.number, *origin) {
                     Ok(seal) => sealed.push(seal),
                     // It may have made room meanwhile.
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -291,31 +258,10 @@ impl Files {
     }
 }
 
-fn is_due(growing: &mut Growing, now_ms: u64) -> bool {
-    let begun_ms = *growing.begun_ms.get_or_insert(now_ms);
-    growing.batches > 0 && (growing.len >= SEGMENT_LEN || now_ms.saturating_sub(begun_ms) >= SEGMENT_AGE_MS)
-}
-
 /// What is to be recorded of a complete segment.
-fn read(dir: &Path, number: u64, origin: Origin) -> io::Result<SealedCalls> {
-    let bytes = std::fs::read(path(dir, number, origin, COMPLETE))?;
-    let batches = Frames::<CallBatch>::of(&bytes).count() as u64;
-    Ok(SealedCalls { number, origin, len: bytes.len() as u64, batches, parts: digests(&bytes) })
-}
-
-/// Goes on with a segment of the run before. What a crash tore of it is cut off.
-fn reopen(number: u64, path: &Path) -> io::Result<Growing> {
-    let bytes = std::fs::read(path)?;
-    let (mut len, mut batches) = (0, 0);
-    for (end, _) in Frames::<CallBatch>::of(&bytes) {
-        (len, batches) = (end as u64, batches + 1);
-    }
-    if len < bytes.len() as u64 {
-        tracing::warn!(path = %path.display(), offset = len, "torn lines of the audit of calls were cut off");
-        segments::cut(path, len)?;
-    }
-    let file = OpenOptions::new().append(true).open(path)?;
-    Ok(Growing { number, len, batches, file, begun_ms: None })
+fn seal(dir: &Path, number: u64, origin: Origin) -> io::Result<SealedCalls> {
+    let (len, batches, parts) = sealed::seal::<CallBatch>(&path(dir, number, origin, COMPLETE))?;
+    Ok(SealedCalls { number, origin, len, batches, parts })
 }
 
 /// The lines of these segments that are wanted.
@@ -325,35 +271,21 @@ pub(super) fn page(
     len: usize,
     wanted: &dyn Fn(&CallLine) -> bool,
 ) -> Result<(Vec<CallLine>, Option<Cursor>), CallLogFault> {
-    let mut lines = Vec::new();
-    for (looked, (number, path)) in paths.iter().enumerate() {
-        if looked >= SEGMENTS_PER_PAGE {
-            return Ok((lines, Some(Cursor { segment: *number, line: 0 })));
-        }
-        let bytes = match read_segment(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            bytes => bytes?,
-        };
-        let skip = if *number == from.segment { from.line } else { 0 };
-        let all =
-            Frames::<CallBatch>::of(&bytes).filter_map(|(_, batch)| batch).flat_map(|batch| batch.lines);
-        for (at, line) in (0..).zip(all) {
-            if at < skip || !wanted(&line) {
-                continue;
-            }
-            if lines.len() >= len {
-                return Ok((lines, Some(Cursor { segment: *number, line: at })));
-            }
-            lines.push(line);
-        }
-    }
-    Ok((lines, None))
+    Ok(sealed::page::<CallBatch>((paths, COMPLETE, SEGMENTS_PER_PAGE), from, len, wanted)?)
 }
 
-/// A segment that was completed between the listing and now has another name.
-fn read_segment(path: &Path) -> io::Result<Vec<u8>> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => std::fs::read(path.with_extension(COMPLETE)),
-        bytes => bytes,
+impl Batch for CallBatch {
+    type Line = CallLine;
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn set_number(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    fn lines(self) -> Vec<CallLine> {
+        self.lines
     }
 }

@@ -15,8 +15,9 @@ mod verify;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+pub use crate::segments::sealed::Cursor;
 pub use book::Call;
-pub use files::{CallLogFault, Cursor};
+pub use files::CallLogFault;
 pub use verify::{CallsFault, CallsVerified, verify};
 
 use self::book::Book;

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::verify::verify_within;
 use super::*;
-use crate::domain::call::{AGGREGATED, CallBatch, CallerName, DROPPED, SEALED_PART_LEN};
+use crate::domain::call::{AGGREGATED, CallBatch, CallerName, DROPPED};
 use crate::domain::id::{Digest, Ordinal, RequestId, Seq};
 use crate::segments::Frames;
+use crate::segments::sealed::PART_LEN;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -199,7 +200,7 @@ fn a_segment_is_sealed_when_it_is_long_or_an_hour_old_and_again_after_a_restart(
     let (_parent, dir, log) = open();
     let seal = sealed(&log);
     assert_eq!((seal.number, seal.origin), (1, Origin::Known));
-    assert_eq!(seal.parts.len(), usize::try_from(seal.len).unwrap().div_ceil(SEALED_PART_LEN));
+    assert_eq!(seal.parts.len(), usize::try_from(seal.len).unwrap().div_ceil(PART_LEN));
     assert!(verify(&dir, std::slice::from_ref(&seal)).unwrap().faults.is_empty());
     // A stranger's is not long; it is sealed when it is old.
     log.note(call(1, CallerName::Nobody, "UNAUTHENTICATED"));
@@ -253,7 +254,7 @@ fn what_is_altered_or_taken_out_is_found_where_it_is() {
     let bytes: Vec<u8> = batches.iter().flat_map(|batch| crate::segments::encode(batch).unwrap()).collect();
     let found = fault(&bytes);
     let (altered, offset) = (ends[1] as u64, found.offset.unwrap());
-    assert!(offset <= ends[2] as u64 && offset + SEALED_PART_LEN as u64 > altered, "{found:?}");
+    assert!(offset <= ends[2] as u64 && offset + PART_LEN as u64 > altered, "{found:?}");
     // The end, and all of it.
     let found = fault(&whole[..ends[ends.len() - 2]]);
     assert!(found.why.contains("taken out"), "{found:?}");

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::files::{digests, len_max, listed};
-use crate::domain::call::{CallBatch, Origin, SEALED_PART_LEN, SealedCalls};
-use crate::segments::Frames;
+use super::files::{len_max, listed};
+use crate::domain::call::{CallBatch, Origin, SealedCalls};
+use crate::segments::sealed::{differs, walk};
 
 /// Something that was done to a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,10 +62,10 @@ pub(super) fn verify_within(
     for (number, origin, is_complete, path) in listed(dir)? {
         let bytes = std::fs::read(&path)?;
         left.entry(origin).or_insert(Left { oldest: number, len: 0 }).len += bytes.len() as u64;
-        let (lines, broken) = walk(&bytes);
+        let (lines, broken) = walk::<CallBatch>(&bytes);
         found.lines += lines;
         match (sealed.remove(&number), broken) {
-            (Some(seal), broken) => match compare(seal, origin, &bytes, broken) {
+            (Some(seal), _) => match compare(seal, origin, &bytes) {
                 Some(fault) => found.faults.push(fault),
                 None => found.good += 1,
             },
@@ -124,49 +124,14 @@ fn whole(segment: u64, why: &str) -> CallsFault {
     CallsFault { segment, offset: None, line: None, why: why.to_owned() }
 }
 
-/// The lines, and where the first batch stands that is not whole or not the next one.
-fn walk(bytes: &[u8]) -> (u64, Option<(u64, u64)>) {
-    let (mut lines, mut good, mut number) = (0, 0, 0);
-    for (end, batch) in Frames::<CallBatch>::of(bytes) {
-        let Some(batch) = batch.filter(|batch| batch.number == number) else {
-            return (lines, Some((good, lines)));
-        };
-        lines += batch.lines.len() as u64;
-        (good, number) = (end as u64, number + 1);
-    }
-    (lines, (good < bytes.len() as u64).then_some((good, lines)))
-}
-
 /// What is wrong with a sealed segment: as near as batches and digests show it.
-fn compare(
-    seal: &SealedCalls,
-    origin: Origin,
-    bytes: &[u8],
-    broken: Option<(u64, u64)>,
-) -> Option<CallsFault> {
-    let is_same = seal.origin == origin && seal.len == bytes.len() as u64;
-    let parts = digests(bytes);
-    let differs = seal.parts.iter().zip(&parts).position(|(sealed, now)| sealed != now);
-    if is_same && differs.is_none() && seal.parts.len() == parts.len() {
-        return None;
-    }
-    let why = if seal.len > bytes.len() as u64 { "lines were taken out" } else { "lines were altered" };
-    let part = differs.unwrap_or(seal.parts.len().min(parts.len())) * SEALED_PART_LEN;
-    let (offset, line) = match broken {
-        Some(place) => place,
-        None => (part as u64, line_at(bytes, part)),
+fn compare(seal: &SealedCalls, origin: Origin, bytes: &[u8]) -> Option<CallsFault> {
+    let differs = differs::<CallBatch>((seal.len, &seal.parts), bytes);
+    let place = match differs {
+        None if seal.origin == origin => return None,
+        differs => differs.unwrap_or_default(),
     };
-    Some(CallsFault { segment: seal.number, offset: Some(offset), line: Some(line), why: why.to_owned() })
-}
-
-/// The first line of the batch that holds this byte.
-fn line_at(bytes: &[u8], offset: usize) -> u64 {
-    let mut lines = 0;
-    for (end, batch) in Frames::<CallBatch>::of(bytes) {
-        if end > offset {
-            break;
-        }
-        lines += batch.map_or(0, |batch| batch.lines.len() as u64);
-    }
-    lines
+    let why = if seal.len > bytes.len() as u64 { "lines were taken out" } else { "lines were altered" };
+    let (offset, line) = (Some(place.0), Some(place.1));
+    Some(CallsFault { segment: seal.number, offset, line, why: why.to_owned() })
 }

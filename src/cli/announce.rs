@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::mandate::{Commit, Wait, carry_out};
+use super::mandate::{Commit, Wait, Waiting, carry_out};
 use super::output::table;
 use super::remote::incoming;
 use super::restrict::ordinal;
@@ -41,7 +41,7 @@ pub(super) enum AnnounceVerb {
         #[command(flatten)]
         commit: Commit,
         #[command(flatten)]
-        wait: Wait,
+        wait: Waiting,
     },
     /// What is announced, and what authorities are to be replaced: how much is renewed, and how much time is left.
     #[command(
@@ -64,7 +64,7 @@ pub(super) enum AnnounceVerb {
         #[command(flatten)]
         commit: Commit,
         #[command(flatten)]
-        wait: Wait,
+        wait: Waiting,
     },
     /// Cut what was announced later. Two officers sign, until three seconds before it is cut.
     #[command(

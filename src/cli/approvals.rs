@@ -63,7 +63,7 @@ pub(super) enum Verb {
     )]
     CloseReview {
         /// The record of the emergency, as `approvals list` prints it.
-        #[arg(value_name = "RECORD")]
+        #[arg(value_name = "RECORD", value_parser = record)]
         review: u64,
         /// What was found; no personal data.
         #[arg(long)]
@@ -76,6 +76,12 @@ pub(super) enum Verb {
         after_help = "Examples:\n  countersign approvals watch\n  countersign approvals watch --json | jq -c .proposal_id"
     )]
     Watch,
+}
+
+fn record(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| {
+        "the number of a record is needed: `countersign approvals list` prints it as REVIEW".to_owned()
+    })
 }
 
 pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {

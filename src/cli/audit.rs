@@ -9,8 +9,7 @@ use super::mandate::progress;
 use super::output::table;
 use super::remote::answer;
 use super::signed::Signed;
-use super::{Context, Failure, Outcome, Output, calls, partners, words};
-use crate::app::CallsVerified;
+use super::{Context, Failure, Outcome, Output, calls, decisions, explain, holds, partners, signals, words};
 use crate::app::store::{StoreError, Verified, verify_offline};
 use crate::domain::codec::from_bytes;
 use crate::domain::head::SignedHead;
@@ -47,12 +46,32 @@ pub(super) enum Verb {
         after_help = "Example:\n  countersign audit correct --record 120 --by 131 --reason 'relation of another person' --commit"
     )]
     Correct(partners::Correct),
+    /// Who was permitted or denied what, and why: every decision of the server, and of gateways as they reported it.
+    #[command(
+        after_help = "Examples:\n  countersign audit decisions --outcome deny --since 2026-06-27T00:00:00Z\n  \
+                      countersign audit decisions --entity ent_01J... --model mythos-5\n  \
+                      countersign audit decisions --id dec_01J...\n  \
+                      countersign audit decisions --limit 1000000 --ocsf > decisions.jsonl"
+    )]
+    Decisions(Box<decisions::Query>),
+    /// Recorded permits that would be denied by the facts as they are known now: for a disclosure (15 CFR 764.5).
+    #[command(after_help = "Examples:\n  countersign audit exposure --since 2026-06-12T00:00:00Z\n  \
+                      countersign audit exposure --entity ent_01J... --json")]
+    Exposure(explain::ExposureQuery),
+    /// What in decisions somebody should look at: bursts of denials, impossible moves, sleepers that woke.
+    #[command(
+        after_help = "Examples:\n  countersign audit signals\n  countersign audit signals --follow > signals.jsonl"
+    )]
+    Signals(signals::Query),
+    /// Orders to keep records whatever their age: place one, release it, list them.
+    #[command(subcommand)]
+    Hold(holds::Verb),
 }
 
 #[derive(Subcommand)]
 pub(super) enum JournalVerb {
     /// Verify a stopped service's record: every checksum, digest, tree hash, rule and officer's signature; and the audit of
-    /// calls against the record.
+    /// calls and the record of decisions against the record.
     #[command(after_help = "Example:\n  countersign journal verify --data ./data\n\n\
                             Exit code 1: damaged; the segment, byte and record are named.")]
     Verify {
@@ -68,6 +87,10 @@ pub(super) async fn run(verb: &Verb, context: &Context<'_>) -> Result<Outcome, F
         Verb::List { from, limit } => list(*from, *limit, context).await,
         Verb::Calls(query) => calls::run(query, context).await,
         Verb::Correct(correct) => partners::correct(correct, context).await,
+        Verb::Decisions(query) => decisions::run(query, context).await,
+        Verb::Exposure(query) => explain::exposure(query, context).await,
+        Verb::Signals(query) => signals::run(query, context).await,
+        Verb::Hold(verb) => holds::run(verb, context).await,
     }
 }
 
@@ -145,8 +168,8 @@ pub(super) fn journal(verb: &JournalVerb, output: &Output) -> Result<Outcome, Fa
     let verified = verify_offline(data, &mut shown);
     bar.finish_and_clear();
     match verified {
-        Ok(verified) if !verified.calls.faults.is_empty() => {
-            print_altered(&verified.calls, output);
+        Ok(verified) if !(verified.calls.faults.is_empty() && verified.decisions.faults.is_empty()) => {
+            print_altered(&verified, output);
             Ok(Outcome::Failed)
         }
         Ok(verified) => Ok(print_good(data, &verified, output)),
@@ -165,22 +188,27 @@ pub(super) fn journal(verb: &JournalVerb, output: &Output) -> Result<Outcome, Fa
     }
 }
 
-/// The record is good, and the audit of calls is not what the record says.
-fn print_altered(calls: &CallsVerified, output: &Output) {
-    let line = |at: &crate::app::CallsFault| {
-        let place = match (at.offset, at.line) {
-            (Some(offset), Some(line)) => format!(", from byte {offset} (line {line}) on"),
+/// The record is good, and the audit of calls or the record of decisions is not what it says.
+fn print_altered(verified: &Verified, output: &Output) {
+    let line = |of: &str, what: &str, segment, (offset, line): (Option<u64>, Option<u64>), why: &str| {
+        let place = match (offset, line) {
+            (Some(offset), Some(line)) => format!(", from byte {offset} ({what} {line}) on"),
             _ => String::new(),
         };
-        format!("ALTERED: segment {} of the audit of calls{place}: {}", at.segment, at.why)
+        format!("ALTERED: segment {segment} of the {of}{place}: {why}")
     };
-    let text: Vec<_> = calls.faults.iter().map(line).collect();
-    let faults: Vec<_> = calls
-        .faults
+    let (calls, decisions) = (&verified.calls.faults, &verified.decisions.faults);
+    let of_calls =
+        calls.iter().map(|at| line("audit of calls", "line", at.segment, (at.offset, at.line), &at.why));
+    let of_decisions = decisions
         .iter()
-        .map(|at| json!({ "segment": at.segment, "offset": at.offset, "line": at.line, "why": at.why }))
-        .collect();
-    output.print(&json!({ "good": false, "calls": faults }), &text.join("\n"));
+        .map(|at| line("record of decisions", "decision", at.segment, (at.offset, at.line), at.why));
+    let text: Vec<_> = of_calls.chain(of_decisions).collect();
+    let fault = |segment: u64, offset: Option<u64>, line: Option<u64>, why: &str| json!({ "segment": segment, "offset": offset, "line": line, "why": why });
+    let calls: Vec<_> = calls.iter().map(|at| fault(at.segment, at.offset, at.line, &at.why)).collect();
+    let decisions: Vec<_> =
+        decisions.iter().map(|at| fault(at.segment, at.offset, at.line, at.why)).collect();
+    output.print(&json!({ "good": false, "calls": calls, "decisions": decisions }), &text.join("\n"));
 }
 
 fn print_good(data: &Path, verified: &Verified, output: &Output) -> Outcome {
@@ -204,6 +232,13 @@ fn print_good(data: &Path, verified: &Verified, output: &Output) -> Outcome {
             calls.lines, calls.good, calls.unsealed, calls.retired
         ));
     }
+    let decisions = &verified.decisions;
+    if decisions.lines > 0 || decisions.removed > 0 {
+        text.push_str(&format!(
+            "decisions {}; {} segments as the record says, {} not sealed yet, {} removed after their time\n",
+            decisions.lines, decisions.good, decisions.unsealed, decisions.removed
+        ));
+    }
     if let Some(seq) = journal.first_step_back {
         text.push_str(&format!(
             "note  {} records are older than the one before, first {seq}\n",
@@ -223,6 +258,10 @@ fn print_good(data: &Path, verified: &Verified, output: &Output) -> Outcome {
         "time_steps_back": journal.time_steps_back,
         "calls": {
             "lines": calls.lines, "good": calls.good, "unsealed": calls.unsealed, "retired": calls.retired,
+        },
+        "decisions": {
+            "lines": decisions.lines, "good": decisions.good, "unsealed": decisions.unsealed,
+            "removed": decisions.removed,
         },
         "torn": journal.torn.as_ref().map(|torn| json!({
             "segment": torn.segment, "offset": torn.offset, "record": torn.seq.0, "why": torn.why,

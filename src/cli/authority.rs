@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::files::{self, Access};
-use super::mandate::{Check, Commit, Wait, approve, carry_out, check, print_done};
+use super::mandate::{Check, Commit, Wait, Waiting, approve, carry_out, check, print_done};
 use super::output::table;
 use super::remote::{Remote, answer, incoming, request_id};
 use super::words::{self, printable};
@@ -155,7 +155,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         commit: Commit,
         #[command(flatten)]
-        wait: Wait,
+        wait: Waiting,
     },
 }
 
@@ -206,7 +206,7 @@ pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Fa
 async fn stop(
     authority: AuthorityId,
     reason: RevocationReason,
-    wait: Wait,
+    wait: Waiting,
     context: &Context<'_>,
 ) -> Result<(), Failure> {
     let remote = context.connection.remote().await?;

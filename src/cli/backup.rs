@@ -23,6 +23,8 @@ use crate::pb;
 
 /// The signed head that covers a backup, canonical CBOR.
 pub(super) const HEAD: &str = "head.cbor";
+/// The folder of a copy's records.
+const JOURNAL: &str = "journal";
 /// Records asked for at a time; the server sends fewer when they are long.
 const PAGE_LEN: u32 = 1_000;
 /// The progress of the verification is drawn after this many records.
@@ -47,6 +49,7 @@ pub(super) async fn run(arguments: &Arguments, context: &Context<'_>) -> Result<
     let folder = &arguments.to;
     let (folder_path, salt) = (folder.clone(), SystemEntropy.bytes16());
     files::make_folder(folder)?;
+    check_ours(folder)?;
     let backup = Backup::open(&folder_path, &Options::new(salt))?;
     let response = answer(remote.audit().get_head(pb::GetHeadRequest::default())).await?;
     let signed: SignedHead = from_bytes(&response.signed_head)
@@ -89,6 +92,25 @@ pub(super) async fn run(arguments: &Arguments, context: &Context<'_>) -> Result<
     });
     context.output.print(&value, &text);
     Ok(Outcome::Done)
+}
+
+/// Refuses a folder in which no backup was begun and that holds something else: an identity, a service's keys, a home.
+fn check_ours(folder: &Path) -> Result<(), Failure> {
+    if folder.join(JOURNAL).exists() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        // What a fresh disk has.
+        if name != "lost+found" {
+            return Err(Failure(format!(
+                "{} is no backup: it holds {}; name a new folder",
+                folder.display(),
+                name.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Reads what is new, up to this record.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::follow::beside;
-use super::mandate::{BARRIER_MAX, Check, Doing, Wait, print_checked, progress, sign};
+use super::mandate::{BARRIER_MAX, Check, Doing, Waiting, print_checked, progress, sign};
 use super::output::table;
 use super::remote::{answer, answer_within, request_id};
 use super::words::printable;
@@ -21,12 +21,9 @@ pub(super) async fn run(
     context: &Context<'_>,
     scope: StopScope,
     check: Check,
-    wait: Wait,
+    wait: Waiting,
 ) -> Result<Outcome, Failure> {
     let doing = Doing::from(check);
-    if wait.break_glass.is_some() {
-        return Err(Failure("a drill is no emergency: who has the role begins it".to_owned()));
-    }
     let (remote, signed) = sign(context, &Command::Drill(scope.clone()), doing).await?;
     let is_awaited = wait.wait && doing == Doing::Commit;
     let request = pb::DrillRequest {

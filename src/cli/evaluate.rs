@@ -81,6 +81,7 @@ fn print(decision: &pb::Decision, context: &Context<'_>) {
         ("gates", decision.denials.join(", ")),
         ("policy", decision.policy.clone()),
         ("as of", format!("record {seq}")),
+        ("decision", decision.id.clone()),
         ("good until", if decision.permit { decision.good_until.clone() } else { String::new() }),
     ];
     // The server's sentence begins with the verdict; a program that reads `permit` does not need it twice.
@@ -93,7 +94,7 @@ fn print(decision: &pb::Decision, context: &Context<'_>) {
         "permit": decision.permit, "code": decision.code, "legal": decision.legal, "rule": decision.rule,
         "reason": decision.reason, "clause": decision.clause, "determination": decision.determination,
         "denials": decision.denials, "policy": decision.policy, "explanation": decision.explanation,
-        "as_of": seq, "good_until": decision.good_until,
+        "as_of": seq, "decision": decision.id, "good_until": decision.good_until,
     });
     context.output.print(&value, &text);
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::mandate::{Check, Commit, Wait, carry_out};
+use super::mandate::{Check, Commit, Waiting, carry_out};
 use super::{Context, Failure, Outcome, files};
 use crate::domain::command::Command;
 use crate::domain::id::RootId;
@@ -39,7 +39,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         check: Check,
         #[command(flatten)]
-        wait: Wait,
+        wait: Waiting,
     },
     /// Give out a certificate by another root, for those who trust only that one. Two officers sign.
     #[command(
@@ -66,7 +66,7 @@ pub(super) enum Verb {
 }
 
 pub(super) async fn run(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
-    let alone = Wait::default();
+    let alone = Waiting::default();
     match verb {
         Verb::Trust { root, crl, commit } => {
             let (certificate, list) = (read(&root)?, files::read_der(&crl, "X509 CRL")?);

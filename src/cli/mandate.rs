@@ -47,18 +47,31 @@ pub(super) struct Check {
     pub(super) dry_run: bool,
 }
 
-/// Waiting for enforcement, and doing without the role.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct Wait {
+/// Waiting for enforcement.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(super) struct Waiting {
     /// Wait until it is enforced at every gateway; exit 1 when that is not so in the end.
     #[arg(long)]
     pub(super) wait: bool,
     /// With --wait: answer after this many milliseconds at the latest; 0: as long as the leases take.
     #[arg(long, value_name = "MS", default_value_t = 0, requires = "wait")]
     pub(super) deadline_ms: u32,
+}
+
+/// Waiting for the enforcement of what may be an emergency, and doing it without the role.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Wait {
+    #[command(flatten)]
+    waiting: Waiting,
     /// An emergency: do it without the role for it, and say why. Another officer reviews it afterwards.
     #[arg(long, value_name = "REASON")]
-    pub(super) break_glass: Option<String>,
+    break_glass: Option<String>,
+}
+
+impl From<Waiting> for Wait {
+    fn from(waiting: Waiting) -> Self {
+        Self { waiting, break_glass: None }
+    }
 }
 
 /// Whether a command is carried out or only checked.
@@ -86,9 +99,9 @@ pub(super) async fn carry_out(
     context: &Context<'_>,
     command: Command,
     doing: impl Into<Doing>,
-    wait: Wait,
+    wait: impl Into<Wait>,
 ) -> Result<Outcome, Failure> {
-    carry_out_on(context, command, (None, doing.into()), wait).await
+    carry_out_on(context, command, (None, doing.into()), wait.into()).await
 }
 
 /// The same, if the mandate rests on this record of its first object: what was shown or built on is what is replaced.
@@ -109,7 +122,7 @@ pub(super) async fn carry_out_on(
             )));
         }
     }
-    let sending = Sending { remote, signed, doing, wait };
+    let sending = Sending { remote, signed, doing, wait: wait.waiting };
     let done = match command.is_restricting() {
         true => sending.restrict(&command, context.output).await,
         false => sending.submit(context.output).await,
@@ -198,7 +211,7 @@ struct Sending {
     remote: Remote,
     signed: pb::SignedMandate,
     doing: Doing,
-    wait: Wait,
+    wait: Waiting,
 }
 
 impl Sending {

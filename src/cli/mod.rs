@@ -11,6 +11,7 @@ mod authority;
 mod backup;
 mod calls;
 mod certificate;
+mod decisions;
 mod determination;
 mod dev;
 mod doctor;
@@ -21,12 +22,14 @@ mod due;
 mod enroll;
 mod entity;
 mod evaluate;
+mod explain;
 mod files;
 mod follow;
 mod gateway;
 mod head;
 mod health;
 mod hierarchy;
+mod holds;
 mod identity;
 mod import;
 mod init;
@@ -47,6 +50,7 @@ mod restrict;
 mod root;
 mod screening;
 mod serve;
+mod signals;
 mod signed;
 mod simulate;
 mod subject;
@@ -132,6 +136,8 @@ enum Verb {
     #[command(subcommand)]
     Cert(certificate::Verb),
     Evaluate(evaluate::Arguments),
+    Explain(Box<explain::Arguments>),
+    Replay(explain::ReplayArguments),
     /// Revoke, for good: one record, however many certificates.
     #[command(subcommand)]
     Revoke(restrict::RevokeVerb),
@@ -275,6 +281,8 @@ async fn ask(verb: Verb, context: &Context<'_>) -> Result<Outcome, Failure> {
         Verb::Renew(arguments) => enroll::renew(&arguments, context).await,
         Verb::Cert(certificate::Verb::Remote(verb)) => certificate::remote(verb, context).await,
         Verb::Evaluate(arguments) => evaluate::run(arguments, context).await,
+        Verb::Explain(arguments) => explain::run(*arguments, context).await,
+        Verb::Replay(arguments) => explain::replay(&arguments, context).await,
         Verb::Revoke(verb) => restrict::revoke(verb, context).await,
         Verb::Key(key::Verb::Remote(verb)) => key::run(verb, context).await,
         Verb::Stop(verb) => restrict::stop(verb, context).await,

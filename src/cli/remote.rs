@@ -349,7 +349,11 @@ fn in_words(status: &Status) -> Failure {
         text = format!("{text} (request {})", words::printable(id));
     }
     let what_to_do = match reason {
+        Some("NEEDS_APPROVAL") if status.message().contains("none of the roles") => NOT_THE_ROLE,
         Some("NEEDS_APPROVAL") => SEE_WHO_SIGNS,
+        Some("WRONG_STATE") if status.message().contains("number of approvers") => {
+            "register another approver first: countersign principal register --role APPROVER"
+        }
         Some("UNAUTHENTICATED") if status.message().contains(" is suspended ") => {
             "nothing that it signs counts until then: ask another officer"
         }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::announce::{self, AnnounceVerb};
-use super::mandate::{Check, Commit, Wait, carry_out};
+use super::mandate::{Check, Commit, Wait, Waiting, carry_out};
 use super::remote::answer;
 use super::{Context, Failure, Outcome, drill};
 use crate::domain::command::Command;
@@ -159,7 +159,7 @@ pub(super) enum StopVerb {
         #[command(flatten)]
         check: Check,
         #[command(flatten)]
-        wait: Wait,
+        wait: Waiting,
     },
     /// Earlier drills, with how long each took.
     #[command(after_help = "Example:\n  countersign stop drills")]

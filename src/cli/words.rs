@@ -14,6 +14,7 @@ use crate::domain::grant::Grant;
 use crate::domain::id::{Digest, SubjectId};
 use crate::domain::license::License;
 use crate::domain::officer_command::OfficerCommand;
+use crate::domain::record_command::RecordCommand;
 use crate::domain::root::CrossSubject;
 use crate::domain::screening::ScreeningList;
 use crate::domain::subject::Vetting;
@@ -116,8 +117,27 @@ fn command(command: &Command) -> Vec<String> {
         Command::UnblockKey(key) => {
             vec![format!("Unblock the public key {key}; what was issued to it stays revoked")]
         }
+        Command::Records(command) => ordered(command),
         Command::AcceptClock(at) => vec![format!("Accept that the server's clock is right: it is {at}")],
         of_authority => rotated(of_authority),
+    }
+}
+
+/// About orders to keep records.
+fn ordered(command: &RecordCommand) -> Vec<String> {
+    match command {
+        RecordCommand::Hold { id, hold } => vec![
+            format!(
+                "Keep all records since {}, whatever their age, until two officers release {id}",
+                hold.since
+            ),
+            format!("  because: {}", printable(&hold.reason)),
+        ],
+        RecordCommand::Release(id) => {
+            vec![format!(
+                "Let records that {id} holds go after their time: what is older is removed for good"
+            )]
+        }
     }
 }
 

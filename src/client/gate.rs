@@ -24,10 +24,11 @@ use super::trust::Trust;
 use crate::domain::algorithm::AlgorithmProfile;
 use crate::domain::certificate::{Certificate, Facts};
 use crate::domain::decision::{
-    Access, CredentialFault, Decision, Denial, Gate as GateNumber, Legal, LegalReason, Rule, StateFault,
+    Access, CredentialFault, Decision, Denial, Gate as GateNumber, LOGIC_VERSION, Legal, LegalReason, Rule,
+    StateFault,
 };
 use crate::domain::enforce::message::{SoftwareName, Strength};
-use crate::domain::enforce::report::DecisionReport;
+use crate::domain::enforce::report::{AskedMore, CHAIN_LEN_MAX, DecisionReport};
 use crate::domain::enforce::{Position, Request, decide};
 use crate::domain::head::PUBLIC_KEY_LEN;
 use crate::domain::id::{BootId, Digest, EntityId, Ordinal, SubjectId};
@@ -303,6 +304,18 @@ impl Drop for Gate {
     }
 }
 
+/// What a request says beside model, form and place.
+fn asked_more(request: &Request<'_>) -> Option<AskedMore> {
+    let chain = &request.chain;
+    (chain.hops.len() <= CHAIN_LEN_MAX).then(|| AskedMore {
+        serving: request.serving,
+        purpose: request.purpose.clone(),
+        chain: chain.hops.clone(),
+        end_user_identified: chain.end_user_identified,
+        logic: LOGIC_VERSION,
+    })
+}
+
 impl Shared {
     pub(super) fn decide(&self, leaf_der: &[u8], request: &Request<'_>) -> GateDecision {
         let decided = self.judge(leaf_der, request);
@@ -332,6 +345,7 @@ impl Shared {
             ordinal: decided.ordinal,
             as_of: decided.as_of,
             count: 1,
+            asked: asked_more(request),
         };
         if queue.put(report(is_permit, code)).is_ok() {
             return true;

@@ -229,6 +229,7 @@ impl Reporter {
             ordinal: None,
             as_of: standing.view.as_ref().map_or(Position::default(), |view| view.position),
             count,
+            asked: None,
         }
     }
 
@@ -269,6 +270,7 @@ mod tests {
                 ordinal: None,
                 as_of: Position::default(),
                 count: 1,
+                asked: None,
             };
             queue.put(report).unwrap();
             assert_eq!(waiting.try_recv().unwrap().code, code[..cut]);

@@ -5,6 +5,7 @@
 //! most goes: nobody falls below an equal share because of somebody else. A batch is on disk when [`DecisionLog::append`]
 //! returns, and the same batch again is not stored twice. Called by `app`.
 
+pub mod record;
 #[cfg(test)]
 mod tests;
 

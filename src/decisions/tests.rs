@@ -25,6 +25,7 @@ fn of(gateway: &str, boot: u8, number: u64, decisions: usize) -> DecisionBatch {
         ordinal: Some(Ordinal(n as u64)),
         as_of: Position::default(),
         count: 1,
+        asked: None,
     };
     DecisionBatch {
         gateway: gateway.parse().unwrap(),

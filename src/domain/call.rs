@@ -14,8 +14,6 @@ pub const NO_METHOD: &str = "none";
 pub const AGGREGATED: &str = "AGGREGATED";
 /// The reason of a line that says how many calls left no other trace.
 pub const DROPPED: &str = "DROPPED";
-/// Bytes of a segment under one digest: to so many an altered line is located.
-pub const SEALED_PART_LEN: usize = 64 << 10;
 
 words! {
     /// Whose calls a segment holds. Strangers have segments of their own: whatever they send, it pushes out nobody else's.
@@ -129,7 +127,7 @@ pub struct SealedCalls {
     /// Its batches.
     #[n(3)]
     pub batches: u64,
-    /// SHA-256 of each [`SEALED_PART_LEN`] bytes.
+    /// SHA-256 of each 64 KiB.
     #[n(4)]
     pub parts: Vec<Digest>,
 }

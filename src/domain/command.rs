@@ -20,10 +20,13 @@ pub use super::object::ObjectRef;
 use super::officer_command::OfficerCommand;
 use super::partner_command::PartnerCommand;
 pub use super::principal::NewPrincipal;
-use super::principal::Role;
+use super::record_command::RecordCommand;
 use super::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use super::root::{CrossCertificate, Root, RootList};
 use super::screening::{ALIKE_SCORE, MatchVerdict, SCORE_MIN, ScreeningList};
+pub use super::signers::Signers;
+use super::signers::VET_BY_TWO;
+pub(super) use super::signers::{LOOSEN, RESTRICT, VET};
 pub use super::subject::SubjectDecision;
 use super::time::Timestamp;
 
@@ -327,6 +330,9 @@ pub enum Command {
         #[n(1)]
         shrinks: bool,
     },
+    /// About orders to keep records.
+    #[n(85)]
+    Records(#[n(0)] RecordCommand),
     /// Say what a match with an entry of the list is.
     #[n(61)]
     ResolveScreeningMatch {
@@ -347,21 +353,6 @@ pub enum Command {
         reason: String,
     },
 }
-
-/// Who must sign a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signers {
-    /// How many different officers.
-    pub count: usize,
-    /// The roles, one of which each of them must hold.
-    pub roles: &'static [Role],
-}
-
-pub(super) const RESTRICT: Signers = Signers { count: 1, roles: &[Role::SecurityOps, Role::Approver] };
-pub(super) const LOOSEN: Signers = Signers { count: 2, roles: &[Role::Approver] };
-pub(super) const VET: Signers = Signers { count: 1, roles: &[Role::Vetter] };
-/// What a vetter decides and what would let somebody in whom a list nearly names.
-const VET_BY_TWO: Signers = Signers { count: 2, roles: &[Role::Vetter, Role::Approver] };
 
 impl Command {
     /// Who must sign it: restrict with one, loosen with two, a vetter for what vetters decide.
@@ -423,6 +414,7 @@ impl Command {
             | Self::ResolveScreeningMatch { .. } => VET,
             Self::Officers(command) => command.signers(),
             Self::Partners(command) => command.signers(),
+            Self::Records(command) => command.signers(),
         }
     }
 
@@ -478,6 +470,7 @@ impl Command {
             Self::Drill(_) => vec![ObjectRef::Drills],
             Self::Officers(command) => command.objects(),
             Self::Partners(command) => command.objects(),
+            Self::Records(command) => vec![ObjectRef::RecordHold(command.id().clone())],
             Self::ImportScreeningList { .. } => vec![ObjectRef::ScreeningList],
             Self::ResolveScreeningMatch { entity, .. } => vec![ObjectRef::Screening(*entity)],
             Self::PrepareAuthority(_)
@@ -544,6 +537,7 @@ impl Command {
             Self::Drill(_) => "DRILL",
             Self::Officers(command) => command.name(),
             Self::Partners(command) => command.name(),
+            Self::Records(command) => command.name(),
             Self::ImportScreeningList { .. } => "IMPORT_SCREENING_LIST",
             Self::ResolveScreeningMatch { .. } => "RESOLVE_SCREENING_MATCH",
         }

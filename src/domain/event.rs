@@ -11,6 +11,7 @@ use super::bundle::BundleParts;
 use super::call::SealedCalls;
 use super::certificate::{AuthorityKind, Facts, Serial};
 use super::command::NewPrincipal;
+use super::decided::{RemovedDecisions, SealedDecisions};
 use super::drill::DrillTimes;
 use super::enforce::{EnforcementEvent, Position};
 use super::entity::{EntityKind, Organisation};
@@ -443,6 +444,12 @@ pub enum Event {
         #[n(4)]
         more: u32,
     },
+    /// A segment of the record of decisions is complete.
+    #[n(51)]
+    DecisionsSealed(#[n(0)] Box<SealedDecisions>),
+    /// Segments of the record of decisions are removed after their time.
+    #[n(52)]
+    DecisionsRemoved(#[n(0)] RemovedDecisions),
 }
 
 impl Event {
@@ -477,6 +484,8 @@ impl Event {
             Self::RecoveryTookEffect(_) => 27,
             Self::CallsSealed(_) => 28,
             Self::EntityScreened { .. } => 40,
+            Self::DecisionsSealed(_) => 51,
+            Self::DecisionsRemoved(_) => 52,
         }
     }
 
@@ -511,6 +520,8 @@ impl Event {
             Self::RecoveryTookEffect(_) => "recovery.effective",
             Self::CallsSealed(_) => "calls.sealed",
             Self::EntityScreened { .. } => "partner.screened",
+            Self::DecisionsSealed(_) => "decisions.sealed",
+            Self::DecisionsRemoved(_) => "decisions.removed",
         }
     }
 }

@@ -38,6 +38,11 @@ macro_rules! opaque_id {
                 Self(Ulid::from_parts(at.millis().unsigned_abs(), u128::from_be_bytes(random)))
             }
 
+            /// When it was made, as it says itself.
+            pub fn made_at(self) -> Timestamp {
+                Timestamp::from_millis(i64::try_from(self.0.timestamp_ms()).unwrap_or(i64::MAX))
+            }
+
             /// The 16 bytes, big-endian, as stored.
             pub const fn to_bytes(self) -> [u8; 16] {
                 self.0.to_bytes()
@@ -137,6 +142,10 @@ opaque_id!(
 opaque_id!(
     /// A revocation that officers announced.
     AnnouncementId, "ann_"
+);
+opaque_id!(
+    /// One decision about an access or a certificate, as its answer names it.
+    DecisionId, "dec_"
 );
 opaque_id!(
     /// One RPC, chosen by the caller for idempotent retries or made at the edge.
@@ -258,6 +267,10 @@ slug_id!(
 slug_id!(
     /// A BIS licence number, lower-cased.
     LicenseId
+);
+slug_id!(
+    /// An order to keep records (`doj-2026-14`).
+    RecordHoldId
 );
 
 /// The dense number of a certificate in its sequence (access or system). The first is 1.

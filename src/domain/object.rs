@@ -6,8 +6,8 @@ use minicbor::{Decode, Encode};
 
 use super::certificate::AuthorityKind;
 use super::id::{
-    AnnouncementId, DeterminationId, Digest, EntityId, LicenseId, Ordinal, PrincipalId, RootId, Seq,
-    SubjectId,
+    AnnouncementId, DeterminationId, Digest, EntityId, LicenseId, Ordinal, PrincipalId, RecordHoldId, RootId,
+    Seq, SubjectId,
 };
 use super::revocation::{StopScope, SuspensionTarget};
 
@@ -83,6 +83,9 @@ pub enum ObjectRef {
     /// The matches of an entity with the screening list.
     #[n(31)]
     Screening(#[n(0)] EntityId),
+    /// An order to keep records.
+    #[n(40)]
+    RecordHold(#[n(0)] RecordHoldId),
 }
 
 impl fmt::Display for ObjectRef {
@@ -110,6 +113,7 @@ impl fmt::Display for ObjectRef {
             Self::Screening(id) => write!(f, "screening of {id}"),
             Self::Checklist => f.write_str("checklist of safeguards"),
             Self::Correction(seq) => write!(f, "corrections of record {seq}"),
+            Self::RecordHold(id) => write!(f, "hold {id} on records"),
             Self::Review(seq) => write!(f, "review of record {seq}"),
         }
     }

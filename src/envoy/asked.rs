@@ -8,6 +8,8 @@ use crate::domain::policy::Place;
 
 /// The response header with the decision's code.
 pub const CODE_HEADER: &str = "x-countersign-code";
+/// The response header with the decision's name in the record.
+pub const DECISION_HEADER: &str = "x-countersign-decision";
 /// The longest certificate that is decoded: three times the longest leaf, for its encoding.
 const CERTIFICATE_LEN_MAX: usize = 32 * 1024;
 

@@ -13,8 +13,9 @@ use envoy_types::ext_authz::v3::{
 use envoy_types::pb::envoy::r#type::v3::StatusCode;
 use tonic::{Request, Response, Status};
 
-use super::asked::{self, Asked, CODE_HEADER, body, is_outage};
-use crate::app::{Answer, App};
+use super::asked::{self, Asked, CODE_HEADER, DECISION_HEADER, body, is_outage};
+use crate::app::{Answer, App, Asker, Asking};
+use crate::domain::decided::DecidedBy;
 
 /// Request headers that a trusted edge sets, by lower-case name. None: only the route's own values count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +55,8 @@ fn leaf(check: &CheckRequest) -> Option<Vec<u8>> {
 #[tonic::async_trait]
 impl AuthorizationPort for Authorization {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let asker = request.extensions().get::<Asker>().map(|asker| asker.0.clone());
+        let asking = Asking { by: DecidedBy::Check, gateway: asker };
         let check = request.into_inner();
         let asked = Asked {
             model: self.value(&check, "model", self.headers.model.as_deref()),
@@ -65,7 +68,8 @@ impl AuthorizationPort for Authorization {
         let leaf = leaf(&check).unwrap_or_default();
         let evaluation = self
             .app
-            .evaluate(&leaf, &asked.request(), None)
+            .evaluate(&leaf, &asked.request(), None, asking)
+            .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
         let mut response = Response::new(answer(&evaluation.answer));
         response.extensions_mut().insert(Arc::new(evaluation.in_flight));
@@ -75,9 +79,11 @@ impl AuthorizationPort for Authorization {
 
 fn answer(answer: &Answer) -> CheckResponse {
     let decision = &answer.decision;
+    let id = answer.id.map(|id| id.to_string()).unwrap_or_default();
     if decision.is_permit() {
         let mut ok = OkHttpResponseBuilder::new();
         ok.add_response_header(CODE_HEADER, decision.code(), None, false);
+        ok.add_response_header(DECISION_HEADER, id, None, false);
         let mut response = CheckResponse::with_status(Status::ok("permitted"));
         response.set_http_response(ok);
         return response;
@@ -91,6 +97,9 @@ fn answer(answer: &Answer) -> CheckResponse {
     let mut denied = DeniedHttpResponseBuilder::new();
     denied.set_http_status(status);
     denied.add_header(CODE_HEADER, decision.code(), None, false);
+    if !id.is_empty() {
+        denied.add_header(DECISION_HEADER, id, None, false);
+    }
     denied.add_header("content-type", "application/json", None, false);
     denied.set_body(body);
     let mut response = CheckResponse::with_status(Status::permission_denied(decision.code()));

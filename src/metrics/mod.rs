@@ -69,6 +69,8 @@ pub struct Metrics {
     reported: Family<[(&'static str, String); 3], Counter>,
     client_skew: Histogram,
     call_lines: Counter,
+    decision_lines: Counter,
+    signals: Counters<1>,
     calls_dropped: Counter,
     issued: Counters<1>,
     refused: Counters<1>,
@@ -91,6 +93,8 @@ impl Default for Metrics {
             reported: Family::default(),
             client_skew: Histogram::new(SKEW_S),
             call_lines: Counter::default(),
+            decision_lines: Counter::default(),
+            signals: Family::default(),
             calls_dropped: Counter::default(),
             issued: Family::default(),
             refused: Family::default(),
@@ -161,6 +165,12 @@ impl Metrics {
         );
         registry.register("audit_lines", "Lines of the audit of calls on disk", self.call_lines.clone());
         registry.register(
+            "decision_lines",
+            "Decisions of the server and of gateways on disk, in the record of decisions",
+            self.decision_lines.clone(),
+        );
+        registry.register("signals", "What in decisions somebody should look at", self.signals.clone());
+        registry.register(
             "audit_dropped_calls",
             "Calls that left no line in the audit: none of them refused",
             self.calls_dropped.clone(),
@@ -226,6 +236,16 @@ impl Metrics {
     pub fn calls_written(&self, lines: u64, dropped: u64) {
         self.call_lines.inc_by(lines);
         self.calls_dropped.inc_by(dropped);
+    }
+
+    /// The record of decisions was written.
+    pub fn decisions_recorded(&self, lines: u64) {
+        self.decision_lines.inc_by(lines);
+    }
+
+    /// Something in decisions should be looked at.
+    pub fn signal(&self, kind: &'static str) {
+        self.signals.get_or_create(&[("kind", kind)]).inc();
     }
 
     /// A certificate is on record.

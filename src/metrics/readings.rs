@@ -101,6 +101,10 @@ pub struct Readings {
     pub sessions_opened: u64,
     /// Claims refused since the start.
     pub bad_claims: u64,
+    /// Decisions that are not on disk yet.
+    pub decisions_unwritten: u64,
+    /// Bytes of complete segments of decisions.
+    pub decisions_kept: u64,
     /// Nacks since the start.
     pub nacks: u64,
     /// Snapshots begun since the start.
@@ -192,6 +196,8 @@ impl Readings {
             ("journal_head_seq", "The last record", self.head_seq),
             ("journal_disk_free_bytes", "Free on the disk of the journal", self.disk_free),
             ("journal_low_water_bytes", "With less free only restrictions are recorded", self.low_water),
+            ("decisions_unwritten", "Decisions that a kill now would lose", self.decisions_unwritten),
+            ("decisions_kept_bytes", "Complete segments of decisions", self.decisions_kept),
             ("approvals_waiting", "Commands that wait for another officer", self.proposals),
             ("recoveries_pending", "Officers whom recovery keys register a day later", self.recoveries),
             (

@@ -9,8 +9,9 @@ use super::parse::{invalid, optional, or_default, page_len, position, principal,
 use super::places::{Held, make_page};
 use super::provisioning::confined;
 use super::{show, status::status};
-use crate::app::{App, Error};
+use crate::app::{App, Asker, Asking, Error};
 use crate::domain::certificate::{AuthorityKind, CanaryFacts, CanarySide, Facts, Serial};
+use crate::domain::decided::DecidedBy;
 use crate::domain::decision::Denial;
 use crate::domain::enforce::{self, Chain, Position};
 use crate::domain::id::{EntityId, Ordinal, SubjectId};
@@ -20,7 +21,7 @@ use crate::pb;
 use crate::x509::explain::explain;
 
 /// The most intermediaries that a request may name.
-const CHAIN_LEN_MAX: usize = 16;
+pub(super) const CHAIN_LEN_MAX: usize = 16;
 
 pub(super) struct Attestation {
     app: Arc<App>,
@@ -65,6 +66,11 @@ pub(super) fn request(message: &pb::EvaluateRequest) -> Result<enforce::Request<
         purpose: optional("purpose", &message.purpose)?,
         chain: Chain { hops, end_user_identified: message.end_user_identified },
     })
+}
+
+/// Who asks for a decision, and by which way.
+fn asking<T>(by: DecidedBy, request: &Request<T>) -> Asking {
+    Asking { by, gateway: request.extensions().get::<Asker>().map(|asker| asker.0.clone()) }
 }
 
 #[tonic::async_trait]
@@ -162,10 +168,12 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         &self,
         message: Request<pb::EvaluateRequest>,
     ) -> Result<Response<pb::EvaluateResponse>, Status> {
+        let asking = asking(DecidedBy::Evaluate, &message);
         let message = message.into_inner();
         let at_least = position(message.min_position);
-        let evaluation =
-            self.app.evaluate(&message.certificate, &request(&message)?, at_least).map_err(status)?;
+        let asked = request(&message)?;
+        let evaluation = self.app.evaluate(&message.certificate, &asked, at_least, asking).await;
+        let evaluation = evaluation.map_err(status)?;
         let decision = Some(show::decision(&evaluation.answer));
         let mut response = Response::new(pb::EvaluateResponse { decision });
         // The barrier waits until the answer has been handed to the transport.
@@ -178,9 +186,11 @@ impl pb::attestation_service_server::AttestationService for Attestation {
         request: Request<pb::VerifyRequest>,
     ) -> Result<Response<pb::VerifyResponse>, Status> {
         let own = confined(&self.app.state(), &request)?;
+        let asking = asking(DecidedBy::Verify, &request);
         let message = request.into_inner();
-        let verified =
-            self.app.verify(&message.certificate, position(message.min_position)).map_err(status)?;
+        let at_least = position(message.min_position);
+        let verified = self.app.verify(&message.certificate, at_least, asking).await.map_err(status)?;
+        let decision_id = verified.id.map(|id| id.to_string()).unwrap_or_default();
         // A partner learns nothing of another's: neither that it is one, nor whether it is still good.
         if own.is_some() && own != verified.of {
             return Ok(Response::new(pb::VerifyResponse {
@@ -189,6 +199,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
                 explanation: "it is no certificate of your entity".to_owned(),
                 lines: Vec::new(),
                 as_of: Some(show::position(verified.as_of)),
+                decision_id,
             }));
         }
         let lines = explain(&message.certificate, self.app.profile()).map(|explanation| {
@@ -206,6 +217,7 @@ impl pb::attestation_service_server::AttestationService for Attestation {
             explanation,
             lines: lines.map(Iterator::collect).unwrap_or_default(),
             as_of: Some(show::position(verified.as_of)),
+            decision_id,
         }))
     }
 

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::calls::Filter;
-use super::parse::page_len;
+use super::parse::{optional, page_len, required};
 use super::places::{Held, make_page};
-use super::{calls, show, status::status};
+use super::provisioning::confined;
+use super::{calls, decided, explain, show, status::status};
 use crate::app::store::entry_of;
 use crate::app::{App, Error};
 use crate::domain::call::CallLine;
+use crate::domain::command::ObjectRef;
+use crate::domain::decided::Decided;
 use crate::domain::enforce::Position;
-use crate::domain::id::Seq;
+use crate::domain::id::{DecisionId, EntityId, Seq, SubjectId};
 use crate::domain::state::State;
 use crate::journal::Record;
 use crate::pb;
@@ -114,5 +117,91 @@ impl pb::audit_service_server::AuditService for Audit {
         let (lines, next) = make_page(held, wanted).await?.map_err(status)?;
         let calls = lines.into_iter().map(calls::call).collect();
         Ok(Response::new(pb::ListCallsResponse { calls, next_page_token: calls::token(next) }))
+    }
+
+    async fn replay_decision(
+        &self,
+        request: Request<pb::ReplayDecisionRequest>,
+    ) -> Result<Response<pb::ReplayDecisionResponse>, Status> {
+        let id: DecisionId = required("decision_id", &request.get_ref().decision_id)?;
+        let replayed = self.app.replay(id).await.map_err(status)?;
+        Ok(Response::new(explain::replayed(replayed)))
+    }
+
+    async fn explain_access(
+        &self,
+        request: Request<pb::ExplainAccessRequest>,
+    ) -> Result<Response<pb::ExplainAccessResponse>, Status> {
+        let confined = confined(&self.app.state(), &request)?;
+        let message = request.into_inner();
+        let of: (EntityId, SubjectId) =
+            (required("entity_id", &message.entity_id)?, required("subject_id", &message.subject_id)?);
+        let (question, at) = (explain::question(&message)?, optional("at", &message.at)?);
+        // Who is another's is as unknown as who is nobody's.
+        let of = match confined {
+            Some(own) => (own, if own == of.0 { of.1 } else { SubjectId::from_bytes([0; 16]) }),
+            None => of,
+        };
+        let explained = self.app.explain(of, question, at).await.map_err(status)?;
+        Ok(Response::new(match confined {
+            Some(_) => explain::explained_to_partner(&explained),
+            None => explain::explained(&explained),
+        }))
+    }
+
+    async fn list_exposure(
+        &self,
+        request: Request<pb::ListExposureRequest>,
+    ) -> Result<Response<pb::ListExposureResponse>, Status> {
+        let held = request.extensions().get::<Held>().cloned();
+        let permits = explain::Permits::try_from(request.into_inner())?;
+        let app = Arc::clone(&self.app);
+        let look = move || app.exposure(permits.from(), &|line: &Decided| permits.wants(line));
+        let (found, next) = make_page(held, look).await?.map_err(status)?;
+        let exposures = found.into_iter().map(explain::exposure).collect();
+        Ok(Response::new(pb::ListExposureResponse { exposures, next_page_token: decided::token(next) }))
+    }
+
+    async fn list_signals(
+        &self,
+        request: Request<pb::ListSignalsRequest>,
+    ) -> Result<Response<pb::ListSignalsResponse>, Status> {
+        let message = request.into_inner();
+        let boot_id = self.app.boot().to_string();
+        let after = if message.boot_id == boot_id { message.after } else { 0 };
+        let signals = self.app.signals_after(after, page_len(message.page_size)).into_iter();
+        let signals = signals.map(|(number, signal)| decided::signal(number, signal)).collect();
+        Ok(Response::new(pb::ListSignalsResponse { signals, boot_id }))
+    }
+
+    async fn list_record_holds(
+        &self,
+        _: Request<pb::ListRecordHoldsRequest>,
+    ) -> Result<Response<pb::ListRecordHoldsResponse>, Status> {
+        let state = self.app.state();
+        let holds = state.record_holds.iter().map(|(id, hold)| pb::RecordHold {
+            id: id.to_string(),
+            since: hold.since.to_string(),
+            reason: hold.reason.clone(),
+            revision: state.revision(&ObjectRef::RecordHold(id.clone())).0,
+        });
+        Ok(Response::new(pb::ListRecordHoldsResponse { holds: holds.collect() }))
+    }
+
+    async fn list_decisions(
+        &self,
+        request: Request<pb::ListDecisionsRequest>,
+    ) -> Result<Response<pb::ListDecisionsResponse>, Status> {
+        let held = request.extensions().get::<Held>().cloned();
+        let filter = decided::Filter::try_from(request.into_inner())?;
+        let app = Arc::clone(&self.app);
+        let wanted = move || {
+            app.list_decisions((filter.from, filter.since()), filter.len, &|line: &Decided| {
+                filter.wants(line)
+            })
+        };
+        let (lines, next) = make_page(held, wanted).await?.map_err(status)?;
+        let decisions = lines.into_iter().map(decided::decision).collect();
+        Ok(Response::new(pb::ListDecisionsResponse { decisions, next_page_token: decided::token(next) }))
     }
 }

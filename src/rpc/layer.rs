@@ -429,6 +429,9 @@ where
             request.extensions_mut().insert(admission.clone());
         }
         if let Some(who) = &call.who {
+            if let Who::Principal(id) = who {
+                request.extensions_mut().insert(app::Asker(id.clone()));
+            }
             request.extensions_mut().insert(who.clone());
         }
         // The clone that was polled ready is the one that is called.

@@ -38,6 +38,7 @@ pub(super) fn decision(answer: &Answer) -> pb::Decision {
         good_until: answer.good_until.to_string(),
         code: decision.code().to_owned(),
         determination: decision.determination.as_ref().map(ToString::to_string).unwrap_or_default(),
+        id: answer.id.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! whole or taken back; a sync that failed closes the log until the next start. Knows nothing of what the frames say.
 
 mod frame;
+pub mod sealed;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};

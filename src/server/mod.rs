@@ -42,6 +42,7 @@ use self::reload::Source;
 use crate::app::store::{self, StoreError};
 use crate::app::{App, Error, Ingredients, Keys, Upkeep};
 use crate::config::{self, KeyFiles};
+use crate::domain::decided::Keep;
 use crate::env::{Clock, Entropy};
 use crate::envoy::{Authorization, Listeners, Secrets, TrustedHeaders};
 use crate::journal::file::Options;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub crl_lifetime_s: u32,
     /// How long certificates of officers live, in seconds.
     pub officer_ttl_s: u32,
+    /// How many decisions are kept.
+    pub keep: Keep,
     /// Under this many free bytes only restrictions are recorded.
     pub low_water: u64,
     /// Connections open at once; a test may take fewer.
@@ -250,6 +253,7 @@ fn ingredients(
         crl_base: settings.crl_base.clone(),
         crl_lifetime_s: settings.crl_lifetime_s,
         officer_ttl_s: settings.officer_ttl_s,
+        keep: settings.keep,
         clock,
         entropy,
     }

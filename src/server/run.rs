@@ -66,6 +66,7 @@ impl TryFrom<Config> for Settings {
             crl_listen: config.crl.listen,
             crl_lifetime_s: config.crl.lifetime_s,
             officer_ttl_s: config.officer_ttl_s,
+            keep: config.decisions.keep(),
             headers: TrustedHeaders { model: config.envoy.model_header, place: config.envoy.place_header },
             listeners: config.listeners,
             metrics: config.metrics.listen,

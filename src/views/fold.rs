@@ -74,6 +74,8 @@ pub(super) fn fold(
             | Event::RotationFailed { .. }
             | Event::AnnouncementPassed(_)
             | Event::CallsSealed(_)
+            | Event::DecisionsSealed(_)
+            | Event::DecisionsRemoved(_)
             | Event::EntityScreened { .. } => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use super::words::place;
 use super::{WireError, bounded, parse};
-use crate::domain::enforce::report::{BATCH_LEN_MAX, CODE_LEN_MAX, DecisionReport};
+use crate::domain::enforce::report::{AskedMore, BATCH_LEN_MAX, CHAIN_LEN_MAX, CODE_LEN_MAX, DecisionReport};
 use crate::domain::id::{BootId, Ordinal};
 use crate::domain::model::{AccessForm, MODEL_NAME_LEN_MAX};
 use crate::domain::time::Timestamp;
@@ -23,7 +23,36 @@ impl From<DecisionReport> for pb::DecisionReport {
             ordinal: report.ordinal.map_or(0, |ordinal| ordinal.0),
             as_of: Some(report.as_of.into()),
             count: report.count,
+            asked: report.asked.map(Into::into),
         }
+    }
+}
+
+impl From<AskedMore> for pb::AskedMore {
+    fn from(asked: AskedMore) -> Self {
+        Self {
+            serving_region: place(asked.serving),
+            purpose: asked.purpose.map(|purpose| purpose.to_string()).unwrap_or_default(),
+            chain: asked.chain.iter().map(ToString::to_string).collect(),
+            end_user_identified: asked.end_user_identified,
+            logic_version: asked.logic,
+        }
+    }
+}
+
+impl TryFrom<pb::AskedMore> for AskedMore {
+    type Error = WireError;
+
+    fn try_from(asked: pb::AskedMore) -> Result<Self, WireError> {
+        bounded("decisions.asked.chain", asked.chain.len(), CHAIN_LEN_MAX)?;
+        let hops = asked.chain.iter().map(|hop| parse("decisions.asked.chain", hop));
+        Ok(Self {
+            serving: parse("decisions.asked.serving_region", &asked.serving_region)?,
+            purpose: present("decisions.asked.purpose", &asked.purpose)?,
+            chain: hops.collect::<Result<_, _>>()?,
+            end_user_identified: asked.end_user_identified,
+            logic: asked.logic_version,
+        })
     }
 }
 
@@ -52,6 +81,7 @@ impl TryFrom<pb::DecisionReport> for DecisionReport {
             ordinal: (report.ordinal != 0).then_some(Ordinal(report.ordinal)),
             as_of: as_of.into(),
             count: report.count,
+            asked: report.asked.map(TryInto::try_into).transpose()?,
         })
     }
 }

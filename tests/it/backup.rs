@@ -27,6 +27,19 @@ fn a_backup_is_verified_and_goes_on_where_it_ended() {
 }
 
 #[test]
+fn a_backup_is_not_put_where_something_else_is() {
+    let served = Served::start();
+    let backup = |to: &str| served.by("alice", &["backup", "--to", to]);
+    backup("alice").fails(&["alice is no backup: it holds", "name a new folder"]);
+    assert!(!served.desk.path("alice/journal").exists(), "nothing was written");
+    backup("data").fails(&["in use by another process"]);
+    // A disk of its own has one folder from the beginning.
+    std::fs::create_dir_all(served.desk.path("disk/lost+found")).unwrap();
+    assert_eq!(backup("disk").done().json()["good"], true);
+    assert_eq!(backup("disk").done().json()["good"], true);
+}
+
+#[test]
 fn a_damaged_backup_is_not_gone_on_with() {
     let served = Served::start();
     served.by("alice", &["backup", "--to", "copy"]).done();

@@ -202,6 +202,17 @@ fn wrong_usage_is_64_and_help_is_0() {
 }
 
 #[test]
+fn who_has_read_enough_and_gone_makes_no_command_fail() {
+    let desk = Desk::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = desk.command(&["officer", "new", "--name", "alice", "--out", "alice"]);
+    let ended = Ended::from(command.stdout(writer).stderr(std::process::Stdio::piped()).output().unwrap());
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""));
+    assert!(desk.path("alice/alice.csr").exists());
+}
+
+#[test]
 fn an_officer_without_identity_is_told_what_to_name() {
     let desk = Desk::new();
     desk.run(&["entity", "list"]).fails(&["--identity", "COUNTERSIGN_IDENTITY"]);

@@ -3,8 +3,10 @@
 
 use std::net::SocketAddr;
 
+use countersign::app::Asking;
 use countersign::domain::certificate::{AccessFacts, EntityFacts, Facts};
 use countersign::domain::command::Command;
+use countersign::domain::decided::DecidedBy;
 use countersign::domain::entity::EntityClass;
 use countersign::domain::id::{Ordinal, SubjectId};
 use countersign::domain::person::{Assurance, EvidenceKind, Relation};
@@ -104,7 +106,8 @@ async fn a_principal_s_certificate_gives_no_access() {
         // Six steps of six days: the clock walks with the machine.
         world.clock.advance_ms(144 * HOUR_MS);
     }
-    let verified = world.running().app().verify(&second.certificate, None).unwrap();
+    let asking = Asking { by: DecidedBy::Verify, gateway: None };
+    let verified = world.running().app().verify(&second.certificate, None, asking).await.unwrap();
     assert!(verified.fault.is_some());
 }
 

@@ -115,7 +115,7 @@ impl Drop for Victim {
     }
 }
 
-fn acknowledge(what: &str) {
+pub(crate) fn acknowledge(what: &str) {
     use std::io::Write as _;
     // One write: a line that is cut is no acknowledgement.
     std::io::stdout().write_all(format!("{what}\n").as_bytes()).unwrap();
@@ -140,6 +140,7 @@ async fn the_victim_of_the_kill_tests() {
         }
         "busy" => busy(&running, data).await,
         "revoke" => revoke(&running, data).await,
+        "decide" => crate::decided::decide_for_ever(running.app(), data).await,
         "step" => crate::rotation::take_step(running.app(), data).await,
         // What the service does by itself kills it.
         "wait" => tokio::time::sleep(START_LIMIT).await,

@@ -45,6 +45,10 @@ mod credential;
 #[cfg(test)]
 mod crl;
 #[cfg(test)]
+mod decided;
+#[cfg(test)]
+mod decisions_cli;
+#[cfg(test)]
 mod dev;
 #[cfg(feature = "faults")]
 #[cfg(test)]
@@ -69,6 +73,8 @@ mod envoy_route;
 mod envoy_sds;
 #[cfg(test)]
 mod expired;
+#[cfg(test)]
+mod explained;
 #[cfg(test)]
 mod feed_faults;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use crate::gate::{PATIENCE, STRONG, config, permits, question, revoke, until, world_with_employee};
 use crate::world::{Caller, World};
 
-async fn reporting(world: &World, caller: &Caller, queue_max: usize) -> Gate {
+pub(crate) async fn reporting(world: &World, caller: &Caller, queue_max: usize) -> Gate {
     let config = config(world, (caller, world.running().address()), STRONG, &world.clock);
     let options = GateOptions { reports: Some(Reports { queue_max }), ..GateOptions::default() };
     let gate = Gate::connect_with(config, options).await.unwrap();

@@ -277,6 +277,7 @@ async fn what_does_not_fit_one_list_lets_nobody_in() {
         crl_base: settings.crl_base.clone(),
         crl_lifetime_s: settings.crl_lifetime_s,
         officer_ttl_s: settings.officer_ttl_s,
+        keep: settings.keep,
         clock: Arc::clone(&world.clock) as _,
         entropy: Arc::new(SystemEntropy),
     })

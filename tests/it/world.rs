@@ -9,6 +9,7 @@ use countersign::domain::approval::MANDATE_PREFIX;
 use countersign::domain::certificate::{AuthorityKind, PrincipalKind};
 use countersign::domain::codec::{from_bytes, to_bytes};
 use countersign::domain::command::{Command, NewPrincipal, SubjectDecision};
+use countersign::domain::decided::Keep;
 use countersign::domain::entity::{EntityKind, Organisation, Screening, ScreeningResult};
 use countersign::domain::grant::Grant;
 use countersign::domain::id::{EntityId, GrantId, PersonId, SubjectId};
@@ -530,6 +531,7 @@ pub(crate) fn settings(data: &Path) -> Settings {
         crl_lifetime_s: 3_600,
         // The longest: clocks are moved by days, and only some tests are about that.
         officer_ttl_s: 30 * 86_400,
+        keep: Keep { age_ms: 3_653 * 86_400_000, len: None },
         low_water: 1 << 20,
         connections: server::ConnectionLimits::default(),
         streams_max: countersign::rpc::STREAMS_ALL_MAX,

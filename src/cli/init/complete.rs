@@ -177,6 +177,7 @@ async fn issue(
         crl_base: config.crl_base_url.parse()?,
         crl_lifetime_s: config.crl.lifetime_s,
         officer_ttl_s: config.officer_ttl_s,
+        keep: config.decisions.keep(),
         clock: Shared::new(SystemClock),
         entropy: Shared::new(SystemEntropy),
     })?;

@@ -10,12 +10,14 @@ mod gates;
 mod kinds;
 mod outcome;
 mod rows;
+mod steps;
 #[cfg(test)]
 mod tests;
 
 pub use case::{Case, ChainFacts, Operator, Operators, ScreeningState, Standing, StateFault, Who};
 pub use kinds::{TransactionKind, kinds};
 pub use outcome::{Access, CredentialFault, Decision, Denial, Gate, Legal, LegalReason, Rule};
+pub use steps::{Finding, Stage, Step};
 
 use super::bundle::Bundle;
 use super::time::Now;

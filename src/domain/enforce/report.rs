@@ -3,13 +3,15 @@
 use minicbor::{Decode, Encode};
 
 use super::view::Position;
-use crate::domain::id::{BootId, EntityId, Ordinal, PrincipalId, SubjectId};
+use crate::domain::id::{BootId, EntityId, Ordinal, PrincipalId, PurposeId, SubjectId};
 use crate::domain::model::AccessForm;
 use crate::domain::policy::Place;
 use crate::domain::time::Timestamp;
 
 /// The most decisions in one batch: some 100 KB.
 pub const BATCH_LEN_MAX: usize = 1_000;
+/// The most intermediaries that are reported; of a request with more nothing else is, and nobody decides it otherwise than as denied.
+pub const CHAIN_LEN_MAX: usize = 16;
 /// The longest code of a decision.
 pub const CODE_LEN_MAX: usize = 64;
 
@@ -49,6 +51,29 @@ pub struct DecisionReport {
     /// How many.
     #[n(10)]
     pub count: u32,
+    /// What else was asked; none of several, and of gateways that do not say.
+    #[n(11)]
+    pub asked: Option<AskedMore>,
+}
+
+/// What a request said beside model, form and place, so that its decision can be made again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AskedMore {
+    /// Where the model is served from.
+    #[n(0)]
+    pub serving: Place,
+    /// What for.
+    #[n(1)]
+    pub purpose: Option<PurposeId>,
+    /// Through whom.
+    #[n(2)]
+    pub chain: Vec<EntityId>,
+    /// The end user is the subject of the certificate.
+    #[n(3)]
+    pub end_user_identified: bool,
+    /// The version of the rules.
+    #[n(4)]
+    pub logic: u32,
 }
 
 /// Decisions of one run of a gateway, in the order in which they were made.

@@ -2,6 +2,7 @@
 
 use super::announced;
 use super::issuance;
+use super::records;
 use super::recovery;
 use super::reject::Reject;
 use super::screening;
@@ -63,7 +64,9 @@ fn check(state: &State, by: Option<&PrincipalId>, event: &Event, now: Timestamp)
         | Event::BarrierFinished { .. }
         | Event::InstantPassed(_)
         | Event::SnapshotTaken { .. }
-        | Event::CallsSealed(_) => Ok(()),
+        | Event::CallsSealed(_)
+        | Event::DecisionsSealed(_) => Ok(()),
+        Event::DecisionsRemoved(removed) => records::check_removed(state, removed),
         // Only offline, before anything is served.
         Event::Restored => {
             Err(Reject::Denied("a record is restored by `countersign restore begin`".to_owned()))

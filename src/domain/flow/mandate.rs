@@ -7,6 +7,7 @@ use super::officers;
 use super::partners;
 use super::policy;
 use super::quorum::{self, Gone};
+use super::records;
 use super::reject::Reject;
 use super::screening;
 use crate::domain::approval::{Basis, BasisFault, MANDATE_FRESH_MS, Mandate, SignedMandate};
@@ -143,6 +144,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             screening::check(state, command, now)
         }
         Command::AcceptClock(at) => check_clock(*at, now),
+        Command::Records(command) => records::check(state, command),
         Command::AcknowledgeRestore { restored } => check_restore(state, *restored),
         Command::BlockKey { key, .. } => check_block(state, *key),
         Command::UnblockKey(key) => found(state.enforcement.is_blocked(*key), "key block"),

@@ -10,6 +10,7 @@ mod officers;
 mod partners;
 mod policy;
 mod quorum;
+mod records;
 mod recovery;
 mod reject;
 mod root;

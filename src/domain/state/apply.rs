@@ -95,10 +95,7 @@ impl State {
             return Err(fault(format!("genesis is not signed by {}", officer.id)));
         }
         check_genesis(&genesis).map_err(fault)?;
-        let bundle = Bundle::new(genesis.bundle.clone()).map_err(|e| fault(e.to_string()))?;
-        let mut enforcement = EnforcementSet::new(Arc::new(bundle));
-        enforcement.lease_ms = genesis.lease_ms;
-        enforcement.authorities = genesis.authorities.iter().map(|a| (a.id, Arc::new(a.card()))).collect();
+        let enforcement = first_enforcement(&genesis).map_err(fault)?;
         let mut state = Self {
             position: Position { epoch, seq },
             time,
@@ -147,6 +144,7 @@ impl State {
             checklist: Vec::new(),
             safeguards: OrdMap::new(),
             corrections: OrdMap::new(),
+            record_holds: OrdMap::new(),
         };
         for officer in &genesis.officers {
             state.put_principal(officer.clone(), seq);
@@ -255,16 +253,7 @@ impl State {
             Event::RelationAttested { subject, relation, until } => {
                 return self.attest((seq, time), *subject, (*relation, *until));
             }
-            Event::TokenCreated { id, secret, subject, expires_at } => {
-                let token = Token {
-                    id: *id,
-                    secret: *secret,
-                    subject: *subject,
-                    expires_at: *expires_at,
-                    redeemed: None,
-                };
-                self.tokens.insert(*id, Arc::new(token));
-            }
+            created @ Event::TokenCreated { .. } => self.put_token(created),
             Event::IssuanceIntended(intent) => self.intend(seq, intent)?,
             Event::CertificateIssued { authority, ordinal, hash, .. } => {
                 self.complete(seq, *authority, *ordinal, *hash)?;
@@ -285,9 +274,18 @@ impl State {
             Event::ServerStarted { .. }
             | Event::InstantPassed(_)
             | Event::SnapshotTaken { .. }
-            | Event::CallsSealed(_) => {}
+            | Event::CallsSealed(_)
+            | Event::DecisionsSealed(_)
+            | Event::DecisionsRemoved(_) => {}
         }
         Ok(Applied::default())
+    }
+
+    fn put_token(&mut self, created: &Event) {
+        if let Event::TokenCreated { id, secret, subject, expires_at } = *created {
+            let token = Token { id, secret, subject, expires_at, redeemed: None };
+            self.tokens.insert(id, Arc::new(token));
+        }
     }
 
     fn check_enactment(&self, signed: &SignedMandate, mandate: &Mandate) -> Result<(), String> {
@@ -563,4 +561,13 @@ fn check_hierarchy(genesis: &Genesis) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What is enforced from genesis on.
+fn first_enforcement(genesis: &Genesis) -> Result<EnforcementSet, String> {
+    let bundle = Bundle::new(genesis.bundle.clone()).map_err(|e| e.to_string())?;
+    let mut enforcement = EnforcementSet::new(Arc::new(bundle));
+    enforcement.lease_ms = genesis.lease_ms;
+    enforcement.authorities = genesis.authorities.iter().map(|a| (a.id, Arc::new(a.card()))).collect();
+    Ok(enforcement)
 }

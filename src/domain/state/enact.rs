@@ -13,6 +13,7 @@ use crate::domain::enforce::{EnforcementEvent, operators_of};
 use crate::domain::entity::{Entity, EntityStatus, Membership};
 use crate::domain::id::{DeterminationId, Digest, EntityId, GrantId, PersonId, PrincipalId, Seq, SubjectId};
 use crate::domain::person::{PersonStatus, Relation};
+use crate::domain::record_command::RecordCommand;
 use crate::domain::revocation::{RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::subject::{Subject, SubjectBody, SubjectStatus};
 use crate::domain::time::{Interval, Now, Timestamp};
@@ -32,9 +33,7 @@ impl State {
                     entity.card.is_active = true;
                 });
             }
-            Command::RejectEntity(id) => {
-                return self.change_entity(*id, seq, reject);
-            }
+            Command::RejectEntity(id) => return self.change_entity(*id, seq, reject),
             Command::RemoveEntity { entity, .. } => return self.remove_entity(*entity, seq, time),
             Command::AmendAnnex { determination, revision, add, remove } => {
                 return self.amend_annex(seq, time, (determination, *revision), add, remove);
@@ -76,6 +75,7 @@ impl State {
                 });
             }
             Command::AcknowledgeRestore { .. } => self.acknowledge_restore(seq),
+            Command::Records(command) => self.order_records(command),
             Command::AcceptClock(at) => self.clock = Some(AcceptedClock { at: *at, recorded: time }),
             Command::AnnounceRevocation { .. }
             | Command::HastenRevocation { .. }
@@ -85,6 +85,13 @@ impl State {
             of_authority => return self.enact_rotation(seq, time, of_authority),
         }
         Ok(Applied::default())
+    }
+
+    fn order_records(&mut self, command: &RecordCommand) {
+        match command {
+            RecordCommand::Hold { id, hold } => drop(self.record_holds.insert(id.clone(), hold.clone())),
+            RecordCommand::Release(id) => drop(self.record_holds.remove(id)),
+        }
     }
 
     fn remove_principal(&mut self, id: &PrincipalId, seq: Seq) -> Result<(), String> {

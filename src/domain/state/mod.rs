@@ -36,7 +36,7 @@ use super::entity::Entity;
 use super::event::Intent;
 use super::id::{
     AnnouncementId, AuthorityId, DeterminationId, Digest, EntityId, LicenseId, LineageId, ModelId, Ordinal,
-    PrincipalId, ProposalId, PurposeId, RequestId, RootId, Seq, SubjectId, TokenId,
+    PrincipalId, ProposalId, PurposeId, RecordHoldId, RequestId, RootId, Seq, SubjectId, TokenId,
 };
 use super::license::License;
 use super::officer_command::Review;
@@ -44,6 +44,7 @@ use super::partner_command::{SafeguardEvidence, SafeguardItem};
 use super::policy::Place;
 use super::principal::Principal;
 use super::proposal::{ClosedProposal, Proposal};
+use super::record_command::RecordHold;
 use super::recovery::{PendingRecovery, RecoveryKeys};
 use super::restore::Restore;
 use super::root::{CrossCertificate, Root};
@@ -238,6 +239,10 @@ pub struct State {
     #[n(61)]
     #[cbor(with = "rows")]
     pub corrections: OrdMap<Seq, Arc<Vec<Correction>>>,
+    /// Orders to keep records.
+    #[n(63)]
+    #[cbor(with = "map")]
+    pub record_holds: OrdMap<RecordHoldId, RecordHold>,
 }
 
 /// A clock that officers accepted.
@@ -278,6 +283,11 @@ impl State {
     /// The revision of an object; 0 when it never was.
     pub fn revision(&self, object: &ObjectRef) -> Seq {
         self.revisions.get(object).copied().unwrap_or_default()
+    }
+
+    /// The earliest instant from which on an order keeps all records.
+    pub fn records_held_since(&self) -> Option<Timestamp> {
+        self.record_holds.values().map(|hold| hold.since).min()
     }
 
     /// The active authority of a kind.

@@ -8,6 +8,7 @@ mod officers;
 mod partners;
 mod policy;
 mod proposals;
+mod records;
 mod recoveries;
 mod roots;
 mod rotations;

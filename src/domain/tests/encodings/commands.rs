@@ -13,6 +13,7 @@ use crate::domain::model::AccessForm;
 use crate::domain::officer_command::{Emergency, OfficerCommand};
 use crate::domain::partner_command::{PartnerCommand, SafeguardEvidence, SafeguardItem};
 use crate::domain::person::{Assurance, EvidenceKind, PersonStatus};
+use crate::domain::record_command::{RecordCommand, RecordHold};
 use crate::domain::revocation::{RevocationReason, RevocationScope, StopScope, SuspensionTarget};
 use crate::domain::root::{Beneath, CrossCertificate, CrossSubject};
 use crate::domain::screening::{MatchVerdict, SCORE_MIN, ScreeningList};
@@ -65,6 +66,7 @@ fn loosening() -> Vec<Command> {
         Command::Unsuspend(SuspensionTarget::Subject(SUBJECT)),
         Command::ReleaseHold(Ordinal(7)),
         Command::AcceptClock(AT),
+        Command::Records(RecordCommand::Release("doj-1".parse().unwrap())),
         Command::AcknowledgeRestore { restored: Seq(12) },
         Command::UnblockKey(KEY),
         Command::AmendAnnex {
@@ -81,6 +83,10 @@ fn restricting() -> Vec<Command> {
     vec![
         Command::BlockKey { key: KEY, reason: REASON },
         Command::Drill(StopScope::Entity(ENTITY)),
+        Command::Records(RecordCommand::Hold {
+            id: "doj-1".parse().unwrap(),
+            hold: RecordHold { since: AT, reason: "why".to_owned() },
+        }),
         Command::RejectEntity(ENTITY),
         Command::RemoveEntity { entity: ENTITY, reason: REASON },
         Command::EndGrant { entity: ENTITY, grant: GrantId::from_bytes([5; 16]) },
@@ -226,11 +232,13 @@ fn every_command_keeps_its_encoding_its_objects_and_its_signers() {
         UNSUSPEND 2 820e818201815002020202020202020202020202020202
         RELEASE_HOLD 2 82108107
         ACCEPT_CLOCK 2 8214811b0000019f06604400
+        RELEASE_RECORDS 2 8218558182018165646f6a2d31
         ACKNOWLEDGE_RESTORE 2 8217810c
         UNBLOCK_KEY 2 82168158200808080808080808080808080808080808080808080808080808080808080808
         AMEND_ANNEX 2 8205846f323032362d30362d32362d6c6966740281500101010101010101010101010101010180
         BLOCK_KEY 1 821582582008080808080808080808080808080808080808080808080808080808080808080d
         DRILL 1 821832818202815001010101010101010101010101010101
+        HOLD_RECORDS 1 8218558182008265646f6a2d31821b0000019f0660440063776879
         REJECT_ENTITY 1 8203815001010101010101010101010101010101
         REMOVE_ENTITY 1 82048250010101010101010101010101010101010d
         END_GRANT 1 82078250010101010101010101010101010101015005050505050505050505050505050505
@@ -329,7 +337,7 @@ fn every_command_is_in_a_test_of_its_encoding() {
     let mut names: Vec<_> = commands.iter().map(Command::name).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 47, "one of each");
+    assert_eq!(names.len(), 49, "one of each");
 }
 
 #[test]
@@ -372,6 +380,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         ObjectRef::Screening(ENTITY),
         ObjectRef::Checklist,
         ObjectRef::Correction(Seq(12)),
+        ObjectRef::RecordHold("doj-1".parse().unwrap()),
     ];
     let lines: Vec<_> = objects.iter().map(|object| format!("{} {object}", spelled(object))).collect();
     assert_lines(
@@ -399,6 +408,7 @@ fn every_reference_to_an_object_keeps_its_encoding() {
         82181f815001010101010101010101010101010101 screening of ent_01040G2081040G2081040G2081
         82182280 checklist of safeguards
         821823810c corrections of record 12
+        8218288165646f6a2d31 hold doj-1 on records
         ",
     );
 }

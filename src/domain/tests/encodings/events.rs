@@ -7,6 +7,7 @@ use crate::domain::certificate::{
 };
 use crate::domain::codec::to_bytes;
 use crate::domain::command::{Command, ObjectRef};
+use crate::domain::decided::{RemovedDecisions, SealedDecisions};
 use crate::domain::drill::DrillTimes;
 use crate::domain::enforce::{EnforcementEvent, Position};
 use crate::domain::entity::{EntityClass, EntityKind, Organisation};
@@ -176,6 +177,21 @@ fn waiting() -> Vec<Event> {
             batches: 2,
             parts: vec![Digest([7; 32])],
         })),
+        Event::DecisionsSealed(Box::new(SealedDecisions {
+            number: 7,
+            begun: AT,
+            len: 100,
+            batches: 2,
+            parts: vec![Digest([7; 32])],
+        })),
+        Event::DecisionsRemoved(RemovedDecisions {
+            first: 1,
+            last: 3,
+            since: AT,
+            until: AT,
+            len: 100,
+            is_early: false,
+        }),
     ]
 }
 
@@ -239,6 +255,8 @@ fn every_event_keeps_its_number_its_name_and_its_encoding() {
         27 recovery.effective 82181b815004040404040404040404040404040404
         28 calls.sealed 82181c818507011864028158200707070707070707070707070707070707070707070707070707070707070707
         40 partner.screened sha256 81e52013b6361242add07ed9f9919cc60ef5b8900df88b8f41305457a4604ae6
+        51 decisions.sealed 8218338185071b0000019f066044001864028158200707070707070707070707070707070707070707070707070707070707070707
+        52 decisions.removed 821834818601031b0000019f066044001b0000019f066044001864f4
         ");
 }
 
@@ -248,7 +266,7 @@ fn an_events_number_is_the_one_in_its_encoding() {
     let mut numbers: Vec<_> = events.iter().map(Event::number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers, (0..19).chain(21..29).chain([40]).collect::<Vec<_>>(), "one of each");
+    assert_eq!(numbers, (0..19).chain(21..29).chain([40, 51, 52]).collect::<Vec<_>>(), "one of each");
     for event in &events {
         let bytes = to_bytes(event);
         // From 24 on a number takes a byte of its own.
