@@ -114,7 +114,8 @@ fn still(path: &str, answer: Vec<u8>) -> Vec<u8> {
     match path.rsplit('/').next().unwrap() {
         "Verify" => {
             let said = pb::VerifyResponse::decode(answer.as_slice()).unwrap();
-            pb::VerifyResponse { as_of: None, ..said }.encode_to_vec()
+            // Each has a name of its own.
+            pb::VerifyResponse { as_of: None, decision_id: String::new(), ..said }.encode_to_vec()
         }
         "ImportPeople" => {
             let said = pb::ImportPeopleResponse::decode(answer.as_slice()).unwrap();
