@@ -44,6 +44,7 @@ impl Command {
             | Self::ActivateAuthority(_)
             // They deny nobody anything.
             | Self::Drill(_)
+            | Self::Records(_)
             | Self::ImportScreeningList { .. }
             | Self::ResolveScreeningMatch { .. }
             | Self::TaintAuthority { .. }

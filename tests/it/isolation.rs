@@ -56,6 +56,11 @@ fn asked(path: &str) -> Option<Asked> {
         "ProvisioningService/ListSubjects" => Asked::About(|of| {
             pb::ListSubjectsRequest { entity_id: of.entity.clone(), ..Default::default() }.encode_to_vec()
         }),
+        "AuditService/ExplainAccess" => Asked::About(|of| {
+            let (entity_id, subject_id) = (of.entity.clone(), of.subject.clone());
+            let model = "mythos-5".to_owned();
+            pb::ExplainAccessRequest { entity_id, subject_id, model, ..Default::default() }.encode_to_vec()
+        }),
         "ProvisioningService/ListDue" => Asked::About(|of| {
             let (entity_id, within_days) = (of.entity.clone(), 3_660);
             pb::ListDueRequest { entity_id, within_days, ..Default::default() }.encode_to_vec()
@@ -121,7 +126,8 @@ fn still(path: &str, answer: Vec<u8>) -> Vec<u8> {
     match path.rsplit('/').next().unwrap() {
         "Verify" => {
             let said = pb::VerifyResponse::decode(answer.as_slice()).unwrap();
-            pb::VerifyResponse { as_of: None, ..said }.encode_to_vec()
+            // Each has a name of its own.
+            pb::VerifyResponse { as_of: None, decision_id: String::new(), ..said }.encode_to_vec()
         }
         "ImportPeople" => {
             let said = pb::ImportPeopleResponse::decode(answer.as_slice()).unwrap();

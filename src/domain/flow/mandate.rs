@@ -89,11 +89,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
     match command {
         Command::RegisterPrincipal(new) => check_principal(state, new),
         Command::RemovePrincipal(id) => check_removal(state, id),
-        Command::ActivateEntity(id) => {
-            let entity = entity(state, *id)?;
-            screening::check_activation(state, entity)?;
-            partners::check_safeguards(state, entity, None, now)
-        }
+        Command::ActivateEntity(id) => partners::check_activation(state, entity(state, *id)?, now),
         Command::RejectEntity(id) => status(entity(state, *id)?, EntityStatus::Applicant, "APPLICANT"),
         Command::RemoveEntity { entity: id, .. } => check_entity_removal(state, *id),
         Command::AmendAnnex { determination, revision, add, remove } => {
@@ -111,11 +107,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             let held = entity(state, *id)?.card.grants.iter().any(|held| held.id == *grant);
             if held { Ok(()) } else { Err(Reject::NotFound("grant")) }
         }
-        Command::RegisterLicense(license) => {
-            entity(state, license.holder)?;
-            license.models.iter().try_for_each(|model| check_model(state, model))?;
-            partners::check_duties(license)
-        }
+        Command::RegisterLicense(license) => partners::check_license(state, license),
         Command::AdoptPolicy(parts) => policy::check(state, parts),
         Command::Impose(new) => policy::check_imposition(state, new),
         Command::Revoke { scope, .. } => check_scope(state, scope),
@@ -140,8 +132,7 @@ pub fn check(state: &State, command: &Command, now: Timestamp) -> Result<(), Rej
             Ok(())
         }
         Command::RecordSafeguards { entity: id, reverify_due, .. } => {
-            partners::check_unlisted(state)?;
-            check_due(entity(state, *id)?.card.reverify_due, *reverify_due)
+            partners::check_by_hand(state, entity(state, *id)?, *reverify_due)
         }
         Command::ImportScreeningList { .. } | Command::ResolveScreeningMatch { .. } => {
             screening::check(state, command, now)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::mandate::{check_due, check_model, entity, found, text};
 use super::reject::Reject;
+use super::screening;
 use crate::domain::entity::Entity;
 use crate::domain::id::{ModelId, Seq};
 use crate::domain::license::{License, REPORTS_MAX};
@@ -113,10 +114,20 @@ pub(super) fn check_safeguards(
     }
 }
 
+/// An applicant is screened, and has the safeguards that are asked of everybody.
+pub(super) fn check_activation(state: &State, entity: &Entity, now: Timestamp) -> Result<(), Reject> {
+    screening::check_activation(state, entity)?;
+    check_safeguards(state, entity, None, now)
+}
+
 /// With a checklist nobody says that safeguards are there without saying what shows it.
-pub(super) fn check_unlisted(state: &State) -> Result<(), Reject> {
+pub(super) fn check_by_hand(
+    state: &State,
+    entity: &Entity,
+    reverify_due: Option<Timestamp>,
+) -> Result<(), Reject> {
     match state.checklist.is_empty() {
-        true => Ok(()),
+        true => check_due(entity.card.reverify_due, reverify_due),
         false => Err(Reject::WrongState {
             what: "checklist of safeguards",
             have: format!("{} items", state.checklist.len()),
@@ -125,8 +136,10 @@ pub(super) fn check_unlisted(state: &State) -> Result<(), Reject> {
     }
 }
 
-/// The reports of a licence have a name each.
-pub(super) fn check_duties(license: &License) -> Result<(), Reject> {
+/// A licence names its holder, registered models, and reports with a name each.
+pub(super) fn check_license(state: &State, license: &License) -> Result<(), Reject> {
+    entity(state, license.holder)?;
+    license.models.iter().try_for_each(|model| check_model(state, model))?;
     let duties = license.reports.as_deref().unwrap_or_default();
     if duties.len() > REPORTS_MAX {
         return Err(Reject::Invalid { field: "reports", why: format!("at most {REPORTS_MAX} are allowed") });
