@@ -54,7 +54,6 @@ impl Command {
             | Self::AddCrossCertificate(_)
             | Self::DropRoot(_)
             | Self::Partners(_)
-            | Self::Records(_)
             | Self::PermitRotation { .. }
             | Self::HastenRevocation { .. }
             | Self::PostponeRevocation { .. }
