@@ -66,10 +66,10 @@ fn command(command: &Command) -> Vec<String> {
             vec![format!("Remove the entity {entity} for good and cut off its certificates ({reason})")]
         }
         Command::AmendAnnex { determination, revision, add, remove } => {
-            let mut lines = vec![format!("Amend the annex of {determination}: revision {revision}")];
-            lines.extend(add.iter().map(|id| format!("  add         {id}")));
-            lines.extend(remove.iter().map(|id| format!("  remove      {id}")));
-            lines
+            let head = format!("Amend the annex of {determination}: revision {revision}");
+            let add = add.iter().map(|id| format!("  add         {id}"));
+            let remove = remove.iter().map(|id| format!("  remove      {id}"));
+            std::iter::once(head).chain(add).chain(remove).collect()
         }
         Command::GrantModel { entity, grant: granted } => grant(entity, granted),
         Command::EndGrant { entity, grant } => vec![format!("End the grant {grant} of {entity} now")],
@@ -102,10 +102,8 @@ fn command(command: &Command) -> Vec<String> {
         Command::ImportScreeningList { list, shrinks } => imported(list, *shrinks),
         Command::ResolveScreeningMatch { .. } | Command::RecordScreening { .. } => screened(command),
         Command::RecordSafeguards { entity, until, reverify_due } => {
-            let mut lines =
-                vec![format!("Record that the safeguards of {entity} are attested until {until}")];
-            lines.extend(reverify_due.map(|at| format!("  verify anew {at}")));
-            lines
+            let head = format!("Record that the safeguards of {entity} are attested until {until}");
+            std::iter::once(head).chain(reverify_due.map(|at| format!("  verify anew {at}"))).collect()
         }
         Command::AcknowledgeRestore { restored } => vec![
             format!("Go on from the backup that was restored at record {restored}"),

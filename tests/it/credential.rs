@@ -325,7 +325,8 @@ async fn scenario_30_a_time_or_a_kind_that_the_caller_supplies_changes_nothing()
     let path = PathAndQuery::from_static("/countersign.v1.AttestationService/Evaluate");
     let answer = client.unary(tonic::Request::new(claiming), path, codec).await.unwrap();
     // The record may have gone on meanwhile; everything else is the same.
-    let told = pb::Decision { as_of: honest.as_of, ..answer.into_inner().decision.unwrap() };
+    let told =
+        pb::Decision { as_of: honest.as_of, id: honest.id.clone(), ..answer.into_inner().decision.unwrap() };
     assert_eq!(told, honest);
 }
 

@@ -42,7 +42,8 @@ async fn a_restart_changes_nothing() {
     let mut before = (*world.running().app().state()).clone();
     for _ in 0..3 {
         world.close().await;
-        assert_eq!(verified(&world), before.position.seq.0);
+        // What a run completes of its logs is on record a moment after it began.
+        assert!(verified(&world) >= before.position.seq.0);
         world.open().await;
         let mut after = (*world.running().app().state()).clone();
         assert!(after.position.seq > before.position.seq, "each run is on record");

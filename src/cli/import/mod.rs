@@ -96,7 +96,7 @@ async fn send_all(
     books: &mut Books,
     bar: &ProgressBar,
 ) -> Result<Tally, Failure> {
-    let mut remote = Persistent::connect(&context.connection).await?;
+    let mut remote = Persistent::connect(context.connection).await?;
     let mut people = People::open(&import.file, import.allow_alike)?;
     let mut tally = Tally::default();
     let mut rows: Vec<Row> = Vec::with_capacity(CALL_LEN);

@@ -144,7 +144,7 @@ async fn make_all(
     (safe, books): (&mut Safe, &mut Books),
     bar: &ProgressBar,
 ) -> Result<Tally, Failure> {
-    let mut remote = Persistent::connect(&context.connection).await?;
+    let mut remote = Persistent::connect(context.connection).await?;
     let mut people = People::open(&tokens.file)?;
     let (mut tally, mut rows) = (Tally::default(), Vec::with_capacity(BATCH_LEN));
     loop {

@@ -139,7 +139,7 @@ async fn decide_all(
 ) -> Result<Tally, Failure> {
     let identity = context.connection.identity()?;
     let trust_domain = identity.name()?.trust_domain;
-    let remote = Persistent::connect(&context.connection).await?;
+    let remote = Persistent::connect(context.connection).await?;
     let mut desk = Desk { remote, identity, trust_domain, commit: vet.commit };
     let mut rulings = Rulings::open(&vet.file)?;
     let (mut tally, mut rows) = (Tally::default(), Vec::with_capacity(RULINGS_MAX));
