@@ -196,7 +196,7 @@ async fn enroll_all(service: &Arc<Service>) -> Result<usize, Fault> {
 
 fn token_in(line: &str) -> Option<(SubjectId, String)> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    Some((line["subject_id"].as_str()?.parse().ok()?, line["token"].as_str()?.to_owned()))
+    Some((line.get("subject_id")?.as_str()?.parse().ok()?, line.get("token")?.as_str()?.to_owned()))
 }
 
 async fn enroll(

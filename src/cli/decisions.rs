@@ -215,8 +215,10 @@ mod tests {
         }
     }
 
+    type IsOfType = fn(&Value) -> bool;
+
     /// What OCSF 1.3 requires of every event and of class 6003, and of which JSON type it is.
-    const REQUIRED: &[(&str, fn(&Value) -> bool)] = &[
+    const REQUIRED: &[(&str, IsOfType)] = &[
         ("/activity_id", Value::is_u64),
         ("/category_uid", Value::is_u64),
         ("/class_uid", Value::is_u64),

@@ -214,6 +214,7 @@ mod tools;
 mod trust;
 #[cfg(test)]
 mod under_root;
+#[cfg(test)]
 mod vet_cli;
 #[cfg(test)]
 mod vetting;

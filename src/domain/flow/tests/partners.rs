@@ -194,12 +194,12 @@ fn what_is_due_is_listed_by_its_instant_and_denied_from_then() {
     assert_eq!(rows(&world, 0), [(review, DueStage::Overdue, 0)]);
     let denied = &restored(&world).entities[0].denied;
     assert_eq!(denied.iter().collect::<Vec<_>>(), [(&"P-REVERIFY_OVERDUE", &2)]);
-    let next = Some(world.now.plus_ms(365 * DAY_MS));
-    world.go(Command::RecordSafeguards { entity, until, reverify_due: next });
+    let next = world.now.plus_ms(365 * DAY_MS);
+    world.go(Command::RecordSafeguards { entity, until, reverify_due: Some(next) });
     assert_eq!(restored(&world).totals().0, 2);
     // People whose attestation ended are denied likewise, and leave the list after a quarter.
     world.now = begin.plus_ms(40 * DAY_MS);
-    world.go(Command::RecordSafeguards { entity, until: next.unwrap(), reverify_due: next });
+    world.go(Command::RecordSafeguards { entity, until: next, reverify_due: Some(next) });
     world.screen(member);
     assert_eq!(rows(&world, 0), [(DueKind::Roster, DueStage::Overdue, 2)]);
     assert_eq!(restored(&world).entities[0].denied.get("P-REVERIFY_OVERDUE"), Some(&2));
