@@ -131,8 +131,9 @@ fn ships_and_aircraft_are_no_parties() {
 }
 
 proptest! {
+    // No word is a legal form by chance: a name of nothing else is kept as it is, and one of more loses it.
     #[test]
-    fn every_name_finds_itself_in_any_order_and_case(words in proptest::collection::vec("[a-z]{3,12}", 1..6), turn in 0usize..6) {
+    fn every_name_finds_itself_in_any_order_and_case(words in proptest::collection::vec("z[a-z]{3,11}", 1..6), turn in 0usize..6) {
         let mut index = list();
         let name = words.join(" ");
         index.add(entry(&name, &[], "CN")).unwrap();
